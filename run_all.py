@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+"""Reproduce the ALN compendium.
+
+    python3 run_all.py              build .venv on the first run, then reproduce results/simulated-demo
+    python3 run_all.py test         every test, the same that continuous integration runs
+    python3 run_all.py run --cohort duke --data DIR      a real cohort
+    python3 run_all.py --list       the stages: what is fresh, what is stale and why
+    python3 run_all.py validate PATH | download COHORT --data DIR | lab
+
+Needs only Python 3.11 with its venv module, and a C compiler for pyradiomics. `--help` after any verb tells more.
+"""
+
+import sys
+
+from alnlib.pipeline.bootstrap import ensure_environment
+
+if __name__ == "__main__":
+    ensure_environment(sys.argv[1:], usage=__doc__)
+    from alnlib.pipeline.cli import main
+
+    sys.exit(main(sys.argv[1:]))
