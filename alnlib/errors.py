@@ -1,0 +1,63 @@
+"""The one exception for a user's mistake, and the record of a single problem in an input.
+
+Programming errors are ValueError or TypeError and are not defined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+EXIT_INPUT_ERROR = 2
+"""Exit status of the command line when an input, an option or the environment is at fault."""
+
+MAX_PROBLEMS_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an input.
+
+    file: path as the user knows it; row: line number in that file, the header being line 1, or None;
+    column, value: where and what, or None; message: what is wrong; remedy: what to do about it.
+    """
+
+    file: str
+    row: int | None
+    column: str | None
+    value: str | None
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.row is not None:
+            place += f", row {self.row}"
+        if self.column:
+            place += f", column {self.column}"
+        found = f" (found {self.value!r})" if self.value is not None else ""
+        return f"{place}: {self.message}{found}; {self.remedy}"
+
+
+class InputError(Exception):
+    """An input that the user can mend: a file, a row, an option, the environment.
+
+    message: one sentence, or the heading of a list of problems. problems: every problem found, in file order.
+    """
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        self.message = message
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+    def __reduce__(self):
+        return type(self), (self.message, self.problems)
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return self.message
+        shown = [f"  {problem}" for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
+        hidden = len(self.problems) - len(shown)
+        if hidden:
+            shown.append(f"  ... and {hidden} more")
+        return "\n".join([self.message, *shown])

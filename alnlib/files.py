@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all, and their checksums.
+
+What the files mean is the business of the modules that write them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+CSV_FLOAT_FORMAT = "%.8g"
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path`; rename it to `path` on success, remove it on failure. Makes parent folders."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write UTF-8 text with Unix newlines, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
+    """Write a frame without its index, floats to eight significant digits, whole or not at all."""
+    return write_text(frame.to_csv(index=False, float_format=CSV_FLOAT_FORMAT, lineterminator="\n"), path)
+
+
+def write_json(value: Any, path: str | Path) -> Path:
+    """Write JSON with sorted keys, indented, whole or not at all. NaN and infinity raise ValueError."""
+    return write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

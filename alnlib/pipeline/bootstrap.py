@@ -1,0 +1,351 @@
+"""Build the environment on the first run and continue inside it, with the standard library alone.
+
+Nothing here may import a package that has to be installed, nor use syntax that an older Python cannot read:
+a wrong Python has to reach the message that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHON = (3, 11)
+DISK_GIB = 9
+"""Free space in GiB that the environment needs while it is built (6.3 installed on Linux, most of it CUDA)."""
+
+BUILD_PACKAGES = ("numpy", "cython", "setuptools", "versioneer", "wheel", "packaging")
+"""Installed first: pyradiomics 3.0.1 is compiled against them, without build isolation."""
+
+PROBES = ("numpy", "pandas", "torch", "torchvision", "monai", "papermill", "nbval", "sklearn", "radiomics", "seaborn")
+"""Modules whose presence says that an environment which we did not build is the compendium's."""
+
+NO_NETWORK = re.compile(
+    r"NewConnectionError|Failed to establish a new connection|name resolution|Name or service not known|Connection refused"
+    r"|ProxyError|Max retries exceeded|ReadTimeoutError|ConnectTimeoutError|Network is unreachable|Could not fetch URL"
+    r"|No matching distribution found"
+)
+
+
+class EnvironmentFault(Exception):
+    """Something about this machine that the user can mend; the message is one paragraph with the remedy."""
+
+
+def ensure_environment(arguments: list, usage: str = "", root: Path = ROOT) -> None:
+    """Return if this interpreter is the compendium's environment; else build .venv where needed and re-execute inside it.
+
+    arguments: the command line after run_all.py. Ends the process with status 2 and one paragraph if the environment
+    cannot be had. ALN_ENVIRONMENT=current takes the present interpreter as it is.
+    """
+    venv = root / ".venv"
+    if _inside(venv) and _is_ready(venv, root):
+        return
+    try:
+        if os.environ.get("ALN_ENVIRONMENT") == "current" or (not _inside(venv) and _is_conda()):
+            _check_given_environment()
+            return
+        if not _is_ready(venv, root):
+            if arguments[:1] in (["-h"], ["--help"]):
+                print(usage.strip())
+                sys.exit(0)
+            _ensure_right_python(root)
+            _build(venv, root)
+    except EnvironmentFault as fault:
+        print("\n" + textwrap.fill(str(fault), 100, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nInterrupted; the next run goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    _execute(_python_of(venv), [str(root / "run_all.py"), *arguments])
+
+
+def _execute(python: Path, arguments: list) -> None:
+    """Replace this process by another interpreter (Windows has no true exec: wait for the child and pass its status on)."""
+    sys.stdout.flush()
+    if os.name == "nt":
+        sys.exit(subprocess.call([str(python), *arguments]))
+    os.execv(str(python), [str(python), *arguments])
+
+
+def _inside(venv: Path) -> bool:
+    return Path(sys.prefix).resolve() == venv.resolve()
+
+
+def _is_conda() -> bool:
+    return (Path(sys.prefix) / "conda-meta").is_dir() and Path(sys.prefix).name not in (
+        "base",
+        "miniconda3",
+        "anaconda3",
+    )
+
+
+def _python_of(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _check_given_environment() -> None:
+    """An environment made by the user (conda, a container): complete, or an error that names what is missing."""
+    from importlib.util import find_spec
+
+    missing = [name for name in PROBES if find_spec(name) is None]
+    if missing or sys.version_info[:2] != PYTHON:
+        raise EnvironmentFault(
+            "The environment at {} is not the compendium's ({}). Update it with `PIP_NO_BUILD_ISOLATION=0 conda env update "
+            "-n NAME -f environment.yml`, or leave it (conda deactivate, unset ALN_ENVIRONMENT) and run python3 run_all.py "
+            "again: it then builds its own .venv.".format(
+                sys.prefix,
+                "missing: " + ", ".join(missing) if missing else "Python {}.{}".format(*sys.version_info[:2]),
+            )
+        )
+
+
+def _ensure_right_python(root: Path) -> None:
+    """Go on under python3.11 if this interpreter is another one and a python3.11 is on the PATH."""
+    if sys.version_info[:2] == PYTHON:
+        return
+    other = shutil.which("python3.11")
+    works = other and subprocess.run([other, "-c", "import venv"], capture_output=True).returncode == 0
+    if works and Path(other).resolve() != Path(sys.executable).resolve():
+        _execute(Path(other), [str(root / "run_all.py"), *sys.argv[1:]])
+    raise EnvironmentFault(
+        "This is Python {}.{}; the compendium needs Python 3.11 (pyradiomics 3.0.1 does not build on 3.12 and later, and the "
+        "locked numpy and pandas need at least 3.11). Install it and start again with it: on Debian 12 `apt-get install "
+        "python3.11 python3.11-venv python3.11-dev`, with conda `PIP_NO_BUILD_ISOLATION=0 conda env create -f "
+        "environment.yml`, with pyenv `pyenv install 3.11`; then `python3.11 run_all.py`.".format(*sys.version_info[:2])
+    )
+
+
+# --- building -----------------------------------------------------------------------------------------------------
+
+
+def _wanted(root: Path) -> str:
+    """What the environment must have been built from: the lock, and where the repository stands (the editable install)."""
+    digest = hashlib.sha256((root / "requirements.lock").read_bytes())
+    digest.update(str(root).encode())
+    return digest.hexdigest()
+
+
+def _is_ready(venv: Path, root: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        stamp = json.loads((venv / "aln-ready.json").read_text(encoding="utf-8"))
+        return stamp["built_from"] == _wanted(root) and _python_of(venv).exists()
+    return False
+
+
+def _build(venv: Path, root: Path) -> None:
+    """Make .venv whole: from nothing, from what an interrupted build left, or from an older lock."""
+    with _one_builder(root / ".venv.lock"):
+        if _is_ready(venv, root):  # another process built it while we waited
+            return
+        unfinished, ready = venv / "aln-building", venv / "aln-ready.json"
+        if venv.exists() and not ready.exists() and not unfinished.exists():
+            raise EnvironmentFault(
+                f"{venv} exists but was not built by run_all.py, so it is left alone. Move it away and run again, or set "
+                "ALN_ENVIRONMENT=current and start run_all.py with its own python if it holds what requirements.lock lists."
+            )
+        _check_machine(root)
+        started = time.monotonic()
+        if unfinished.exists():
+            print("An earlier installation was interrupted; .venv is built anew.")
+            shutil.rmtree(venv)
+        fresh = not venv.exists()
+        print(
+            ("Building" if fresh else "Updating") + " .venv from requirements.lock (once; about two minutes).",
+            flush=True,
+        )
+        if fresh:
+            _create(venv)
+        unfinished.touch()
+        if ready.exists():
+            ready.unlink()
+        log = root / ".venv" / "install.log"
+        log.write_text("", encoding="utf-8")
+        with tempfile.TemporaryDirectory() as folder:
+            first = Path(folder) / "build.lock"
+            first.write_text(_lock_lines(root / "requirements.lock", BUILD_PACKAGES), encoding="utf-8")
+            _pip(venv, log, "build tools", ["--require-hashes", "--no-deps", "-r", str(first)])
+        total = _count_packages(root / "requirements.lock")
+        _pip(
+            venv,
+            log,
+            "packages",
+            ["--require-hashes", "--no-deps", "--no-build-isolation", "-r", str(root / "requirements.lock")],
+            total,
+        )
+        _pip(venv, log, "alnlib", ["--no-deps", "--no-build-isolation", "--editable", str(root)])
+        ready.write_text(json.dumps({"built_from": _wanted(root)}), encoding="utf-8")
+        unfinished.unlink()
+        print(f".venv is ready ({time.monotonic() - started:.0f} s).", flush=True)
+
+
+@contextlib.contextmanager
+def _one_builder(lock: Path):
+    """Let one process build at a time; another waits (without fcntl, as on Windows, there is no waiting)."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(lock, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print("Another run_all.py is building .venv; waiting for it.", flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _check_machine(root: Path) -> None:
+    """A compiler, Python's headers and room on the disk, before anything is downloaded."""
+    compiler = os.environ.get("CC", "").split()[:1] or [
+        next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), "")
+    ]
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if os.name != "nt" and (not shutil.which(compiler[0]) or not header.exists()):
+        lacking = "a C compiler" if not shutil.which(compiler[0]) else f"Python's C headers ({header})"
+        raise EnvironmentFault(
+            f"pyradiomics 3.0.1 is compiled on installation and this machine lacks {lacking}. On Debian or Ubuntu: `apt-get "
+            "install build-essential python3.11-dev`; on Fedora: `dnf install gcc python3.11-devel`; on macOS: "
+            "`xcode-select --install`; with conda: environment.yml brings cxx-compiler. Then run again."
+        )
+    free = shutil.disk_usage(root).free / 2**30
+    if free < DISK_GIB and not (root / ".venv").exists():
+        raise EnvironmentFault(
+            f"The environment needs about {DISK_GIB} GiB while it is built and {root} has {free:.1f} GiB left. Make room, "
+            "or clone the repository to a larger disk."
+        )
+
+
+def _create(venv: Path) -> None:
+    made = subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True)
+    if made.returncode:
+        shutil.rmtree(venv, ignore_errors=True)
+        raise EnvironmentFault(
+            "Python's venv module could not make .venv ({}). On Debian or Ubuntu it is a package of its own: `apt-get install "
+            "python3.11-venv`; then run again.".format(
+                (made.stdout + made.stderr).strip().splitlines()[-1:] or "no reason given"
+            )
+        )
+
+
+def _lock_lines(lock: Path, names: tuple) -> str:
+    """The lines of the lock that pin these packages, hashes included."""
+    kept, keep = [], False
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if not line.startswith((" ", "#")):
+            keep = line.split("==")[0].lower() in names
+        if keep:
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def _count_packages(lock: Path) -> int:
+    """Packages of the lock that this platform installs, about: markers other than the platform's name are not read."""
+    lines = [
+        line
+        for line in lock.read_text(encoding="utf-8").splitlines()
+        if "==" in line and not line.startswith((" ", "#"))
+    ]
+    here = [line for line in lines if "sys_platform == '" not in line or f"sys_platform == '{sys.platform}'" in line]
+    return len(here)
+
+
+def _pip(venv: Path, log: Path, what: str, options: list, total: int = 0) -> None:
+    """Run pip install, show a line of progress, keep its output in `log`; explain a failure."""
+    command = [str(_python_of(venv)), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    command += ["--progress-bar", "off", *options]
+    progress = _Progress(what, total)
+    said = []
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+    )
+    try:
+        with open(log, "a", encoding="utf-8") as stream:
+            for line in process.stdout:
+                stream.write(line)
+                said.append(line)
+                progress.see(line)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if process.wait():
+        raise EnvironmentFault(_why_pip_failed("".join(said), what, log))
+    progress.end()
+
+
+def _why_pip_failed(output: str, what: str, log: Path) -> str:
+    if "DO NOT MATCH THE HASHES" in output:
+        reason = (
+            "a downloaded package does not have the checksum that requirements.lock asks for. A proxy or a mirror has changed "
+            "it, or the download was cut: run again, with --no-cache-dir in PIP_NO_CACHE_DIR=1 if it persists"
+        )
+    elif "No space left on device" in output:
+        reason = f"the disk is full. Make room (about {DISK_GIB} GiB; TMPDIR names the folder for temporary files) and run again"
+    elif NO_NETWORK.search(output):
+        reason = (
+            "the package index cannot be reached. Connect to the network, or set HTTPS_PROXY for a proxy, PIP_INDEX_URL for a "
+            "mirror, or PIP_FIND_LINKS and PIP_NO_INDEX=1 for a folder of wheels, and run again; what was downloaded is kept"
+        )
+    elif re.search(r"pyradiomics|_cshape|_cmatrices", output) and re.search(
+        r"error: command|Failed building wheel", output
+    ):
+        reason = (
+            "pyradiomics could not be compiled. On Debian or Ubuntu: `apt-get install build-essential python3.11-dev`; with "
+            "conda: cxx-compiler, which environment.yml brings; then run again"
+        )
+    else:
+        last = [line.strip() for line in output.splitlines() if line.strip()][-1:]
+        reason = "pip says: {}".format(last[0] if last else "nothing")
+    return f"Installing the {what} failed: {reason}. The whole of pip's output is in {log}."
+
+
+class _Progress:
+    """One line that is rewritten on a terminal; elsewhere a line every fifteen seconds."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.seen, self.now = what, total, 0, "starting"
+        self.last = time.monotonic()
+        self.live = sys.stdout.isatty()
+
+    def see(self, line: str) -> None:
+        found = re.match(
+            r"\s*(Collecting|Downloading|Using cached|Building wheels?|Installing collected)\s*(\S*)(.*)", line
+        )
+        if not found:
+            return
+        verb, name, rest = found.groups()
+        self.seen += verb == "Collecting"
+        size = re.search(r"\([\d.]+ [kMG]B\)", rest)
+        self.now = {
+            "Downloading": f"downloading {name.split('-')[0]} {size[0] if size else ''}",
+            "Using cached": f"cached {name.split('-')[0]}",
+            "Collecting": f"resolving {name.split('==')[0]}",
+            "Installing collected": "unpacking (a minute)",
+        }.get(verb, "compiling pyradiomics")
+        self._show()
+
+    def _show(self, last: bool = False) -> None:
+        counted = f" {min(self.seen, self.total)}/{self.total}" if self.total else ""
+        text = f"  {self.what}{counted}: {self.now}"
+        if self.live:
+            print("\r" + text[:78].ljust(78), end="\n" if last else "", flush=True)
+        elif last or time.monotonic() - self.last > 15:
+            self.last = time.monotonic()
+            print(text, flush=True)
+
+    def end(self) -> None:
+        self.now = "installed"
+        self.seen = self.total
+        self._show(last=True)

@@ -1,0 +1,210 @@
+"""The command line behind run_all.py: verbs, their options, and how a run is shown.
+
+Every user's mistake ends with one message and status 2; a stage that failed otherwise with status 1.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from alnlib.errors import EXIT_INPUT_ERROR, InputError
+from alnlib.paths import repository_root
+from alnlib.pipeline.runner import Plan, Runner, RunOptions, StageStatus, make_plan
+
+VERBS = ("run", "test", "validate", "download", "lab")
+COLOURS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
+
+app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line and return the exit status. Without a verb, `run` is meant."""
+    if not arguments or (arguments[0] not in VERBS and arguments[0] not in ("-h", "--help")):
+        arguments = ["run", *arguments]
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        result = app(["--help" if argument == "-h" else argument for argument in arguments], standalone_mode=False)
+        return int(result or 0)
+    except InputError as error:
+        console.print(str(error), markup=False)
+        return EXIT_INPUT_ERROR
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. What had ended well is kept; the same command goes on from there.")
+        return 130
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            console.print(f"{error.format_message()} (`run_all.py --help` lists the options)", markup=False)
+            return EXIT_INPUT_ERROR
+        raise
+
+
+@app.command()
+def run(
+    cohort: Annotated[str, typer.Option(help="simulated, duke, breast-lesions-usg, or a cohort folder")] = "simulated",
+    data: Annotated[str | None, typer.Option(help="folder with the cohort's files (default data/COHORT)")] = None,
+    profile: Annotated[str, typer.Option(help="a file of notebooks/profiles: demo, full")] = "demo",
+    only: Annotated[str | None, typer.Option(metavar="NN", help="run this stage alone")] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="NN", help="run this stage and the later ones")] = None,
+    force: Annotated[bool, typer.Option("--force", help="run the chosen stages even if they are fresh")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    jobs: Annotated[int | None, typer.Option(min=1, help="stages side by side (default: cores, at most 4)")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of everything random")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="a running Dask cluster")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NN.parameter=value", help="override a notebook's parameter")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="show the stages, fresh or stale and why, and run nothing")
+    ] = False,
+) -> int:
+    """Reproduce the results of a cohort: run every stage that is not fresh."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {device}: choose auto, cpu or cuda")
+    options = RunOptions(cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
+    plan = make_plan(options)
+    if show:
+        runner = Runner(plan)
+        Console(width=_width()).print(_stage_table(runner.survey(), plan))
+        return 0
+    return _run_and_show(plan)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(context: typer.Context) -> int:
+    """Every test, the same that continuous integration runs. Further arguments go to pytest."""
+    command = [sys.executable, "-m", "pytest", *context.args]
+    return subprocess.call(command, cwd=repository_root())
+
+
+@app.command()
+def validate(
+    folder: Annotated[Path, typer.Argument(help="cohort folder: cohort.yaml, patients.csv, images.csv")],
+) -> int:
+    """Check a cohort folder: every problem at once, with file, row and remedy."""
+    from alnlib.cohorts.folder import read_cohort, validate_cohort_folder
+
+    problems = validate_cohort_folder(folder)
+    if problems:
+        raise InputError(f"{folder}: {len(problems)} problem{'s' * (len(problems) > 1)}:", problems)
+    cohort = read_cohort(folder)
+    print(
+        f"{folder} is a valid cohort folder: {len(cohort.patients)} patients, {len(cohort.images)} images, "
+        f"{len(cohort.readers)} reader scores, {cohort.provenance}."
+    )
+    return 0
+
+
+@app.command()
+def download(
+    cohort: Annotated[str, typer.Argument(help="a cohort of data_manifest.csv")],
+    data: Annotated[Path | None, typer.Option(help="where to put the files (default data/COHORT)")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be fetched, fetch nothing")] = False,
+    patients: Annotated[str | None, typer.Option(help="only these patients, separated by commas")] = None,
+) -> int:
+    """Fetch a public cohort and verify it against data_manifest.csv; files already there are verified and kept."""
+    from alnlib.cohorts.download import download_cohort, format_download_report
+
+    chosen = [name.strip() for name in patients.split(",") if name.strip()] if patients else None
+    folder = data or repository_root() / "data" / cohort
+    report = download_cohort(cohort, folder, dry_run=dry_run, patients=chosen)
+    Console(width=_width()).print(format_download_report(report))
+    return 0
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> int:
+    """Open JupyterLab on the notebooks. Further arguments go to JupyterLab."""
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(repository_root()), *context.args]
+    return subprocess.call(command, env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"})
+
+
+# --- showing a run ------------------------------------------------------------------------------------------------
+
+
+def _width() -> int | None:
+    """A terminal's own width; wide enough for whole reasons where the output goes to a file."""
+    return None if sys.stdout.isatty() else 160
+
+
+def _run_and_show(plan: Plan) -> int:
+    begun = time.monotonic()
+    console = Console(highlight=False, width=_width())
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            runner = Runner(plan, lambda r: live.update(_stage_table(list(r.statuses.values()), plan)))
+            good = runner.run()
+        console.print(_stage_table(list(runner.statuses.values()), plan))
+    else:
+        runner = Runner(plan, _LinePrinter(console))
+        good = runner.run()
+    statuses = runner.statuses.values()
+    ran = sum(status.kind == "done" for status in statuses)
+    fresh = sum(status.kind == "fresh" for status in statuses)
+    console.print(
+        f"results/{plan.name}: {ran} stages run, {fresh} fresh, {time.monotonic() - begun:.0f} s", markup=False
+    )
+    if good:
+        return 0
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    failed = [status for status in statuses if status.kind == "failed"]
+    for status in failed:
+        errors.print(f"\n{status.stage.notebook} failed. {status.detail}", markup=False)
+        kept = plan.folder / "failed" / f"{status.stage.notebook}.ipynb"
+        if kept.exists():
+            errors.print(f"Its notebook, up to the error, is in {kept}; earlier results are untouched.", markup=False)
+        for line in status.trail:
+            errors.print(f"    {line}", markup=False)
+    users = all(status.error is None or status.error["name"] == "InputError" for status in failed)
+    return EXIT_INPUT_ERROR if users else 1
+
+
+def _stage_table(statuses: list[StageStatus], plan: Plan) -> Table:
+    table = Table(title=f"results/{plan.name}", title_justify="left", box=None, pad_edge=False)
+    for name in ("stage", "what", "state", "", "seconds"):
+        table.add_column(name, justify="right" if name == "seconds" else "left", no_wrap=name != "", overflow="fold")
+    for status in statuses:
+        detail = status.cells and status.kind == "running" and f"cell {status.cells}; {status.detail}" or status.detail
+        seconds = status.seconds if status.seconds is not None else None
+        if status.kind == "running":
+            seconds = time.monotonic() - status.begun
+        colour = COLOURS.get(status.kind, "dim")
+        table.add_row(
+            status.stage.notebook,
+            status.stage.title,
+            f"[{colour}]{_words(status.kind)}[/]",
+            detail.splitlines()[0].replace("[", "\\[") if detail else "",
+            f"{seconds:.0f}" if seconds is not None else "",
+        )
+    return table
+
+
+def _words(kind: str) -> str:
+    return {"absent": "does not apply", "waiting": "waits"}.get(kind, kind)
+
+
+class _LinePrinter:
+    """Plain progress for logs: one line when a stage starts and one when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.seen = console, {}
+
+    def __call__(self, runner: Runner) -> None:
+        for name, status in runner.statuses.items():
+            if self.seen.get(name) == status.kind or status.kind == "waiting":
+                continue
+            self.seen[name] = status.kind
+            seconds = f" {status.seconds:.0f} s" if status.seconds is not None else ""
+            detail = f" ({status.detail.splitlines()[0]})" if status.detail else ""
+            self.console.print(f"{name:22s} {_words(status.kind)}{seconds}{detail}", markup=False, soft_wrap=True)

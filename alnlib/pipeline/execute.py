@@ -1,0 +1,170 @@
+"""Run one stage's notebook by papermill in a process of its own: `python -m alnlib.pipeline.execute SPEC.json`.
+
+Which stage to run, and what to do with its files, the runner decides; this can run on any machine that sees the folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alnlib.files import write_json, write_text
+
+THREADS = 2
+"""Threads of every numerical library in a stage, whatever the machine: sums split otherwise round otherwise."""
+
+FIXED_SETTINGS = {
+    "OMP_NUM_THREADS": str(THREADS),
+    "OPENBLAS_NUM_THREADS": str(THREADS),
+    "MKL_NUM_THREADS": str(THREADS),
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # read when torch is imported; without it cuBLAS may differ from run to run
+    "PYTHONHASHSEED": "0",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "TQDM_DISABLE": "1",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}
+"""Environment of every kernel, set before anything is imported there."""
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """Everything that a process needs to run one stage; plain values, so that it travels as JSON."""
+
+    notebook: str
+    source: str
+    staging: str
+    parameters: dict[str, Any]
+    root: str
+    results: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage's process ended. error: {"name", "message", "cell"} of the exception, or None."""
+
+    notebook: str
+    seconds: float
+    error: dict[str, Any] | None = None
+    trail: tuple[str, ...] = field(default=())
+
+
+def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None) -> Outcome:
+    """Run a stage in a fresh interpreter and wait for it. started: the process is appended, so that a caller can end it."""
+    staging = Path(spec.staging)
+    staging.mkdir(parents=True, exist_ok=True)
+    spec_file = write_json(asdict(spec), staging / ".spec.json")
+    environment = os.environ | FIXED_SETTINGS
+    environment |= {"ALN_ROOT": spec.root, "ALN_RESULTS": spec.results, "ALN_STAGING": spec.staging}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [spec.root, os.environ.get("PYTHONPATH")]))
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "alnlib.pipeline.execute", str(spec_file)]
+    with open(staging / ".log", "w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command, cwd=spec.root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        if started is not None:
+            started.append(process)
+        status = process.wait()
+    seconds = time.monotonic() - begun
+    outcome = staging / ".outcome.json"
+    if outcome.exists():
+        return Outcome(spec.notebook, seconds, json.loads(outcome.read_text(encoding="utf-8"))["error"])
+    trail = tuple((staging / ".log").read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+    message = f"the process ended with status {status}" + (" (killed: out of memory?)" if status == -9 else "")
+    return Outcome(spec.notebook, seconds, {"name": "Died", "message": message, "cell": None}, trail)
+
+
+def execute(spec: StageRun) -> dict[str, Any] | None:
+    """Execute the notebook into staging/notebooks/. Returns the error that stopped it, or None. Progress goes to .progress."""
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+
+    staging = Path(spec.staging)
+
+    class ReportingEngine(NBClientEngine):
+        """papermill's own engine; it also says which cell is running."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            total = len(nb_man.nb.cells)
+            begin = nb_man.cell_start
+
+            def cell_start(cell, cell_index=None, **more):
+                write_text(f"{(cell_index or 0) + 1}/{total}", staging / ".progress")
+                return begin(cell, cell_index, **more)
+
+            nb_man.cell_start = cell_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("aln", ReportingEngine)
+    target = staging / "notebooks" / f"{spec.notebook}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    error = None
+    try:
+        papermill.execute_notebook(
+            spec.source,
+            str(target),
+            parameters=spec.parameters,
+            engine_name="aln",
+            kernel_name="python3",
+            cwd=str(Path(spec.source).parent),
+            progress_bar=False,
+            log_output=False,
+        )
+    except PapermillExecutionError as failure:
+        error = {"name": failure.ename, "message": failure.evalue, "cell": failure.exec_count}
+    except (
+        Exception
+    ) as failure:  # a dead kernel, a full disk: told to the runner, which stops what depends on this stage
+        error = {"name": type(failure).__name__, "message": str(failure), "cell": None}
+    if target.exists():
+        notebook = clean_executed(json.loads(target.read_text(encoding="utf-8")))
+        write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", target)
+    return error
+
+
+def clean_executed(notebook: dict) -> dict:
+    """An executed notebook without what changes from run to run: times, versions, host, random cell ids, split streams."""
+    kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook["metadata"] = {"kernelspec": kernelspec, "language_info": {"name": "python"}}
+    for number, cell in enumerate(notebook["cells"]):
+        tags = cell["metadata"].get("tags")
+        cell["metadata"] = {"tags": tags} if tags else {}
+        cell["id"] = f"cell-{number:02d}"
+        if cell["cell_type"] == "code":
+            cell["outputs"] = _joined_streams(cell["outputs"])
+    return notebook
+
+
+def _joined_streams(outputs: list[dict]) -> list[dict]:
+    """Neighbouring pieces of one stream as one output: where a stream is cut depends on timing."""
+    joined: list[dict] = []
+    for output in outputs:
+        before = joined[-1] if joined else {}
+        if output["output_type"] == "stream" and before.get("name") == output["name"]:
+            before["text"] = "".join(before["text"]) + "".join(output["text"])
+        else:
+            joined.append(dict(output))
+    for output in joined:
+        if output["output_type"] == "stream":
+            output["text"] = "".join(output["text"]).splitlines(keepends=True)
+    return joined
+
+
+def main() -> int:
+    """Read the specification named on the command line, execute, write .outcome.json beside it."""
+    spec = StageRun(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    error = execute(spec)
+    write_json({"error": error}, Path(spec.staging) / ".outcome.json")
+    return 1 if error else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,156 @@
+"""The run folder as a notebook sees it: read what earlier stages made, write what this one makes.
+
+Under the runner, files go to a staging folder and are moved in place when the stage has ended well; a notebook that is
+run by hand writes them one by one, each whole or not at all. Writing returns nothing, so that no path of a machine is
+shown by a cell. What the files mean is the notebooks' business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from alnlib.errors import InputError
+from alnlib.files import atomic_path, write_csv, write_json
+from alnlib.paths import resolve_data, results_folder
+from alnlib.pipeline.stages import STAGES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from alnlib.cohorts.schema import Cohort
+
+LABELLED = ("evaluation/", "clinical/", "ultrasound/")
+"""Tables below these folders carry a column `provenance`, so that a simulated number says so wherever it is copied."""
+
+FIGURE_DPI = 110
+
+
+class RunFolder:
+    """One run's results. name: folder below results/; data: the cohort's data folder, if the notebook reads it."""
+
+    def __init__(self, name: str, data: str | Path | None = None) -> None:
+        self.name = name
+        self.folder = results_folder() / name
+        self.data = resolve_data(data) if data is not None else None
+        staging = os.environ.get("ALN_STAGING")
+        self.target = Path(staging) if staging else self.folder
+        self._written: list[dict[str, Any]] = []
+
+    def __repr__(self) -> str:
+        return f"RunFolder({self.name!r})"
+
+    # reading
+
+    def path(self, name: str) -> Path:
+        """Path of a file that this stage or an earlier one made; InputError naming the stage to run if it is not there."""
+        for folder in (self.target, self.folder):
+            if (folder / name).exists():
+                return folder / name
+        maker = next((stage for stage in STAGES if name in stage.makes), None)
+        remedy = f"run it: python3 run_all.py --only {maker.number}" if maker else "run the stage that makes it"
+        raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
+
+    def has(self, name: str) -> bool:
+        """Whether `path(name)` would find a file."""
+        return (self.target / name).exists() or (self.folder / name).exists()
+
+    def read_table(self, name: str, **options: Any) -> pd.DataFrame:
+        """A table of the run; ids and centres stay strings."""
+        ids = dict.fromkeys(("patient_id", "image_id", "unit_id", "centre", "reader_id"), str)
+        return pd.read_csv(self.path(name), dtype=ids, **options)
+
+    def read_cohort(self) -> Cohort:
+        """The cohort that stage 11 described, with image paths counted from the data folder."""
+        from alnlib.cohorts.folder import read_cohort
+
+        return read_cohort(self.path("cohort/cohort.yaml").parent, root=self.data)
+
+    @property
+    def provenance(self) -> str:
+        """ "simulated" or "real", from cohort/cohort.yaml."""
+        return yaml.safe_load(self.path("cohort/cohort.yaml").read_text(encoding="utf-8"))["provenance"]
+
+    @property
+    def label(self) -> str:
+        """Where the patients come from, in the words that stand under every figure."""
+        cohort = yaml.safe_load(self.path("cohort/cohort.yaml").read_text(encoding="utf-8"))
+        return f"{cohort['title']} ({cohort['provenance']} patients)"
+
+    # writing
+
+    def output(self, name: str, rows: int | None = None) -> Path:
+        """Path to write a file to; its folder exists. Recorded for `written`."""
+        path = self.target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._written = [entry for entry in self._written if entry["file"] != name] + [{"file": name, "rows": rows}]
+        return path
+
+    def save_table(self, table: pd.DataFrame, name: str) -> None:
+        """Write a CSV. Below the folders in LABELLED it gets a last column `provenance`."""
+        if name.startswith(LABELLED):
+            table = table.assign(provenance=self.provenance)
+        write_csv(table, self.output(name, len(table)))
+
+    def save_figure(self, figure: Figure, name: str, label: str | None = None) -> None:
+        """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version."""
+        text = label if label is not None else self.label
+        figure.text(0.995, -0.01, text, ha="right", va="top", fontsize=7.5, color="0.35")
+        with atomic_path(self.output(f"figures/{name}")) as temporary:
+            figure.savefig(temporary, dpi=FIGURE_DPI, bbox_inches="tight", metadata={"Software": None})
+
+    def save_json(self, value: Any, name: str) -> None:
+        """Write a JSON file."""
+        write_json(value, self.output(name))
+
+    def save_numbers(self, numbers: Mapping[str, Any], stage: str) -> None:
+        """Write numbers/`stage`.json: every number that prose may show, by a key that says what it is.
+
+        numbers: {key: value}; a value is a number, a string, None, or a mapping such as {"value", "low", "high", "n"}.
+        Each is stored as a mapping with `provenance` and `text`, the form in which prose shows it.
+        """
+        entries = {}
+        for key, value in numbers.items():
+            entry = dict(value) if isinstance(value, Mapping) else {"value": value}
+            entry = {name: _plain(item) for name, item in entry.items()}
+            entry.setdefault("text", number_text(**{k: entry.get(k) for k in ("value", "low", "high")}))
+            entries[key] = entry | {"provenance": self.provenance}
+        write_json(entries, self.output(f"numbers/{stage}.json", len(entries)))
+
+    def written(self) -> pd.DataFrame:
+        """Files written so far: file, rows (where it is a table), size in kB."""
+        sizes = [round((self.target / entry["file"]).stat().st_size / 1000, 1) for entry in self._written]
+        return pd.DataFrame(self._written, columns=["file", "rows"]).astype({"rows": "Int64"}).assign(kB=sizes)
+
+
+def number_text(value: Any, low: Any = None, high: Any = None, digits: int = 3) -> str:
+    """A number as prose shows it: "0.819 (0.734 to 0.903)", "370", "not available"."""
+    if value is None:
+        return "not available"
+    if isinstance(value, (str, bool, int)):
+        return str(value)
+    if low is None or high is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def read_numbers(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """All numbers of a run as the runner gathered them, by key."""
+    from alnlib.pipeline.stages import NUMBERS
+
+    return json.loads(run.path(NUMBERS).read_text(encoding="utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own, rounded to eight significant digits; NaN as None."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.8g}")
+    return value

@@ -1,0 +1,502 @@
+"""Run the stage table: decide what is stale, run what is ready side by side, keep what ended well.
+
+What stages there are stands in `alnlib.pipeline.stages`; how one notebook is executed in `alnlib.pipeline.execute`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alnlib.errors import InputError
+from alnlib.files import sha256_file, write_json
+from alnlib.paths import notebooks_folder, repository_root, results_folder
+from alnlib.pipeline import provenance
+from alnlib.pipeline.cache import (
+    FileHashes,
+    LibraryCode,
+    expand,
+    notebook_code,
+    notebook_digest,
+    read_state,
+    why_stale,
+)
+from alnlib.pipeline.execute import Outcome, StageRun, run_in_process
+from alnlib.pipeline.parameters import (
+    check_names,
+    declared_parameters,
+    parse_setting,
+    read_notebook,
+    read_profile,
+    stage_parameters,
+)
+from alnlib.pipeline.stages import NUMBERS, STAGES, Stage, applies, check_table, find_stage, makers_of
+
+NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
+POLL_SECONDS = 0.4
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks for. cohort: a name of NAMED_COHORTS or a cohort folder; settings: "NN.parameter=value"."""
+
+    cohort: str = "simulated"
+    data: str | None = None
+    profile: str = "demo"
+    only: str | None = None
+    start: str | None = None
+    force: bool = False
+    device: str = "auto"
+    jobs: int | None = None
+    seed: int | None = None
+    cluster: str | None = None
+    settings: tuple[str, ...] = ()
+
+
+@dataclass
+class StageStatus:
+    """Where a stage stands: kind is fresh, stale, waiting, running, done, failed, blocked, skipped or absent (does not apply)."""
+
+    stage: Stage
+    kind: str
+    detail: str = ""
+    seconds: float | None = None
+    cells: str = ""
+    begun: float = 0.0
+    begun_at: str = ""
+    components: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    trail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked request: the run's folder, and for each stage its notebook and parameters. Nothing has been touched yet."""
+
+    options: RunOptions
+    name: str
+    folder: Path
+    data: Path
+    notebooks: dict[str, dict]
+    parameters: dict[str, dict[str, Any]]
+    chosen: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = field(default=STAGES)
+
+
+def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES, notebooks: Path | None = None) -> Plan:
+    """Check the stage table, the profile, every parameter and the cohort's name; InputError for what the user can mend."""
+    check_table(stages)
+    notebooks = notebooks or notebooks_folder()
+    cohort, name, data = _resolve_cohort(options)
+    profile = read_profile(notebooks / "profiles" / f"{options.profile}.yaml")
+    settings = [parse_setting(text) for text in options.settings]
+    read = {stage.notebook: read_notebook(notebooks / f"{stage.notebook}.ipynb") for stage in stages}
+    declared = {notebook: declared_parameters(content, notebook) for notebook, content in read.items()}
+    check_names(profile, settings, declared, options.profile)
+    root = repository_root()
+    inside = data.is_relative_to(root)
+    common = {"run": name, "cohort": cohort, "data": data.relative_to(root).as_posix() if inside else str(data)}
+    common["device"] = options.device
+    if options.seed is not None:
+        common["seed"] = options.seed
+    parameters = {
+        notebook: stage_parameters(notebook, declared[notebook], profile, common, settings) for notebook in declared
+    }
+    return Plan(
+        options, name, results_folder() / name, data, read, parameters, _chosen_stages(options, stages), tuple(stages)
+    )
+
+
+def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
+    """(cohort parameter, name of the run folder, data folder) of a request."""
+    if options.cohort in NAMED_COHORTS:
+        default = (
+            f"data/{options.cohort}-{options.profile}" if options.cohort == "simulated" else f"data/{options.cohort}"
+        )
+        data = Path(options.data).expanduser() if options.data else repository_root() / default
+        if options.cohort != "simulated" and not data.is_dir():
+            raise InputError(
+                f"{data}: no such folder; --data DIR names where the files of {options.cohort} are, and "
+                f"`python3 run_all.py download {options.cohort} --data {data}` fetches them"
+            )
+        return options.cohort, f"{options.cohort}-{options.profile}", data.resolve()
+    folder = Path(options.cohort).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            f"--cohort {options.cohort}: neither a known cohort ({', '.join(NAMED_COHORTS)}) nor a folder; "
+            "mend the name, or give the path of a cohort folder"
+        )
+    from alnlib.cohorts.folder import validate_cohort_folder
+
+    problems = validate_cohort_folder(folder)
+    if problems:
+        raise InputError(f"{folder} is not a valid cohort folder:", problems)
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "cohort"
+    if slug in NAMED_COHORTS:
+        slug += "-folder"
+    return "folder", f"{slug}-{options.profile}", folder.resolve()
+
+
+def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    for option, value in (("--only", options.only), ("--from", options.start)):
+        if value is not None and find_stage(value, stages) is None:
+            raise InputError(
+                f"{option} {value}: no such stage; there are {', '.join(stage.number for stage in stages)}"
+            )
+    if options.only is not None:
+        return (find_stage(options.only, stages),)
+    if options.start is not None:
+        return tuple(stage for stage in stages if stage.number >= find_stage(options.start, stages).number)
+    return tuple(stages)
+
+
+class Runner:
+    """Executes a plan. `statuses` tells at any moment where each stage stands; `on_change` is called when that changed."""
+
+    def __init__(self, plan: Plan, on_change: Callable[[Runner], None] | None = None) -> None:
+        self.plan = plan
+        self.on_change = on_change or (lambda runner: None)
+        self.hashes = FileHashes(plan.folder / ".state" / "files.json")
+        self.library = LibraryCode(repository_root())
+        self.lock_digest = sha256_file(repository_root() / "requirements.lock")
+        self.started: list[subprocess.Popen] = []
+        self.statuses: dict[str, StageStatus] = {}
+        self._data_digest: str | None = None
+
+    # what is fresh
+
+    def survey(self) -> list[StageStatus]:
+        """The state of every stage as files stand now, without running anything."""
+        self.statuses = {}
+        for stage in self.plan.stages:
+            reason = self._does_not_apply(stage)
+            if reason:
+                self.statuses[stage.notebook] = StageStatus(stage, "absent", reason)
+                continue
+            upstream = [self.statuses[maker.notebook] for maker in makers_of(stage, self.plan.stages)]
+            stale = next((status.stage.number for status in upstream if status.kind in ("stale", "waiting")), None)
+            why = self._why_stale(stage)
+            if why is None and stale is None:
+                self.statuses[stage.notebook] = StageStatus(stage, "fresh")
+            elif stale is not None:
+                detail = f"after {stale}" + (f"; {why}" if why and not why.startswith("inputs") else "")
+                self.statuses[stage.notebook] = StageStatus(stage, "waiting", detail)
+            else:
+                self.statuses[stage.notebook] = StageStatus(stage, "stale", why)
+        self.hashes.save()
+        return list(self.statuses.values())
+
+    def _modalities(self) -> frozenset[str] | None:
+        """What the cohort offers, as stage 11 wrote it; None before that."""
+        images, described = self.plan.folder / "cohort/images.csv", self.plan.folder / "cohort/cohort.yaml"
+        if not images.exists() or not described.exists():
+            return None
+        import csv
+
+        with open(images, encoding="utf-8", newline="") as stream:
+            found = {row["modality"] for row in csv.DictReader(stream)}
+        if yaml.safe_load(described.read_text(encoding="utf-8")).get("clinical"):
+            found.add("clinical")
+        return frozenset(found)
+
+    def _does_not_apply(self, stage: Stage) -> str | None:
+        modalities = self._modalities()
+        if modalities is None:
+            return None
+        if not applies(stage, modalities):
+            return (
+                "the cohort has no clinical variables"
+                if stage.modality == "clinical"
+                else f"the cohort has no {stage.modality} images"
+            )
+        bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.modality is not None]
+        if bound and not any(applies(maker, modalities) for maker in bound):
+            return "no model of the table applies to this cohort"
+        return None
+
+    def _inputs(self, stage: Stage) -> list[str]:
+        """What the stage needs, less what only stages make that do not apply to this cohort."""
+        absent = {made for other in self.plan.stages if self._does_not_apply(other) is not None for made in other.makes}
+        return [need for need in stage.needs if need not in absent]
+
+    def _components(self, stage: Stage) -> dict[str, Any]:
+        """All that the stage's result depends on, as digests."""
+        notebook = self.plan.notebooks[stage.notebook]
+        folder = self.plan.folder
+        inputs = {
+            path.relative_to(folder).as_posix(): self.hashes.of(path) for path in expand(self._inputs(stage), folder)
+        }
+        return {
+            "notebook": notebook_digest(notebook),
+            "parameters": {name: json.dumps(value) for name, value in self.plan.parameters[stage.notebook].items()},
+            "inputs": inputs,
+            "library": self.library.used_by(notebook_code(notebook)),
+            "lock": self.lock_digest,
+            "data": self._data() if stage.reads_data else "",
+        }
+
+    def _data(self) -> str:
+        if self._data_digest is None:
+            self._data_digest = self.hashes.of_folder(self.plan.data)
+        return self._data_digest
+
+    def _state_file(self, stage: Stage) -> Path:
+        return self.plan.folder / ".state" / f"{stage.notebook}.json"
+
+    def _why_stale(self, stage: Stage) -> str | None:
+        state = read_state(self._state_file(stage))
+        if state is None:
+            return "never run here"
+        return why_stale(state, self._components(stage), self.hashes, self.plan.folder)
+
+    # running
+
+    def run(self) -> bool:
+        """Run what is stale among the chosen stages; True if every chosen stage is fresh at the end."""
+        self.plan.folder.mkdir(parents=True, exist_ok=True)
+        with _one_run(self.plan.folder):
+            shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
+            self.survey()
+            self._mark_choice()
+            self.on_change(self)
+            with self._executor() as executor, self._ending_children():
+                self._loop(executor)
+            self._gather_numbers()
+            shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
+            self.hashes.save()
+        return all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
+
+    def _mark_choice(self) -> None:
+        for stage in self.plan.stages:
+            status = self.statuses[stage.notebook]
+            if stage not in self.plan.chosen:
+                if status.kind != "absent":
+                    status.detail = f"not chosen ({status.kind}{': ' + status.detail if status.detail else ''})"
+                    status.kind = "skipped"
+            elif status.kind != "absent":
+                status.detail = "forced" if self.plan.options.force else status.detail or ""
+                status.kind = "waiting"
+
+    def _loop(self, executor: Executor) -> None:
+        running: dict[Future, Stage] = {}
+        while True:
+            for stage in self.plan.stages:
+                if self.statuses[stage.notebook].kind == "waiting":
+                    future = self._advance(stage, executor)
+                    if future is not None:
+                        running[future] = stage
+            self.on_change(self)
+            if not running:
+                return
+            finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in finished:
+                self._finish(running.pop(future), future.result())
+            for stage in running.values():
+                with contextlib.suppress(OSError):
+                    progress = (self._staging(stage) / ".progress").read_text(encoding="utf-8")
+                    self.statuses[stage.notebook].cells = progress
+
+    def _advance(self, stage: Stage, executor: Executor) -> Future | None:
+        """Start a waiting stage if its makers are through; settle it at once if it is fresh, blocked or does not apply."""
+        status = self.statuses[stage.notebook]
+        makers = [self.statuses[maker.notebook] for maker in makers_of(stage, self.plan.stages)]
+        if any(maker.kind in ("waiting", "running") for maker in makers):
+            return None
+        failed = next((maker.stage.number for maker in makers if maker.kind in ("failed", "blocked")), None)
+        reason = self._does_not_apply(stage)
+        if failed:
+            status.kind, status.detail = "blocked", f"stage {failed} failed"
+        elif reason:
+            status.kind, status.detail = "absent", reason
+        elif missing := [need for need in self._inputs(stage) if not (self.plan.folder / need).exists()]:
+            maker = next(other for other in self.plan.stages if missing[0] in other.makes)
+            status.kind = "failed"
+            status.detail = f"results/{self.plan.name}/{missing[0]} is missing; run --from {maker.number} instead"
+        else:
+            why = "forced" if self.plan.options.force else self._why_stale(stage)
+            if why is None:
+                status.kind, status.detail = "fresh", ""
+                return None
+            status.kind, status.detail = "running", why
+            status.begun = time.monotonic()
+            shutil.rmtree(self._staging(stage), ignore_errors=True)
+            spec = StageRun(
+                stage.notebook,
+                str(notebooks_folder() / f"{stage.notebook}.ipynb"),
+                str(self._staging(stage)),
+                self.plan.parameters[stage.notebook],
+                str(repository_root()),
+                str(results_folder()),
+            )
+            status.components = self._components(stage)
+            status.begun_at = provenance.now()
+            return executor.submit(self._runner_function(), spec)
+        return None
+
+    def _runner_function(self) -> Callable[[StageRun], Outcome]:
+        return run_in_process if self.plan.options.cluster else partial(run_in_process, started=self.started)
+
+    def _staging(self, stage: Stage) -> Path:
+        return self.plan.folder / ".staging" / stage.notebook
+
+    def _finish(self, stage: Stage, outcome: Outcome) -> None:
+        status, staging = self.statuses[stage.notebook], self._staging(stage)
+        status.seconds = outcome.seconds
+        made = [path for path in sorted(staging.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+        names = [path.relative_to(staging).as_posix() for path in made]
+        error = outcome.error or self._contract_error(stage, names)
+        outputs: dict[str, str] = {}
+        if error is None:
+            outputs = self._install(stage, staging, names)
+            if stage is self.plan.stages[0]:  # the first stage may have written the data (simulated cohort)
+                self._data_digest = None
+                status.components["data"] = self._data() if stage.reads_data else ""
+            write_json({"components": status.components, "outputs": outputs}, self._state_file(stage))
+            status.kind = "done"
+        else:
+            status.kind, status.error = "failed", error
+            where = f", cell {error['cell']}" if error.get("cell") else ""
+            status.detail = (
+                error["message"] if error["name"] == "InputError" else f"{error['name']}{where}: {error['message']}"
+            )
+            status.trail = outcome.trail
+            self._keep_failed_notebook(stage, staging)
+        shutil.rmtree(staging, ignore_errors=True)
+        self._log(stage, status, outputs)
+
+    def _contract_error(self, stage: Stage, names: list[str]) -> dict[str, Any] | None:
+        """A stage that did not make what the table says, or made what belongs to another, is a failed stage."""
+        missing = [name for name in stage.makes if name not in names]
+        if missing:
+            return {"name": "Contract", "message": f"the notebook did not write {missing[0]}", "cell": None}
+        for other in self.plan.stages:
+            state = read_state(self._state_file(other)) if other is not stage else None
+            twice = sorted(set(names) & set(state["outputs"])) if state else []
+            if twice:
+                message = f"{twice[0]} is also written by {other.notebook}; every file has one writer"
+                return {"name": "Contract", "message": message, "cell": None}
+        return None
+
+    def _install(self, stage: Stage, staging: Path, names: list[str]) -> dict[str, str]:
+        """Move a good stage's files in place and remove what its last run left that this one did not make again."""
+        before = read_state(self._state_file(stage))
+        for name in names:
+            target = self.plan.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / name, target)
+        for name in set(before["outputs"] if before else ()) - set(names):
+            (self.plan.folder / name).unlink(missing_ok=True)
+        (self.plan.folder / "failed" / f"{stage.notebook}.ipynb").unlink(missing_ok=True)
+        return {name: self.hashes.of(self.plan.folder / name) for name in names}
+
+    def _keep_failed_notebook(self, stage: Stage, staging: Path) -> None:
+        executed = staging / "notebooks" / f"{stage.notebook}.ipynb"
+        if executed.exists():
+            target = self.plan.folder / "failed" / executed.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(executed, target)
+
+    def _gather_numbers(self) -> None:
+        """Write report/numbers.json from the stages' numbers; a key that two stages claim is an error."""
+        gathered: dict[str, Any] = {}
+        for stage in self.plan.stages:
+            path = self.plan.folder / "numbers" / f"{stage.notebook}.json"
+            if path.exists() and self.statuses[stage.notebook].kind != "absent":
+                numbers = json.loads(path.read_text(encoding="utf-8"))
+                twice = sorted(set(numbers) & set(gathered))
+                if twice:
+                    raise ValueError(f"number {twice[0]} is written by {stage.notebook} and by an earlier stage")
+                gathered |= numbers
+        if gathered:
+            write_json(gathered, self.plan.folder / NUMBERS)
+
+    def _log(self, stage: Stage, status: StageStatus, outputs: dict[str, str]) -> None:
+        versions = provenance.versions()
+        device = (
+            provenance.accelerator()
+            if self.plan.parameters[stage.notebook].get("device") in ("auto", "cuda")
+            else "cpu"
+        )
+        row = {
+            "started": status.begun_at,
+            "notebook": stage.notebook,
+            "status": status.kind,
+            "seconds": round(status.seconds or 0, 1),
+            "parameters": self.plan.parameters[stage.notebook],
+            "inputs_sha256": status.components["inputs"],
+            "outputs_sha256": outputs,
+            "commit": provenance.commit_of(repository_root()),
+            "device": device,
+            "python": versions["python"],
+            "torch": versions["torch"],
+        }
+        provenance.append_log(self.plan.folder / "run_log.csv", row)
+        settings = {
+            "cohort": self.plan.options.cohort,
+            "profile": self.plan.options.profile,
+            "data": str(self.plan.data),
+        }
+        provenance.write_provenance(self.plan.folder / "provenance.json", repository_root(), sys.argv, settings)
+
+    @contextlib.contextmanager
+    def _executor(self) -> Iterator[Executor]:
+        """Threads that wait for local processes, or the workers of an existing Dask cluster."""
+        if self.plan.options.cluster:
+            from alnlib.pipeline.cluster import cluster_executor
+
+            with cluster_executor(self.plan.options.cluster) as executor:
+                yield executor
+            return
+        jobs = self.plan.options.jobs or min(4, os.cpu_count() or 1)
+        executor = ThreadPoolExecutor(jobs)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+    @contextlib.contextmanager
+    def _ending_children(self) -> Iterator[None]:
+        """On an interrupt or an error, end the kernels too: each runs in a process group of its own."""
+        try:
+            yield
+        except BaseException:
+            for process in self.started:
+                if process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGTERM)
+            raise
+
+
+@contextlib.contextmanager
+def _one_run(folder: Path) -> Iterator[None]:
+    """Keep two runs out of one results folder; the system frees the lock when a run is killed."""
+    import fcntl
+
+    with open(folder / ".lock", "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            raise InputError(
+                f"another run (process {holder}) is working in results/{folder.name}; wait for it, or stop it"
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield

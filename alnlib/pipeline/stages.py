@@ -1,0 +1,128 @@
+"""The stage table: which notebook needs what and makes what. The only place where the order of the compendium is written.
+
+Running the table is the business of `alnlib.pipeline.runner`; what a file means, that of the notebook that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One notebook of the pipeline.
+
+    notebook: file name without .ipynb, "NN_topic"; needs, makes: files of the run folder, a trailing "/" naming a folder;
+    reads_data: reads the cohort's data folder; modality: the cohort must have images of it ("US", ...), or "clinical" for
+    clinical variables, else the stage does not apply.
+    """
+
+    notebook: str
+    title: str
+    needs: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    reads_data: bool = False
+    modality: str | None = None
+
+    @property
+    def number(self) -> str:
+        """The two digits that begin the notebook's name."""
+        return self.notebook[:2]
+
+
+COHORT = ("cohort/cohort.yaml", "cohort/patients.csv", "cohort/images.csv", "cohort/readers.csv", "cohort/splits.csv")
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "01_sources",
+        "Where the data come from, verified or simulated",
+        makes=("sources/files.csv", "sources/manifest.csv", "numbers/01_sources.json"),
+        reads_data=True,
+    ),
+    Stage(
+        "11_cohort",
+        "Cohort, inclusion flow, splits and Table 1",
+        needs=("sources/files.csv",),
+        makes=(*COHORT, "cohort/flow.csv", "cohort/table_one.csv", "numbers/11_cohort.json"),
+        reads_data=True,
+    ),
+    Stage(
+        "21_clinical",
+        "Clinical model, nomogram and the radiologist's read",
+        needs=COHORT,
+        makes=(
+            "predictions/clinical.csv",
+            "clinical/univariable.csv",
+            "clinical/multivariable.csv",
+            "clinical/nomogram.csv",
+            "numbers/21_clinical.json",
+        ),
+        modality="clinical",
+    ),
+    Stage(
+        "22_ultrasound",
+        "Three 2-D networks on ultrasound stills",
+        needs=COHORT,
+        makes=(
+            "predictions/ultrasound.csv",
+            "ultrasound/training_history.csv",
+            "ultrasound/choice.csv",
+            "numbers/22_ultrasound.json",
+        ),
+        reads_data=True,
+        modality="US",
+    ),
+    Stage(
+        "41_discrimination",
+        "ROC curves, DeLong intervals and comparisons",
+        needs=("cohort/cohort.yaml", "cohort/readers.csv", "predictions/clinical.csv", "predictions/ultrasound.csv"),
+        makes=("evaluation/discrimination.csv", "evaluation/comparisons.csv", "numbers/41_discrimination.json"),
+    ),
+    Stage(
+        "42_calibration",
+        "Calibration of the probabilities",
+        needs=("cohort/cohort.yaml", "predictions/clinical.csv", "predictions/ultrasound.csv"),
+        makes=("evaluation/calibration.csv", "numbers/42_calibration.json"),
+    ),
+    Stage(
+        "43_clinical_utility",
+        "Decision curves and operations avoided",
+        needs=("cohort/cohort.yaml", "predictions/clinical.csv", "predictions/ultrasound.csv"),
+        makes=("evaluation/net_benefit.csv", "numbers/43_clinical_utility.json"),
+    ),
+)
+
+NUMBERS = "report/numbers.json"
+"""Every number that prose shows, gathered by the runner from the stages' numbers/NN_topic.json."""
+
+
+def check_table(stages: Sequence[Stage] = STAGES) -> None:
+    """Raise ValueError unless names are unique and in order, every need has one maker, and that maker stands earlier."""
+    numbers = [stage.number for stage in stages]
+    if numbers != sorted(set(numbers)):
+        raise ValueError(f"stage numbers must be unique and ascending: {numbers}")
+    maker: dict[str, Stage] = {}
+    for stage in stages:
+        for need in stage.needs:
+            if need not in maker:
+                raise ValueError(f"{stage.notebook} needs {need}, which no earlier stage makes")
+        for made in stage.makes:
+            if made in maker:
+                raise ValueError(f"{made} is made by both {maker[made].notebook} and {stage.notebook}")
+            maker[made] = stage
+
+
+def makers_of(stage: Stage, stages: Sequence[Stage] = STAGES) -> tuple[Stage, ...]:
+    """The stages that make what `stage` needs, in table order."""
+    return tuple(other for other in stages if set(other.makes) & set(stage.needs))
+
+
+def find_stage(number_or_name: str, stages: Iterable[Stage] = STAGES) -> Stage | None:
+    """The stage called "22" or "22_ultrasound", or None."""
+    return next((stage for stage in stages if number_or_name in (stage.number, stage.notebook)), None)
+
+
+def applies(stage: Stage, modalities: frozenset[str]) -> bool:
+    """Whether a cohort that offers these modalities ("clinical", "US", ...) has what the stage is about."""
+    return stage.modality is None or stage.modality in modalities

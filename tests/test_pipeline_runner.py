@@ -1,0 +1,210 @@
+"""The runner on toy notebooks: real kernels, real papermill, a table of three stages."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from alnlib.errors import InputError
+from alnlib.pipeline.runner import Runner, RunOptions, make_plan
+from alnlib.pipeline.stages import STAGES, Stage, check_table
+from tests.toy import TOY_CELLS, TOY_STAGES, write_toy_notebook
+
+
+def run_toys(**options) -> Runner:
+    runner = Runner(make_plan(RunOptions(**options), TOY_STAGES))
+    runner.good = runner.run()
+    return runner
+
+
+def kinds(runner: Runner) -> list[str]:
+    return [status.kind for status in runner.statuses.values()]
+
+
+def test_the_compendium_table_is_sound():
+    check_table(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("stages", "complaint"),
+    [
+        ((Stage("02_b", ""), Stage("01_a", "")), "ascending"),
+        ((Stage("01_a", "", makes=("x",)), Stage("01_b", "")), "unique"),
+        ((Stage("01_a", "", needs=("x",)),), "no earlier stage makes"),
+        ((Stage("01_a", "", makes=("x",)), Stage("02_b", "", makes=("x",))), "made by both"),
+        ((Stage("01_a", "", needs=("x",)), Stage("02_b", "", makes=("x",))), "no earlier stage makes"),
+    ],
+)
+def test_an_unsound_table_is_refused(stages, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        check_table(stages)
+
+
+def test_run_rerun_change_and_repair(toy_repository):
+    """One story, because each step needs the last: all run; all fresh; what changed reruns, what depends on it too."""
+    runner = run_toys()
+    folder = toy_repository / "results" / "simulated-demo"
+    assert runner.good
+    assert kinds(runner) == ["done", "done", "done"]
+    assert pd.read_csv(folder / "b.csv")["x"].tolist() == [3, 6]  # the profile's factor 3, not the default 2
+    assert json.loads((folder / "report/numbers.json").read_text())["toy_sum"]["provenance"] == "simulated"
+    assert not list(folder.rglob("*.part*"))
+
+    executed = json.loads((folder / "notebooks/02_second.ipynb").read_text())
+    text = json.dumps(executed)
+    assert "papermill" not in json.dumps(executed["metadata"])
+    assert "iopub" not in text
+    assert str(toy_repository) not in text
+    first_bytes = {path: path.read_bytes() for path in folder.rglob("*.csv") if path.name != "run_log.csv"}
+    notebook_bytes = (folder / "notebooks/02_second.ipynb").read_bytes()
+
+    begun = time.monotonic()
+    assert kinds(run_toys()) == ["fresh", "fresh", "fresh"]
+    assert time.monotonic() - begun < 3  # the design's promise for a rerun of nothing, with room to spare on three stages
+
+    assert kinds(run_toys(only="02", force=True)) == ["skipped", "done", "skipped"]
+    assert (folder / "notebooks/02_second.ipynb").read_bytes() == notebook_bytes
+    assert {path: path.read_bytes() for path in first_bytes} == first_bytes
+
+    write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"], "print('one more')"])
+    listed = {s.stage.notebook: (s.kind, s.detail) for s in Runner(make_plan(RunOptions(), TOY_STAGES)).survey()}
+    assert listed["02_second"] == ("stale", "notebook changed")
+    assert listed["03_aside"][0] == "fresh"
+    assert kinds(run_toys()) == ["fresh", "done", "fresh"]
+
+    (folder / "c.csv").write_text("edited\n")
+    repaired = run_toys()
+    assert repaired.statuses["03_aside"].detail == "output edited: c.csv"
+    assert pd.read_csv(folder / "c.csv")["x"].tolist() == [2, 3]
+
+    assert kinds(run_toys(seed=5)) == ["done", "done", "done"]
+    (toy_repository / "data/simulated-demo/file.txt").write_text("two")
+    assert kinds(run_toys(seed=5)) == ["done", "fresh", "fresh"]  # the first makes the same, so the others stand
+    log = list(csv.DictReader(open(folder / "run_log.csv")))
+    assert {row["notebook"] for row in log} == set(TOY_CELLS)
+    assert json.loads(log[0]["outputs_sha256"])["a.csv"]
+
+
+def test_a_failed_stage_leaves_earlier_results_and_its_notebook(toy_repository):
+    run_toys()
+    folder = toy_repository / "results" / "simulated-demo"
+    before = (folder / "b.csv").read_bytes()
+    broken = ["results = None", "from alnlib.errors import InputError", "raise InputError('patients.csv, row 3: mend it')"]
+    good_first = TOY_CELLS["02_second"][:2] + ["results.save_table(table * 100, 'b.csv')"]
+    write_toy_notebook(toy_repository, "02_second", good_first + broken[1:])
+    runner = run_toys(seed=9)
+    assert not runner.good
+    assert kinds(runner) == ["done", "failed", "done"]
+    assert runner.statuses["02_second"].error["name"] == "InputError"
+    assert runner.statuses["02_second"].detail == "patients.csv, row 3: mend it"
+    assert (folder / "b.csv").read_bytes() == before
+    failed = json.loads((folder / "failed/02_second.ipynb").read_text())
+    assert any(output["output_type"] == "error" for cell in failed["cells"] for output in cell.get("outputs", []))
+    write_toy_notebook(toy_repository, "02_second", TOY_CELLS["02_second"])
+    assert kinds(run_toys(seed=9)) == ["fresh", "done", "fresh"]
+    assert not (folder / "failed/02_second.ipynb").exists()
+
+
+def test_a_stage_that_breaks_its_contract_fails(toy_repository):
+    write_toy_notebook(toy_repository, "03_aside", TOY_CELLS["03_aside"][:1])
+    runner = run_toys()
+    assert runner.statuses["03_aside"].detail == "Contract: the notebook did not write c.csv"
+    extra = [*TOY_CELLS["03_aside"], "results.save_table(results.read_table('a.csv'), 'b.csv')"]
+    write_toy_notebook(toy_repository, "03_aside", extra)
+    assert "also written by 02_second" in run_toys().statuses["03_aside"].detail
+
+
+def test_only_without_its_input_says_which_stage_to_run(toy_repository):
+    runner = run_toys(only="02")
+    assert not runner.good
+    assert "run --from 01" in runner.statuses["02_second"].detail
+
+
+def test_two_runs_do_not_share_a_folder(toy_repository):
+    folder = toy_repository / "results" / "simulated-demo"
+    folder.mkdir(parents=True)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl,os,sys,time; f=open(sys.argv[1],'w'); f.write(str(os.getpid())); f.flush(); "
+            "fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)",
+            str(folder / ".lock"),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match=f"another run .process {holder.pid}. is working in results/simulated-demo"):
+            run_toys()
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"settings": ("02.factr=3",)}, "02_second has no parameter 'factr'"),
+        ({"settings": ("factr=3",)}, "no notebook has this parameter"),
+        ({"settings": ("99.factor=3",)}, "there is no notebook '99'"),
+        ({"settings": ("02.factor",)}, "write NN.parameter=value"),
+        ({"settings": ("02.factor=big",)}, "must be float, like the default 2.0, not 'big'"),
+        ({"profile": "huge"}, "there is no profile 'huge'; choose one of demo"),
+        ({"only": "77"}, "--only 77: no such stage; there are 01, 02, 03"),
+        ({"cohort": "nowhere"}, "neither a known cohort"),
+        ({"cohort": "duke", "data": "/nonexistent/duke"}, "no such folder; --data DIR names"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_runs(toy_repository, options, complaint):
+    with pytest.raises(InputError, match=complaint):
+        make_plan(RunOptions(**options), TOY_STAGES)
+    assert not (toy_repository / "results").exists()
+
+
+def test_an_unknown_name_in_the_profile_is_an_error(toy_repository):
+    (toy_repository / "notebooks/profiles/demo.yaml").write_text("02_second:\n  factr: 3\n")
+    with pytest.raises(InputError, match=r"02_second has no parameter 'factr' \(profile"):
+        make_plan(RunOptions(), TOY_STAGES)
+
+
+def test_a_killed_run_goes_on_where_it_was(toy_repository):
+    """Kill the whole process tree while the second stage sleeps; the first stays, nothing half-written is visible."""
+    waits = ["import time, pathlib, os", "pathlib.Path(os.environ['ALN_ROOT'], 'asleep').touch()", "time.sleep(120)"]
+    write_toy_notebook(toy_repository, "02_second", TOY_CELLS["02_second"] + waits)
+    program = (
+        "from alnlib.pipeline.runner import *; from tests.toy import TOY_STAGES; "
+        "Runner(make_plan(RunOptions(jobs=1), TOY_STAGES)).run()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 60
+    while not (toy_repository / "asleep").exists():
+        assert time.monotonic() < deadline, "the second stage never started"
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    folder = toy_repository / "results" / "simulated-demo"
+    assert (folder / "a.csv").exists()
+    assert not (folder / "b.csv").exists()
+    write_toy_notebook(toy_repository, "02_second", TOY_CELLS["02_second"])
+    assert kinds(run_toys())[:2] == ["fresh", "done"]
+
+
+def test_stages_run_on_a_dask_cluster(toy_repository):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1") as cluster:
+        assert kinds(run_toys(cluster=cluster.scheduler_address)) == ["done", "done", "done"]
+
+
+def test_a_cluster_that_is_not_there_is_said(toy_repository, monkeypatch):
+    monkeypatch.setattr("alnlib.pipeline.cluster.CONNECT_SECONDS", 1)
+    with pytest.raises(InputError, match="no Dask scheduler answers there"):
+        run_toys(cluster="tcp://127.0.0.1:9")

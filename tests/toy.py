@@ -1,0 +1,60 @@
+"""A small repository with notebooks of a few lines, to run the pipeline on without the compendium's own notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+
+from alnlib.pipeline.stages import Stage
+
+PARAMETERS = 'run = "simulated-demo"  # folder below results/\nseed = 1  # of everything random\nfactor = 2.0  # a number'
+
+TOY_STAGES = (
+    Stage("01_first", "writes the data and a number", makes=("a.csv", "cohort/cohort.yaml"), reads_data=True),
+    Stage("02_second", "doubles it", needs=("a.csv", "cohort/cohort.yaml"), makes=("b.csv", "numbers/02_second.json")),
+    Stage("03_aside", "independent of the second", needs=("a.csv",), makes=("c.csv",)),
+)
+
+TOY_CELLS = {
+    "01_first": [
+        "import pandas as pd\nfrom alnlib.pipeline.results import RunFolder",
+        "results = RunFolder(run)",
+        "results.output('cohort/cohort.yaml').write_text('title: Toy\\nprovenance: simulated\\n')",
+        "results.save_table(pd.DataFrame({'x': [seed, seed + 1]}), 'a.csv')",
+    ],
+    "02_second": [
+        "from alnlib.pipeline.results import RunFolder\nresults = RunFolder(run)",
+        "table = results.read_table('a.csv')",
+        "results.save_table(table * factor, 'b.csv')\nresults.save_numbers({'toy_sum': table['x'].sum()}, '02_second')",
+    ],
+    "03_aside": [
+        "from alnlib.pipeline.results import RunFolder\nresults = RunFolder(run)",
+        "results.save_table(results.read_table('a.csv') + 1, 'c.csv')",
+    ],
+}
+
+
+def write_toy_notebook(folder: Path, name: str, cells: list[str], parameters: str = PARAMETERS) -> Path:
+    """Write notebooks/`name`.ipynb with a tagged parameters cell and the given code cells."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    notebook.cells += [nbformat.v4.new_code_cell(source) for source in cells]
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    path = folder / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def write_toy_repository(folder: Path) -> Path:
+    """A repository with TOY_STAGES' notebooks, an empty demo profile, a lock and a data folder."""
+    for name, cells in TOY_CELLS.items():
+        write_toy_notebook(folder, name, cells)
+    (folder / "notebooks" / "profiles").mkdir()
+    (folder / "notebooks" / "profiles" / "demo.yaml").write_text("02_second:\n  factor: 3\n")
+    (folder / "requirements.lock").write_text("numpy==0\n")
+    data = folder / "data" / "simulated-demo"
+    data.mkdir(parents=True)
+    (data / "file.txt").write_text("one")
+    return folder
