@@ -59,10 +59,12 @@ def compile_lock() -> str:
     """The text of requirements.lock, resolved by uv for every platform at once."""
     command = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"]
     command += ["--no-emit-index-url", "--no-header", "--no-annotate", "--quiet"]
+    command += ["--fork-strategy", "fewest"]  # one version of a package for all of 3.11, Debian's 3.11.2 included
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    # [tool.uv] limits the lock to Python 3.11, so that this marker is true of every line and only clutters it
-    text = re.sub(r" ; python_full_version < '3\.12'(?= \\)", "", text)
-    return HEADER + text.replace("python_full_version < '3.12' and ", "")
+    # [tool.uv] limits the lock to these, so that the marker is true of every line and only clutters it
+    everywhere = "python_full_version < '3.12' and sys_platform != 'emscripten'"
+    text = re.sub(rf" ; {re.escape(everywhere)}( and )?", lambda found: " ; " if found[1] else "", text)
+    return HEADER + text.replace("python_full_version < '3.12' and ", "").replace(" and sys_platform != 'emscripten'", "")
 
 
 def environment_text(pins: dict[str, tuple[str, str]]) -> str:

@@ -1,0 +1,160 @@
+"""Parts of the pipeline that need no kernel: parameters, cache keys, cleaning, files, numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from alnlib.errors import InputError, Problem
+from alnlib.files import atomic_path, write_csv, write_json
+from alnlib.paths import repository_root
+from alnlib.pipeline.cache import FileHashes, LibraryCode, why_stale
+from alnlib.pipeline.execute import clean_executed
+from alnlib.pipeline.parameters import declared_parameters, parse_setting
+from alnlib.pipeline.results import RunFolder, number_text
+
+
+def notebook_with(source: str, tags=("parameters",)) -> dict:
+    return {"cells": [{"cell_type": "code", "source": source, "metadata": {"tags": list(tags)}}]}
+
+
+def test_parameters_are_read_as_literals():
+    source = 'run = "x"  # folder\nepochs = 3\nsizes = [64, 96]\nlimit = None'
+    assert declared_parameters(notebook_with(source), "n") == {
+        "run": "x",
+        "epochs": 3,
+        "sizes": [64, 96],
+        "limit": None,
+    }
+
+
+@pytest.mark.parametrize("source", ["a = 1 + len('x')", "import os", "a: int = 1", "a = b"])
+def test_anything_but_literals_is_refused(source):
+    with pytest.raises(ValueError):
+        declared_parameters(notebook_with(source), "n")
+
+
+def test_settings_of_the_command_line():
+    assert parse_setting("22.epochs=5") == ("22", "epochs", 5)
+    assert parse_setting("seed=7") == ("all", "seed", 7)
+    assert parse_setting("22.sizes=[1, 2]") == ("22", "sizes", [1, 2])
+
+
+def test_library_code_follows_imports_but_not_beyond(tmp_path):
+    package = tmp_path / "alnlib"
+    for name, text in {
+        "__init__.py": "",
+        "one.py": "from alnlib.two import f",
+        "two.py": "import numpy\nf = 1",
+        "three.py": "",
+        "sub/__init__.py": "",
+        "sub/inner.py": "from .other import g\nfrom .. import three",
+        "sub/other.py": "g = 1",
+        "sub/table.csv": "a\n1\n",
+    }.items():
+        (package / name).parent.mkdir(exist_ok=True, parents=True)
+        (package / name).write_text(text)
+    code = LibraryCode(tmp_path)
+    assert set(code.used_by("from alnlib.one import f")) == {"alnlib/__init__.py", "alnlib/one.py", "alnlib/two.py"}
+    through_sub = set(code.used_by("import alnlib.sub.inner"))
+    assert through_sub == {
+        f"alnlib/{n}"
+        for n in ("__init__.py", "sub/__init__.py", "sub/inner.py", "sub/other.py", "sub/table.csv", "three.py")
+    }
+    assert code.used_by("import numpy") == {}
+
+
+def test_the_real_clinical_notebook_does_not_depend_on_the_networks():
+    used = LibraryCode(repository_root()).used_by("from alnlib.models.clinical import univariable_table")
+    assert "alnlib/models/clinical.py" in used
+    assert not any("cnn2d" in name or "training" in name for name in used)
+
+
+def test_why_stale_names_what_changed(tmp_path):
+    (tmp_path / "out.csv").write_text("x\n")
+    hashes = FileHashes(tmp_path / "memory.json")
+    digest = hashes.of(tmp_path / "out.csv")
+    stored = {"components": {"notebook": "a", "inputs": {"p": "1", "q": "2"}}, "outputs": {"out.csv": digest}}
+    same = {"notebook": "a", "inputs": {"p": "1", "q": "2"}}
+    assert why_stale(stored, same, hashes, tmp_path) is None
+    assert why_stale(None, same, hashes, tmp_path) == "never run here"
+    assert why_stale(stored, same | {"notebook": "b"}, hashes, tmp_path) == "notebook changed"
+    assert (
+        why_stale(stored, same | {"inputs": {"p": "9", "r": "2"}}, hashes, tmp_path) == "inputs changed: p and 2 more"
+    )
+    (tmp_path / "out.csv").unlink()
+    assert why_stale(stored, same, hashes, tmp_path) == "output missing: out.csv"
+
+
+def test_file_hashes_notice_a_change_of_content_and_are_kept(tmp_path):
+    file, memory = tmp_path / "a.txt", tmp_path / ".state" / "files.json"
+    file.write_text("one")
+    hashes = FileHashes(memory)
+    first, folder_first = hashes.of(file), hashes.of_folder(tmp_path)
+    hashes.save()
+    assert FileHashes(memory).of(file) == first
+    file.write_text("two!")
+    assert FileHashes(memory).of(file) != first
+    assert FileHashes(memory).of_folder(tmp_path) != folder_first
+    assert hashes.of(tmp_path / "absent") is None
+
+
+def test_atomic_path_leaves_nothing_after_a_failure(tmp_path):
+    target = tmp_path / "deep" / "t.csv"
+    target.parent.mkdir()
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [path.name for path in target.parent.iterdir()] == ["t.csv"]
+
+
+def test_csv_and_json_are_stable(tmp_path):
+    write_csv(pd.DataFrame({"a": [1 / 3, float("nan")], "b": ["x", "y"]}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes() == b"a,b\n0.33333333,x\n,y\n"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json({"a": float("nan")}, tmp_path / "t.json")
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_cleaning_removes_times_and_joins_streams():
+    outputs = [{"output_type": "stream", "name": "stdout", "text": part} for part in ("a\n", "b\n")]
+    cell = {"cell_type": "code", "id": "r4nd0m", "source": "", "outputs": outputs}
+    cell["metadata"] = {
+        "tags": ["nbval-check-output"],
+        "papermill": {"start_time": "now"},
+        "execution": {"iopub": "now"},
+    }
+    cleaned = clean_executed(
+        {"cells": [cell], "metadata": {"papermill": {"duration": 3}, "language_info": {"version": "3.11.7"}}}
+    )
+    assert cleaned["cells"][0]["metadata"] == {"tags": ["nbval-check-output"]}
+    assert cleaned["cells"][0]["outputs"] == [{"output_type": "stream", "name": "stdout", "text": ["a\n", "b\n"]}]
+    assert "now" not in json.dumps(cleaned)
+    assert "3.11.7" not in json.dumps(cleaned)
+
+
+def test_numbers_are_written_as_prose_shows_them():
+    assert number_text(0.8191, 0.7342, 0.9029) == "0.819 (0.734 to 0.903)"
+    assert number_text(370) == "370"
+    assert number_text(None) == "not available"
+
+
+def test_a_missing_input_names_the_stage_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALN_RESULTS", str(tmp_path))
+    monkeypatch.delenv("ALN_STAGING", raising=False)
+    with pytest.raises(InputError, match="run_all.py --only 21"):
+        RunFolder("some-run").path("predictions/clinical.csv")
+
+
+def test_an_input_error_shows_place_and_remedy_and_survives_pickling():
+    import pickle
+
+    problem = Problem("patients.csv", 7, "aln_metastasis", "2", "not 0, 1 or empty", "write 0 or 1")
+    error = pickle.loads(pickle.dumps(InputError("the cohort is not valid:", [problem])))
+    assert str(error) == (
+        "the cohort is not valid:\n  patients.csv, row 7, column aln_metastasis: not 0, 1 or empty (found '2'); write 0 or 1"
+    )
