@@ -111,15 +111,19 @@ def download(
     cohort: Annotated[str, typer.Argument(help="a cohort of data_manifest.csv")],
     data: Annotated[Path | None, typer.Option(help="where to put the files (default data/COHORT)")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be fetched, fetch nothing")] = False,
-    patients: Annotated[str | None, typer.Option(help="only these patients, separated by commas")] = None,
+    patients: Annotated[str | None, typer.Option(help="image series of these patients, separated by commas, or all")] = None,
+    masks: Annotated[bool, typer.Option("--masks", help="also the published segmentations")] = False,
+    mirror: Annotated[str | None, typer.Option(metavar="URL", help="fetch from this copy instead of the source")] = None,
 ) -> int:
     """Fetch a public cohort and verify it against data_manifest.csv; files already there are verified and kept."""
     from alnlib.cohorts.download import download_cohort, format_download_report
 
-    chosen = [name.strip() for name in patients.split(",") if name.strip()] if patients else None
+    chosen = None
+    if patients is not None:
+        chosen = "all" if patients == "all" else [name.strip() for name in patients.split(",") if name.strip()]
     folder = data or repository_root() / "data" / cohort
-    report = download_cohort(cohort, folder, dry_run=dry_run, patients=chosen)
-    Console(width=_width()).print(format_download_report(report))
+    report = download_cohort(cohort, folder, dry_run=dry_run, patients=chosen, masks=masks, mirror=mirror)
+    print(format_download_report(report))
     return 0
 
 

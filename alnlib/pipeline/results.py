@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,29 @@ LABELLED = ("evaluation/", "clinical/", "ultrasound/")
 FIGURE_DPI = 110
 
 
+@dataclass(frozen=True)
+class StudyCohort:
+    """A cohort under one endpoint. patients: those whose endpoint is known, with columns `split` and the endpoint as 0/1."""
+
+    cohort: Cohort
+    endpoint: str
+    patients: pd.DataFrame
+
+    def of(self, *splits: str) -> pd.DataFrame:
+        """The patients of these splits, in their order in the table."""
+        return self.patients[self.patients["split"].isin(splits)].reset_index(drop=True)
+
+    @property
+    def outcome(self) -> str:
+        """The endpoint's name for figures."""
+        return self.cohort.endpoints[self.endpoint].label
+
+    def __str__(self) -> str:
+        counts = self.patients.groupby("split")[self.endpoint].agg(["size", "sum"])
+        parts = [f"{split} {row['size']} ({row['sum']} positive)" for split, row in counts.iterrows()]
+        return f"{self.cohort.title}, {self.cohort.provenance}: {self.endpoint} in {', '.join(parts)}"
+
+
 class RunFolder:
     """One run's results. name: folder below results/; data: the cohort's data folder, if the notebook reads it."""
 
@@ -43,6 +67,7 @@ class RunFolder:
         staging = os.environ.get("ALN_STAGING")
         self.target = Path(staging) if staging else self.folder
         self._written: list[dict[str, Any]] = []
+        self._origin: dict[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"RunFolder({self.name!r})"
@@ -58,6 +83,17 @@ class RunFolder:
         remedy = f"run it: python3 run_all.py --only {maker.number}" if maker else "run the stage that makes it"
         raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
 
+    def predictions(self) -> list[Path]:
+        """Every predictions file of the run, in order of their names; InputError if no model was run."""
+        files = sorted((self.folder / "predictions").glob("*.csv"))
+        if not files:
+            raise InputError(f"results/{self.name}/predictions holds no table; run a model: python3 run_all.py --from 21")
+        return files
+
+    def checkpoints(self) -> Path:
+        """Folder in which training keeps its checkpoints between runs; git-ignored."""
+        return self.folder / "checkpoints"
+
     def has(self, name: str) -> bool:
         """Whether `path(name)` would find a file."""
         return (self.target / name).exists() or (self.folder / name).exists()
@@ -67,22 +103,39 @@ class RunFolder:
         ids = dict.fromkeys(("patient_id", "image_id", "unit_id", "centre", "reader_id"), str)
         return pd.read_csv(self.path(name), dtype=ids, **options)
 
-    def read_cohort(self) -> Cohort:
-        """The cohort that stage 11 described, with image paths counted from the data folder."""
-        from alnlib.cohorts.folder import read_cohort
+    def read_study(self) -> StudyCohort:
+        """The cohort as stage 11 froze it, with the patients of the endpoint and their splits.
 
-        return read_cohort(self.path("cohort/cohort.yaml").parent, root=self.data)
+        Image paths count from the data folder; whether the images are there is looked at only if `data` was given.
+        """
+        from alnlib.cohorts.folder import read_cohort
+        from alnlib.cohorts.splits import attach_splits, read_splits
+
+        frozen = json.loads(self.path("cohort/study.json").read_text(encoding="utf-8"))
+        folder = self.path("cohort/cohort.yaml").parent
+        cohort = read_cohort(folder, root=self.data, check_images=self.data is not None)
+        splits = read_splits(self.path("cohort/splits.csv"), digest=frozen["digest"])
+        return StudyCohort(cohort, frozen["endpoint"], attach_splits(cohort.known(frozen["endpoint"]), splits))
+
+    def about(self, cohort: Cohort) -> None:
+        """Say whose patients the results are of, in the stages that run before cohort/cohort.yaml is written."""
+        self._origin = {"title": cohort.title, "provenance": cohort.provenance}
+
+    def _described(self) -> dict[str, str]:
+        if self._origin is None:
+            self._origin = yaml.safe_load(self.path("cohort/cohort.yaml").read_text(encoding="utf-8"))
+        return self._origin
 
     @property
     def provenance(self) -> str:
-        """ "simulated" or "real", from cohort/cohort.yaml."""
-        return yaml.safe_load(self.path("cohort/cohort.yaml").read_text(encoding="utf-8"))["provenance"]
+        """"simulated" or "real", from cohort/cohort.yaml."""
+        return self._described()["provenance"]
 
     @property
     def label(self) -> str:
         """Where the patients come from, in the words that stand under every figure."""
-        cohort = yaml.safe_load(self.path("cohort/cohort.yaml").read_text(encoding="utf-8"))
-        return f"{cohort['title']} ({cohort['provenance']} patients)"
+        title = self._described()["title"]
+        return title if self.provenance in title.lower() else f"{title} ({self.provenance} patients)"
 
     # writing
 
@@ -99,10 +152,9 @@ class RunFolder:
             table = table.assign(provenance=self.provenance)
         write_csv(table, self.output(name, len(table)))
 
-    def save_figure(self, figure: Figure, name: str, label: str | None = None) -> None:
+    def save_figure(self, figure: Figure, name: str) -> None:
         """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version."""
-        text = label if label is not None else self.label
-        figure.text(0.995, -0.01, text, ha="right", va="top", fontsize=7.5, color="0.35")
+        figure.text(0.995, -0.01, self.label, ha="right", va="top", fontsize=7.5, color="0.35")
         with atomic_path(self.output(f"figures/{name}")) as temporary:
             figure.savefig(temporary, dpi=FIGURE_DPI, bbox_inches="tight", metadata={"Software": None})
 

@@ -31,13 +31,16 @@ class Stage:
         return self.notebook[:2]
 
 
-COHORT = ("cohort/cohort.yaml", "cohort/patients.csv", "cohort/images.csv", "cohort/readers.csv", "cohort/splits.csv")
+COHORT = tuple(
+    f"cohort/{name}" for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
+)
+PREDICTIONS = ("predictions/clinical.csv", "predictions/ultrasound.csv")
 
 STAGES: tuple[Stage, ...] = (
     Stage(
         "01_sources",
         "Where the data come from, verified or simulated",
-        makes=("sources/files.csv", "sources/manifest.csv", "numbers/01_sources.json"),
+        makes=("sources/files.csv", "sources/manifest.csv", "sources/truth.csv", "numbers/01_sources.json"),
         reads_data=True,
     ),
     Stage(
@@ -56,6 +59,7 @@ STAGES: tuple[Stage, ...] = (
             "clinical/univariable.csv",
             "clinical/multivariable.csv",
             "clinical/nomogram.csv",
+            "clinical/readers.csv",
             "numbers/21_clinical.json",
         ),
         modality="clinical",
@@ -76,19 +80,19 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "41_discrimination",
         "ROC curves, DeLong intervals and comparisons",
-        needs=("cohort/cohort.yaml", "cohort/readers.csv", "predictions/clinical.csv", "predictions/ultrasound.csv"),
+        needs=(*COHORT, "sources/truth.csv", "clinical/readers.csv", *PREDICTIONS),
         makes=("evaluation/discrimination.csv", "evaluation/comparisons.csv", "numbers/41_discrimination.json"),
     ),
     Stage(
         "42_calibration",
         "Calibration of the probabilities",
-        needs=("cohort/cohort.yaml", "predictions/clinical.csv", "predictions/ultrasound.csv"),
+        needs=("cohort/cohort.yaml", *PREDICTIONS),
         makes=("evaluation/calibration.csv", "numbers/42_calibration.json"),
     ),
     Stage(
         "43_clinical_utility",
         "Decision curves and operations avoided",
-        needs=("cohort/cohort.yaml", "predictions/clinical.csv", "predictions/ultrasound.csv"),
+        needs=("cohort/cohort.yaml", *PREDICTIONS),
         makes=("evaluation/net_benefit.csv", "numbers/43_clinical_utility.json"),
     ),
 )

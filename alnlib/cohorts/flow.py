@@ -1,0 +1,202 @@
+"""The inclusion flow of a study: who was excluded, why and how many remained, as a table and as a STARD-style diagram.
+
+The criteria themselves are written out in the cohort notebook; tables of characteristics are in `alnlib.cohorts.table_one`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """One inclusion step: what was required, why the others were left out, and the patients before and after."""
+
+    description: str
+    reason: str
+    excluded: int
+    remaining: int
+    remaining_positive: int | None
+    remaining_negative: int | None
+
+
+@dataclass
+class InclusionFlow:
+    """Counts patients through the inclusion steps.
+
+    endpoint: column whose 1 and 0 are counted at each step, if given. start: what the first box says.
+    """
+
+    endpoint: str | None = None
+    start: str = "Patients in the source"
+    steps: list[FlowStep] = field(default_factory=list)
+    _remaining: frozenset[str] | None = field(default=None, repr=False)
+
+    def record(self, description: str, before: pd.DataFrame, after: pd.DataFrame, reason: str = "") -> InclusionFlow:
+        """Note that the patients of `before` who meet `description` are those of `after`; return the flow.
+
+        before, after: frames with patient_id (a patient with several rows counts once). reason: why the others were left
+        out, for the box beside the arrow; "not: description" if empty. Raises ValueError if `after` holds patients that
+        `before` does not, or if `before` is not what the previous step left.
+        """
+        ids_before, ids_after = frozenset(before["patient_id"]), frozenset(after["patient_id"])
+        if not ids_after <= ids_before:
+            raise ValueError(f"step {description!r} adds {len(ids_after - ids_before)} patients")
+        if self._remaining is not None and ids_before != self._remaining:
+            raise ValueError(
+                f"step {description!r} starts with {len(ids_before)} patients; the last step left {len(self._remaining)}"
+            )
+        if self._remaining is None:
+            self.steps.append(self._step(self.start, "", 0, before))
+        self.steps.append(
+            self._step(description, reason or f"not: {description}", len(ids_before) - len(ids_after), after)
+        )
+        self._remaining = ids_after
+        return self
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per step: step, description, reason, excluded, remaining, remaining_positive, _negative and _unknown.
+
+        The last three count by endpoint, and are <NA> where no endpoint was named.
+        """
+        rows = []
+        for number, step in enumerate(self.steps):
+            known = step.remaining_positive is not None
+            unknown = step.remaining - step.remaining_positive - step.remaining_negative if known else pd.NA
+            rows.append(
+                {
+                    "step": number,
+                    "description": step.description,
+                    "reason": step.reason,
+                    "excluded": step.excluded,
+                    "remaining": step.remaining,
+                    "remaining_positive": step.remaining_positive if known else pd.NA,
+                    "remaining_negative": step.remaining_negative if known else pd.NA,
+                    "remaining_unknown": unknown,
+                }
+            )
+        columns = ["step", "description", "reason", "excluded", "remaining"]
+        counts = ["remaining_positive", "remaining_negative", "remaining_unknown"]
+        frame = pd.DataFrame(rows, columns=[*columns, *counts])
+        return frame.astype(dict.fromkeys(counts, "Int64"))
+
+    def _step(self, description: str, reason: str, excluded: int, patients: pd.DataFrame) -> FlowStep:
+        positive = negative = None
+        if self.endpoint is not None and self.endpoint in patients.columns:
+            labels = patients.drop_duplicates("patient_id")[self.endpoint]
+            positive, negative = int((labels == 1).sum()), int((labels == 0).sum())
+        remaining = patients["patient_id"].nunique()
+        return FlowStep(description, reason, excluded, remaining, positive, negative)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{step.remaining:6d}  {step.description}"
+            + (f"  (excluded {step.excluded}: {step.reason})" if step.reason else "")
+            for step in self.steps
+        )
+
+
+def plot_flow(
+    flow: InclusionFlow,
+    ax,
+    *,
+    splits: pd.DataFrame | None = None,
+    positive: str = "positive",
+    negative: str = "negative",
+    split_names: Mapping[str, str] | None = None,
+):
+    """Draw the flow as boxes from top to bottom, exclusions to the right, the splits (if given) side by side at the foot.
+
+    splits: patient_id, split and, to show classes, the flow's endpoint. positive, negative: what 1 and 0 are called.
+    Draws on `ax`, whose frame it hides, and returns it; a figure of 8 x (0.6 + 1.3 per row of boxes) inches suits.
+    """
+    names = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External test"}
+    names |= dict(split_names or {})
+    main_centre, main_width = 3.1, 5.6
+    side_left, side_width = 6.4, 3.6
+    gap = 0.5
+    ax.set_axis_off()
+    ax.set_xlim(0, 10.1)
+
+    top, bottoms = 0.0, []
+    for at, step in enumerate(flow.steps):
+        lines = _step_lines(step, positive, negative)
+        side = textwrap.wrap(step.reason, 32)
+        if at:
+            room = gap if not step.excluded else max(gap, (len(side) + 1) * _LINE + _PADDING + 0.12)
+            top -= room
+            _arrow(ax, main_centre, bottoms[-1], main_centre, top)
+            if step.excluded:
+                middle = (bottoms[-1] + top) / 2
+                _arrow(ax, main_centre, middle, side_left, middle)
+                height = (len(side) + 1) * _LINE + _PADDING
+                side_lines = [f"Excluded: n = {step.excluded:,}", *side]
+                _box(ax, side_left, middle + height / 2, side_width, height, side_lines, "#f6f1ea", "#a88a5a")
+        height = len(lines) * _LINE + _PADDING
+        _box(ax, main_centre - main_width / 2, top, main_width, height, lines, "#e8f0f8", "#4a78a8")
+        bottoms.append(top - height)
+        top -= height
+
+    if splits is not None:
+        present = [name for name in names if (splits["split"] == name).any()]
+        texts = [
+            _split_lines(names[name], splits[splits["split"] == name], flow, positive, negative) for name in present
+        ]
+        space = 0.25
+        width = min(2.9, (10 - space * (len(present) - 1)) / len(present))
+        span = width * len(present) + space * (len(present) - 1)
+        left = max(0.05, min(main_centre - span / 2, 10.05 - span))
+        bar, top = top - gap / 2, top - gap
+        centres = [left + width / 2 + at * (width + space) for at in range(len(present))]
+        spread = [*centres, main_centre]
+        ax.plot([main_centre, main_centre], [bottoms[-1], bar], color=_INK, linewidth=1.1)
+        ax.plot([min(spread), max(spread)], [bar, bar], color=_INK, linewidth=1.1, solid_capstyle="projecting")
+        height = max(len(lines) for lines in texts) * _LINE + _PADDING
+        for centre, lines in zip(centres, texts, strict=True):
+            _arrow(ax, centre, bar, centre, top)
+            _box(ax, centre - width / 2, top, width, height, lines, "#e9f3ea", "#5a9467")
+        top -= height
+    ax.set_ylim(top - 0.05, 0.05)
+    return ax
+
+
+_LINE = 0.24
+_PADDING = 0.24
+_INK = "#555555"
+
+
+def _step_lines(step: FlowStep, positive: str, negative: str) -> list[str]:
+    description = step.description[:1].upper() + step.description[1:]
+    lines = [*textwrap.wrap(description, 48), f"n = {step.remaining:,}"]
+    if step.remaining_positive is not None:
+        counts = f"{step.remaining_positive:,} {positive}, {step.remaining_negative:,} {negative}"
+        unknown = step.remaining - step.remaining_positive - step.remaining_negative
+        lines += textwrap.wrap(counts + (f", {unknown:,} unknown" if unknown else ""), 52)
+    return lines
+
+
+def _split_lines(name: str, members: pd.DataFrame, flow: InclusionFlow, positive: str, negative: str) -> list[str]:
+    members = members.drop_duplicates("patient_id")
+    lines = [name, f"n = {len(members):,}"]
+    if flow.endpoint is not None and flow.endpoint in members.columns:
+        labels = members[flow.endpoint]
+        lines += [f"{int((labels == 1).sum()):,} {positive}", f"{int((labels == 0).sum()):,} {negative}"]
+    return lines
+
+
+def _box(ax, left: float, top: float, width: float, height: float, lines: list[str], colour: str, edge: str) -> None:
+    from matplotlib.patches import FancyBboxPatch  # drawing is the only thing here that needs matplotlib
+
+    style = {"boxstyle": "round,pad=0,rounding_size=0.06", "mutation_aspect": 0.5, "linewidth": 1.0}
+    ax.add_patch(FancyBboxPatch((left, top - height), width, height, facecolor=colour, edgecolor=edge, **style))
+    place = {"ha": "center", "va": "center", "fontsize": 8.5, "linespacing": 1.3, "color": "#1a1a1a"}
+    ax.text(left + width / 2, top - height / 2, "\n".join(lines), **place)
+
+
+def _arrow(ax, x0: float, y0: float, x1: float, y1: float) -> None:
+    style = {"arrowstyle": "-|>", "color": _INK, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", xy=(x1, y1), xytext=(x0, y0), arrowprops=style)

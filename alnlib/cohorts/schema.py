@@ -1,0 +1,365 @@
+"""What a cohort is: its dataclasses, its column names, and the pandera schemas of its three tables.
+
+Reading and writing a cohort folder lives in `alnlib.cohorts.folder`; the public sources have a module each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+PROVENANCES = ("real", "simulated")
+VARIABLE_KINDS = ("continuous", "ordinal", "nominal")
+MODALITIES = ("US", "USV", "MRI", "CT", "MG")
+TIMEPOINTS = ("pre", "post")
+LATERALITIES = ("L", "R")
+GIVEN_SPLITS = ("train", "validation", "test", "external")
+
+PATIENT_ID_COLUMNS = ("patient_id", "centre")
+IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")
+IMAGE_COLUMNS = (
+    "image_id",
+    "patient_id",
+    "modality",
+    "timepoint",
+    "sequence_or_view",
+    "laterality",
+    "path",
+    "mask_path",
+    "box",
+    "pixel_spacing_mm",
+    "unit_label",
+)
+READER_COLUMNS = ("patient_id", "reader_id", "score")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A binary endpoint: its name for readers, and what 1 (`positive`) and 0 (`negative`) mean."""
+
+    label: str
+    positive: str
+    negative: str
+
+
+@dataclass(frozen=True)
+class ClinicalVariable:
+    """A clinical predictor known before axillary surgery.
+
+    kind: "continuous" (numbers, in `unit`), "ordinal" or "nominal" (readable level names; `levels` in order, first = reference).
+    """
+
+    label: str
+    kind: str
+    unit: str | None = None
+    levels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients, their endpoints and clinical variables, their images and what readers said of them.
+
+    patients: one row per patient: patient_id, centre, optional split, endpoints (Int64: 0, 1 or <NA>), clinical variables
+    (float64, or str level names; missing is NaN). images: `IMAGE_COLUMNS`, one row per image. readers: `READER_COLUMNS`.
+    centres: first = primary. root: the folder that `path` and `mask_path` are relative to.
+    """
+
+    name: str
+    title: str
+    provenance: str
+    endpoints: dict[str, Endpoint]
+    primary_endpoint: str
+    centres: tuple[str, ...]
+    external_centres: tuple[str, ...]
+    clinical: dict[str, ClinicalVariable]
+    readers_described: dict[str, str]
+    licence: str
+    citation: str
+    source: str
+    patients: pd.DataFrame
+    images: pd.DataFrame
+    readers: pd.DataFrame
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "centres", tuple(self.centres))
+        object.__setattr__(self, "external_centres", tuple(self.external_centres))
+        object.__setattr__(self, "root", Path(self.root))
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the patients are simulated; figures and tables from them must say so."""
+        return self.provenance == "simulated"
+
+    def known(self, endpoint: str | None = None) -> pd.DataFrame:
+        """Patients whose `endpoint` (default: the primary one) is known, with the endpoint as int64 0/1."""
+        endpoint = endpoint or self.primary_endpoint
+        if endpoint not in self.endpoints:
+            raise ValueError(f"unknown endpoint {endpoint!r}; this cohort has {', '.join(self.endpoints)}")
+        eligible = self.patients[self.patients[endpoint].notna()].reset_index(drop=True)
+        return eligible.assign(**{endpoint: eligible[endpoint].astype(np.int64)})
+
+    def __repr__(self) -> str:
+        return f"Cohort({self})"
+
+    def __str__(self) -> str:
+        counts = []
+        for column in self.endpoints:
+            values = self.patients[column]
+            counts.append(f"{column} {int((values == 1).sum())}/{int(values.notna().sum())} positive")
+        return (
+            f"{self.name} ({self.provenance}): {len(self.patients)} patients, {len(self.images)} images, "
+            f"{len(self.readers)} reader scores; {'; '.join(counts)}"
+        )
+
+
+def empty_images() -> pd.DataFrame:
+    """An images table without rows, every column present and typed."""
+    frame = pd.DataFrame({column: pd.Series(dtype="str") for column in IMAGE_COLUMNS})
+    return frame.astype({"unit_label": "Int64"})
+
+
+def empty_readers() -> pd.DataFrame:
+    """A readers table without rows."""
+    return pd.DataFrame({column: pd.Series(dtype="str") for column in READER_COLUMNS}).astype({"score": "float64"})
+
+
+def parse_box(text: object) -> tuple[int, ...] | None:
+    """Half-open pixel box as integers: (row0, col0, row1, col1) or (z0, row0, col0, z1, row1, col1); None where empty.
+
+    Raises ValueError if it does not hold 4 or 6 whole non-negative numbers, or if a lower edge is not below its upper edge.
+    """
+    if text is None or (not isinstance(text, str) and pd.isna(text)) or str(text).strip() == "":
+        return None
+    parts = str(text).split()
+    if len(parts) not in (4, 6) or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"box {text!r} is not 4 or 6 whole numbers separated by spaces")
+    edges = tuple(int(part) for part in parts)
+    half = len(edges) // 2
+    if any(low >= high for low, high in zip(edges[:half], edges[half:], strict=True)):
+        raise ValueError(f"box {text!r} is inverted or empty: each lower edge must be below its upper edge")
+    return edges
+
+
+def format_box(edges: tuple[int, ...] | None) -> str:
+    """The text form of a box, as `parse_box` reads it; empty for None."""
+    text = "" if edges is None else " ".join(str(int(edge)) for edge in edges)
+    parse_box(text)
+    return text
+
+
+def parse_pixel_spacing(text: object) -> tuple[float, float] | None:
+    """Pixel spacing (row, col) in mm; None where empty. Raises ValueError if it is not two positive numbers."""
+    if text is None or (not isinstance(text, str) and pd.isna(text)) or str(text).strip() == "":
+        return None
+    try:
+        spacing = tuple(float(part) for part in str(text).split())
+    except ValueError:
+        spacing = ()
+    if len(spacing) != 2 or not all(np.isfinite(step) and step > 0 for step in spacing):
+        raise ValueError(f"pixel spacing {text!r} is not two positive numbers in mm, row then column")
+    return spacing
+
+
+def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, ClinicalVariable], centres: tuple[str, ...]):
+    """pandera schema of patients.csv as text (every cell a string, "" where empty), lazily validated by `alnlib.cohorts.folder`.
+
+    Each check carries what is wrong as its title and the remedy as its description.
+    """
+    import pandera.pandas as pa  # half a second that a command without validation need not pay
+
+    columns = {
+        "patient_id": pa.Column(str, [_not_empty("patient_id", "give every patient an id")]),
+        "centre": pa.Column(
+            str,
+            [
+                _not_empty("centre", "name the centre of every patient, also when there is only one"),
+                _one_of(
+                    "unknown centre",
+                    centres,
+                    f"use one of {_listed(centres)}, or add it to centres or external_centres in cohort.yaml",
+                    empty=True,
+                ),
+            ]
+            if centres
+            else [_not_empty("centre", "name the centre of every patient, also when there is only one")],
+        ),
+        "split": pa.Column(
+            str,
+            [
+                _one_of(
+                    "unknown split",
+                    GIVEN_SPLITS,
+                    f"use one of {_listed(GIVEN_SPLITS)}, or remove the column",
+                    empty=True,
+                )
+            ],
+            required=False,
+        ),
+    }
+    for column in endpoints:
+        columns[column] = pa.Column(
+            str,
+            [
+                _cell_check(
+                    is_label,
+                    "label is not 0, 1 or empty",
+                    'write 1 (positive), 0 (negative), or leave the cell empty where it is unknown (not "NA")',
+                )
+            ],
+            required=False,
+        )
+    for column, variable in clinical.items():
+        columns[column] = pa.Column(str, [_variable_check(variable)], required=False)
+    return pa.DataFrameSchema(columns, strict=False)
+
+
+def images_schema(patient_ids: frozenset[str]):
+    """pandera schema of images.csv as text; file checks need the folder and live in `alnlib.cohorts.folder`."""
+    import pandera.pandas as pa  # see patients_schema
+
+    columns = {
+        "image_id": pa.Column(str, [_not_empty("image_id", "give every image an id of its own")]),
+        "patient_id": pa.Column(str, [_known_patient(patient_ids)]),
+        "modality": pa.Column(str, [_one_of("unknown modality", MODALITIES, f"use one of {_listed(MODALITIES)}")]),
+        "path": pa.Column(str, [_not_empty("path", "give the image's path relative to the cohort folder")]),
+        "timepoint": pa.Column(
+            str,
+            [_one_of("unknown timepoint", TIMEPOINTS, "use pre, post or leave it empty", empty=True)],
+            required=False,
+        ),
+        "laterality": pa.Column(
+            str, [_one_of("unknown laterality", LATERALITIES, "use L, R or leave it empty", empty=True)], required=False
+        ),
+        "box": pa.Column(
+            str,
+            [
+                _cell_check(
+                    _parses(parse_box),
+                    "malformed or inverted box",
+                    'write "row0 col0 row1 col1" (or "z0 row0 col0 z1 row1 col1") in whole pixels, lower edges first, '
+                    "upper edges exclusive",
+                )
+            ],
+            required=False,
+        ),
+        "pixel_spacing_mm": pa.Column(
+            str,
+            [
+                _cell_check(
+                    _parses(parse_pixel_spacing),
+                    "malformed pixel spacing",
+                    'write two positive numbers in mm, "row col", or leave it empty to use the file\'s own',
+                )
+            ],
+            required=False,
+        ),
+        "unit_label": pa.Column(
+            str, [_cell_check(is_label, "label is not 0, 1 or empty", "write 0, 1 or leave it empty")], required=False
+        ),
+    }
+    return pa.DataFrameSchema(columns, strict=False)
+
+
+def readers_schema(patient_ids: frozenset[str], reader_ids: tuple[str, ...]):
+    """pandera schema of readers.csv as text."""
+    import pandera.pandas as pa  # see patients_schema
+
+    columns = {
+        "patient_id": pa.Column(str, [_known_patient(patient_ids)]),
+        "reader_id": pa.Column(
+            str,
+            [
+                _one_of(
+                    "reader is not described in cohort.yaml",
+                    reader_ids,
+                    f"describe it under readers (described now: {_listed(reader_ids) or 'none'})",
+                )
+            ],
+        ),
+        "score": pa.Column(
+            str,
+            [
+                _cell_check(
+                    lambda text: text != "" and is_number(text),
+                    "reader score is not a number",
+                    "write a number with a decimal point, higher = more suspicious; remove the row where the reader gave none",
+                )
+            ],
+        ),
+    }
+    return pa.DataFrameSchema(columns, strict=False)
+
+
+def is_label(text: str) -> bool:
+    """Whether a cell is a 0/1 label or empty; "1.0", as a table program may write it, counts as 1."""
+    return text in ("", "0", "1", "0.0", "1.0")
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a finite decimal number or empty; "nan", "inf" and decimal commas are not."""
+    if text == "":
+        return True
+    try:
+        return bool(np.isfinite(float(text))) and "_" not in text
+    except ValueError:
+        return False
+
+
+def _variable_check(variable: ClinicalVariable):
+    if variable.kind == "continuous":
+        return _cell_check(
+            is_number,
+            "not a number",
+            'write a number with a decimal point and no unit, or leave the cell empty where it is missing (not "NA")',
+        )
+    return _one_of(
+        "unknown level",
+        variable.levels,
+        f"use one of the levels in cohort.yaml ({_listed(variable.levels)}), or leave the cell empty where it is missing",
+        empty=True,
+    )
+
+
+def _known_patient(patient_ids: frozenset[str]):
+    return _cell_check(
+        lambda text: text in patient_ids,
+        "patient is not in patients.csv",
+        "add the patient to patients.csv or remove this row",
+    )
+
+
+def _not_empty(column: str, remedy: str):
+    return _cell_check(lambda text: text != "", f"{column} is empty", remedy)
+
+
+def _one_of(message: str, allowed: tuple[str, ...], remedy: str, *, empty: bool = False):
+    accepted = {*allowed, ""} if empty else set(allowed)
+    return _cell_check(lambda text: text in accepted, message, remedy)
+
+
+def _cell_check(accepts, message: str, remedy: str):
+    import pandera.pandas as pa  # see patients_schema
+
+    return pa.Check(lambda column: column.map(accepts).astype(bool), title=message, description=remedy)
+
+
+def _parses(parse):
+    def accepts(text: str) -> bool:
+        try:
+            parse(text)
+        except ValueError:
+            return False
+        return True
+
+    return accepts
+
+
+def _listed(names) -> str:
+    return ", ".join(str(name) for name in names)

@@ -1,0 +1,10 @@
+"""Simulated patients with known truth: `SimulationSpec` says what, `simulate_cohort` writes a cohort folder.
+
+Real cohorts live beside this package, in `alnlib.cohorts`.
+"""
+
+from alnlib.cohorts.simulated.build import simulate_cohort
+from alnlib.cohorts.simulated.specification import SimulationSpec
+from alnlib.cohorts.simulated.truth import attainable_auc, oracle_score, read_truth
+
+__all__ = ["SimulationSpec", "attainable_auc", "oracle_score", "read_truth", "simulate_cohort"]

@@ -1,0 +1,62 @@
+"""Where a cohort comes from, by name: simulate it or verify its files, then read it into the one form of `schema.Cohort`.
+
+What each source looks like inside is in its own module (`simulated`, `duke`, `breast_lesions_usg`, `folder`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from alnlib.cohorts.breast_lesions_usg import read_breast_lesions_usg
+from alnlib.cohorts.duke import read_duke
+from alnlib.cohorts.folder import read_cohort
+from alnlib.cohorts.manifest import check_cohort_files
+from alnlib.cohorts.schema import Cohort
+from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
+from alnlib.errors import InputError
+from alnlib.files import sha256_file
+
+PUBLIC = {"duke": read_duke, "breast-lesions-usg": read_breast_lesions_usg}
+"""Public cohorts by the name of the command line and of data_manifest.csv."""
+
+
+def prepare_source(name: str, data: str | Path, spec: SimulationSpec, seed: int, n_jobs: int = 1) -> Cohort:
+    """Make sure that the files of a cohort are there and right, and read it.
+
+    name: "simulated" (written to `data` from spec and seed), "folder" (a cohort folder in the contract's form) or a public
+    cohort, whose files are compared with data_manifest.csv. Raises InputError for what is missing, wrong or unreadable.
+    """
+    if name == "simulated":
+        return simulate_cohort(spec, data, seed, n_jobs=n_jobs)
+    if name in PUBLIC:
+        check_cohort_files(name, data)
+    return read_source(name, data)
+
+
+def read_source(name: str, data: str | Path) -> Cohort:
+    """Read a cohort whose files are in place; images are counted from `data`."""
+    if name in PUBLIC:
+        return PUBLIC[name](data)
+    if name not in ("simulated", "folder"):
+        raise InputError(f"there is no cohort {name!r}; known are simulated, folder, {', '.join(PUBLIC)}")
+    return read_cohort(data)
+
+
+def list_files(cohort: Cohort) -> pd.DataFrame:
+    """The files that stand behind a cohort: file (relative to its root), bytes, sha256; hidden files are left out."""
+    root = cohort.root
+    files = sorted(
+        p for p in root.rglob("*") if p.is_file() and not any(part[0] == "." for part in p.relative_to(root).parts)
+    )
+    rows = [(path.relative_to(root).as_posix(), path.stat().st_size, sha256_file(path)) for path in files]
+    return pd.DataFrame(rows, columns=["file", "bytes", "sha256"])
+
+
+def read_oracle(data: str | Path) -> pd.DataFrame:
+    """The simulation's own posterior probabilities: patient_id, modality, probability; the best that a model could say."""
+    latent = pd.read_csv(Path(data) / "latent.csv", dtype={"patient_id": str, "centre": str})
+    known = [column for column in latent if column.startswith("oracle_")]
+    long = latent.melt("patient_id", known, "modality", "probability")
+    return long.assign(modality=long["modality"].str.removeprefix("oracle_"))

@@ -1,0 +1,26 @@
+"""Correction of p values for the number of comparisons.
+
+The comparisons themselves live in `roc`, `bootstrap` and `readers`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from statsmodels.stats.multitest import multipletests
+
+
+def holm(p: ArrayLike) -> np.ndarray:
+    """Holm's step-down adjusted p values (n,), as R `p.adjust(method = "holm")`.
+
+    p: (n,); nan marks a comparison that could not be made: it stays nan and does not count. Raises ValueError outside
+    [0, 1].
+    """
+    values = np.asarray(p, dtype=float)
+    known = ~np.isnan(values)
+    if ((values[known] < 0) | (values[known] > 1)).any():
+        raise ValueError("p values must lie in [0, 1]")
+    adjusted = np.full(values.shape, np.nan)
+    if known.any():
+        adjusted[known] = multipletests(values[known], method="holm")[1]
+    return adjusted

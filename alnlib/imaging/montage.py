@@ -1,0 +1,69 @@
+"""Images side by side for a reader's eye: one panel with outline and scale bar, and a plate of several.
+
+The caller makes the figure, chooses the images and saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image of a plate.
+
+    pixels: (rows, columns); mask: same shape, its outline is drawn; spacing_mm: (row, column), gives the true aspect and a scale
+    bar; title: patient, endpoint, provenance; limits: grey values of black and white (default: the extremes).
+    """
+
+    pixels: np.ndarray
+    title: str
+    mask: np.ndarray | None = None
+    spacing_mm: tuple[float, float] | None = None
+    limits: tuple[float, float] | None = None
+
+
+def plot_panel(ax: Axes, panel: Panel, *, outline_color: str = "#f2c14e", bar_mm: float = 10.0) -> Axes:
+    """Draw one panel on `ax` and return it; rows run down, without ticks."""
+    low, high = panel.limits if panel.limits else (float(panel.pixels.min()), float(panel.pixels.max()))
+    aspect = panel.spacing_mm[0] / panel.spacing_mm[1] if panel.spacing_mm else 1.0
+    ax.imshow(panel.pixels, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+    if panel.mask is not None and panel.mask.any() and not panel.mask.all():
+        ax.contour(np.asarray(panel.mask, dtype=float), levels=[0.5], colors=outline_color, linewidths=0.8)
+    if panel.spacing_mm:
+        rows, columns = panel.pixels.shape
+        length = bar_mm / panel.spacing_mm[1]
+        right, bottom = 0.96 * columns, 0.95 * rows
+        ax.plot([right - length, right], [bottom, bottom], color="white", linewidth=2, solid_capstyle="butt")
+        ax.text(
+            right - length / 2,
+            bottom - 0.02 * rows,
+            f"{bar_mm:g} mm",
+            color="white",
+            ha="center",
+            va="bottom",
+            fontsize=6,
+        )
+    ax.set_title(panel.title, fontsize=8)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return ax
+
+
+def plot_plate(axes: Axes | Iterable[Axes], panels: Sequence[Panel], **options: object) -> np.ndarray:
+    """Draw panels on an array of axes, row by row, and return the axes; axes left over are switched off.
+
+    options: as for `plot_panel`. Raises ValueError if there are more panels than axes.
+    """
+    axes = np.atleast_1d(np.asarray(axes, dtype=object))
+    if len(panels) > axes.size:
+        raise ValueError(f"{len(panels)} panels do not fit on {axes.size} axes")
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        plot_panel(ax, panel, **options)
+    for ax in list(axes.flat)[len(panels) :]:
+        ax.set_axis_off()
+    return axes

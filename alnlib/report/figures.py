@@ -1,0 +1,199 @@
+"""Figures of the evaluation in one style: every function takes `ax`, draws, and returns it. The caller saves.
+
+Nothing is estimated here; estimates come from `alnlib.evaluation`. A figure names its n, its unit and its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from alnlib.evaluation.calibration import CalibrationCurve
+from alnlib.evaluation.roc import AucEstimate, roc_curve
+
+INK = "0.25"
+SPLIT_NAMES = {
+    "train": "training",
+    "validation": "validation",
+    "test": "internal test",
+    "external": "external test",
+    "cross_validation": "cross-validation",
+}
+"""Splits as figures name them."""
+
+
+def use_style() -> None:
+    """Set the compendium's figure style; called in the second cell of every notebook that draws."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.82)
+    plt.rcParams.update(
+        {
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": "medium",
+            "axes.titleweight": "bold",
+            "legend.frameon": False,
+            "legend.fontsize": "small",
+            "figure.dpi": 80,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def panels(n: int, width: float = 4.4, height: float = 4.2, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels in rows of at most `columns`; sizes in inches per panel."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), squeeze=False)
+    flat = list(axes.flat)
+    for unused in flat[n:]:
+        unused.set_axis_off()
+    return figure, flat[:n]
+
+
+def model_colours(models: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """One colour per model, the same in every figure that is given the same models."""
+    names = list(dict.fromkeys(models))
+    return dict(zip(names, sns.color_palette("colorblind", max(len(names), 1)), strict=False))
+
+
+def plot_roc(
+    y_true: ArrayLike, score: ArrayLike, estimate: AucEstimate, name: str, ax: Axes, colour: object = None
+) -> Axes:
+    """Add one model's ROC curve; the legend carries its AUC with interval."""
+    false_rate, true_rate, _ = roc_curve(y_true, score)
+    ax.plot(false_rate, true_rate, color=colour, lw=1.8, label=f"{name}: {estimate}")
+    return ax
+
+
+def finish_roc(ax: Axes, title: str, n: int, n_positive: int) -> Axes:
+    """Diagonal, square axes, labels and a title that says how many patients stand behind the curves."""
+    ax.plot([0, 1], [0, 1], color="0.7", lw=0.9, ls="--", zorder=0)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    ax.set(xlabel="1 - specificity", ylabel="Sensitivity")
+    ax.set_title(f"{title} (n = {n}, {n_positive} positive)")
+    ax.legend(loc="lower right", title="AUC (95 % interval)", title_fontsize="small", handlelength=1.2)
+    return ax
+
+
+def plot_reader(sensitivity: float, specificity: float, name: str, ax: Axes, marker: str = "D") -> Axes:
+    """Mark a human reader's operating point on a ROC plot."""
+    ax.plot(1 - specificity, sensitivity, marker, color=INK, ms=7, mec="white", label=name, zorder=5)
+    return ax
+
+
+def plot_calibration(
+    curve: CalibrationCurve, y_prob: ArrayLike, y_true: ArrayLike, ax: Axes, colour: object = None, text: str = ""
+) -> Axes:
+    """Flexible calibration curve with its band, the diagonal, and below it where the predictions lie by outcome.
+
+    The curve is cut to [0, 1]; the spikes point up for patients with the outcome and down for those without.
+    """
+    probabilities, outcome = np.asarray(y_prob, float), np.asarray(y_true)
+    ax.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", zorder=0)
+    ax.fill_between(curve.predicted, np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1), color=colour, alpha=0.2, lw=0)
+    ax.plot(curve.predicted, np.clip(curve.observed, 0, 1), color=colour, lw=1.8)
+    edges = np.linspace(0, 1, 51)
+    centres = (edges[:-1] + edges[1:]) / 2
+    for value, direction in ((1, 1), (0, -1)):
+        counts = np.histogram(probabilities[outcome == value], edges)[0]
+        heights = 0.06 * counts / max(counts.max(), 1)
+        ax.vlines(centres, -0.1, -0.1 + direction * heights, color=INK, lw=1.4)
+    ax.axhline(-0.1, color=INK, lw=0.5)
+    ax.text(1.0, -0.105, "without", ha="right", va="top", fontsize=6.5, color=INK)
+    ax.text(1.0, -0.095, "with outcome", ha="right", va="bottom", fontsize=6.5, color=INK)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.18, 1.01), xlabel="Predicted probability", ylabel="Observed proportion")
+    ax.set_yticks(np.linspace(0, 1, 6))
+    if text:
+        ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top", fontsize=7.5, color=INK, linespacing=1.5)
+    return ax
+
+
+def plot_decision_curves(
+    tables: dict[str, pd.DataFrame], ax: Axes, colours: dict[str, object], limits: tuple[float, float] = (0.0, 0.8)
+) -> Axes:
+    """Net benefit against threshold probability for several models, with treat-all and treat-none.
+
+    tables: {model: frame of `decision_curve`}; bands are drawn where the frame has them.
+    """
+    first = next(iter(tables.values()))
+    ax.axhline(0, color=INK, lw=1, label="treat none")
+    ax.plot(first["threshold"], first["treat_all"], color="0.55", lw=1.2, ls="--", label="treat all")
+    top = 0.0
+    for model, table in tables.items():
+        if "net_benefit_low" in table:
+            band = (table["net_benefit_low"], table["net_benefit_high"])
+            ax.fill_between(table["threshold"], *band, color=colours[model], alpha=0.13, lw=0)
+            top = max(top, band[1].max())
+        ax.plot(table["threshold"], table["net_benefit"], color=colours[model], lw=1.8, label=model)
+        top = max(top, table["net_benefit"].max())
+    ax.set(xlim=limits, ylim=(-0.15 * top, 1.08 * top))
+    ax.set(xlabel="Threshold probability", ylabel="Net benefit (net true positives per patient)")
+    ax.legend(loc="upper right")
+    return ax
+
+
+def plot_forest(
+    table: pd.DataFrame,
+    ax: Axes,
+    label: str,
+    estimate: str,
+    low: str,
+    high: str,
+    reference: float = 1.0,
+    log: bool = True,
+    colour: object = None,
+) -> Axes:
+    """Estimates with intervals, one row each from the top; rows without an estimate keep their label and stay empty.
+
+    label, estimate, low, high: columns of `table`. An interval that leaves the axis ends in an arrow.
+    """
+    rows = np.arange(len(table))[::-1]
+    finite = table[[low, high]].to_numpy(float)
+    finite = finite[np.isfinite(finite) & ((finite > 0) | (not log))]
+    edges = (min(finite.min(initial=reference), reference), max(finite.max(initial=reference), reference))
+    limits = (max(edges[0] / 1.15, 0.02), min(edges[1] * 1.15, 50)) if log else edges
+    ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
+    for row, values in zip(rows, table[[estimate, low, high]].to_numpy(float), strict=True):
+        if not np.isfinite(values).all():
+            continue
+        centre, start, end = values
+        ax.plot(np.clip([start, end], *limits), [row, row], color=colour or INK, lw=1.4, solid_capstyle="butt")
+        ax.plot(np.clip(centre, *limits), row, "s", color=colour or INK, ms=5)
+        for beyond, edge, marker in ((start < limits[0], limits[0], "<"), (end > limits[1], limits[1], ">")):
+            if beyond:
+                ax.plot(edge, row, marker, color=colour or INK, ms=5)
+    if log:
+        ax.set_xscale("log")
+        ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if limits[0] <= tick <= limits[1]]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    ax.set(xlim=limits if log else None, ylim=(-0.7, len(table) - 0.3))
+    ax.set_yticks(rows, table[label])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    return ax
+
+
+def plot_training(history: pd.DataFrame, axes: Sequence[Axes], colours: dict[str, object]) -> None:
+    """Loss on axes[0] and validation AUC on axes[1], by epoch.
+
+    history: architecture, epoch, train_loss, validation_loss, validation_auc.
+    """
+    for name, rows in history.groupby("architecture", sort=False):
+        axes[0].plot(rows["epoch"], rows["train_loss"], color=colours[name], lw=1.6, label=f"{name}, training")
+        axes[0].plot(rows["epoch"], rows["validation_loss"], color=colours[name], lw=1.1, ls=":")
+        axes[1].plot(rows["epoch"], rows["validation_auc"], color=colours[name], lw=1.6, label=name)
+    axes[0].set(xlabel="Epoch", ylabel="Cross-entropy")
+    axes[0].set_title("Loss: training (solid), validation (dotted)")
+    axes[1].set(xlabel="Epoch", ylabel="AUC")
+    axes[1].axhline(0.5, color="0.7", lw=0.9, ls="--")
+    axes[1].set_title("Validation AUC")
+    axes[1].legend(loc="lower right")

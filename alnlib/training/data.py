@@ -1,0 +1,122 @@
+"""Crops in memory: what a network is trained on, decoded and cropped beforehand.
+
+Reading images and cropping them live in `alnlib.imaging`; random changes of crops in `alnlib.training.augment`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+_MAXIMUM = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+
+
+@dataclass(frozen=True, eq=False)
+class CropDataset:
+    """Square crops of the same size with their labels.
+
+    crops: (n, channels, height, width) uint8, uint16 or float32; (n, height, width) gains one channel. Integers are read as
+    fractions of their type's maximum, floats as they are. y: (n,) 0/1. unit_ids: (n,) unique names of the units scored
+    (patients, images or nodes). patient_ids: (n,) the patient of each unit; the units themselves if not given.
+    Raises ValueError for wrong shapes, types, labels, doubled units or values that are not finite.
+    """
+
+    crops: np.ndarray
+    y: np.ndarray
+    unit_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        crops = as_crops(self.crops)
+        y = np.asarray(self.y)
+        if y.shape != (len(crops),) or not np.isin(y, (0, 1)).all():
+            raise ValueError(f"y must be {len(crops)} labels, each 0 or 1")
+        unit_ids = tuple(str(unit) for unit in self.unit_ids)
+        patient_ids = tuple(str(patient) for patient in self.patient_ids) or unit_ids
+        if len(unit_ids) != len(crops) or len(patient_ids) != len(crops):
+            raise ValueError(
+                f"{len(crops)} crops, {len(unit_ids)} unit_ids and {len(patient_ids)} patient_ids: not the same"
+            )
+        if len(set(unit_ids)) != len(unit_ids):
+            raise ValueError("unit_ids must be unique")
+        object.__setattr__(self, "crops", crops)
+        object.__setattr__(self, "y", y.astype(np.int64))
+        object.__setattr__(self, "unit_ids", unit_ids)
+        object.__setattr__(self, "patient_ids", patient_ids)
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __repr__(self) -> str:
+        n, channels, height, width = self.crops.shape
+        return (
+            f"CropDataset: {n} crops of {channels} x {height} x {width} ({self.crops.dtype}), "
+            f"{int(self.y.sum())} positive, {len(set(self.patient_ids))} patients"
+        )
+
+    def subset(self, chosen: Sequence[int] | np.ndarray) -> CropDataset:
+        """The crops at these positions, or where a mask of length n is true."""
+        chosen = np.asarray(chosen)
+        positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        return CropDataset(
+            self.crops[positions],
+            self.y[positions],
+            tuple(self.unit_ids[i] for i in positions),
+            tuple(self.patient_ids[i] for i in positions),
+        )
+
+    def tensors(self, device: str | torch.device = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops (n, channels, height, width), uint8 or float32, and labels (n,) float32, on `device`."""
+        return crops_to_tensor(self.crops).to(device), torch.from_numpy(self.y.astype(np.float32)).to(device)
+
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of pixels, labels and unit ids: equal for equal data, whatever made it."""
+        digest = hashlib.sha256(f"{self.crops.dtype} {self.crops.shape}".encode())
+        digest.update(self.crops.tobytes())
+        digest.update(self.y.tobytes())
+        digest.update("\n".join(self.unit_ids).encode())
+        return digest.hexdigest()
+
+
+def as_crops(images: np.ndarray) -> np.ndarray:
+    """Images as a C-ordered (n, channels, height, width) array of uint8, uint16 or float32.
+
+    Raises ValueError for other shapes or types, and for values that are not finite.
+    """
+    crops = np.asarray(images)
+    if crops.ndim == 3:
+        crops = crops[:, None]
+    if crops.ndim != 4 or len(crops) == 0:
+        raise ValueError(f"crops must be (n, channels, height, width) with n > 0, not {crops.shape}")
+    if crops.dtype == np.float64:
+        crops = crops.astype(np.float32)
+    if crops.dtype not in _MAXIMUM:
+        raise ValueError(f"crops must be uint8, uint16 or float32, not {crops.dtype}")
+    if crops.dtype == np.float32 and not np.isfinite(crops).all():
+        raise ValueError("crops hold values that are not finite")
+    return np.ascontiguousarray(crops)
+
+
+def intensity_statistics(crops: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels, as fractions of the type's maximum; a constant set has deviation 1."""
+    scale = _MAXIMUM[crops.dtype]
+    mean = float(crops.mean(dtype=np.float64)) / scale
+    sd = float(crops.std(dtype=np.float64)) / scale
+    return mean, sd if sd > 1e-8 else 1.0
+
+
+def crops_to_tensor(crops: np.ndarray) -> torch.Tensor:
+    """Crops as a tensor: uint8 stays (a quarter of the memory), uint16 becomes fractions, for torch cannot index it."""
+    if crops.dtype == np.uint16:
+        return torch.from_numpy(crops.astype(np.float32) / np.float32(65535))
+    return torch.from_numpy(crops)
+
+
+def standardise(batch: torch.Tensor, mean: float, sd: float) -> torch.Tensor:
+    """A uint8 or float32 batch as float32, less `mean`, over `sd` (both as fractions of the type's maximum)."""
+    scale = 255.0 if batch.dtype == torch.uint8 else 1.0
+    return (batch.to(torch.float32) / scale - mean) / sd

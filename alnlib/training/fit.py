@@ -1,0 +1,437 @@
+"""Fitting one network to crops: resumable to the byte, a function of its specification and its data alone.
+
+The networks live in `alnlib.models.cnn2d`, augmentation in `alnlib.training.augment`, folds in `alnlib.training.oof`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from alnlib.errors import InputError
+from alnlib.files import atomic_path, sha256_file
+from alnlib.models.cnn2d import build_cnn2d, read_tensors
+from alnlib.training.augment import AugmentSpec, augment_batch
+from alnlib.training.data import CropDataset, as_crops, crops_to_tensor, intensity_statistics, standardise
+
+CHECKPOINT_FORMAT = 1
+PREDICTION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """Everything that decides a fit, besides its data.
+
+    architecture, stem, weights, dropout: as `build_cnn2d`. image_size: side of the square crops in pixels. batch_size: crops
+    per step; a last batch of fewer than half as many joins the one before. learning_rate: the peak, reached linearly over
+    warmup (fraction of all steps) and left along a cosine to zero. weight_decay: AdamW's, not applied to biases and norms.
+    average_decay: decay per step of the moving average of the weights, which is what is validated, kept and used (0: none).
+    balanced: weigh positives by negatives/positives; the prior is put back in `predict_proba`. label_smoothing: in [0, 1).
+    patience: stop after this many epochs without a better one (0: never). threads: of torch on CPU, because the order of a
+    sum depends on them. device: "cpu", "cuda" or "auto". autocast: bfloat16; faster, but its last bits differ between CPUs.
+    """
+
+    architecture: str
+    image_size: int
+    epochs: int = 20
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.2
+    average_decay: float = 0.9
+    label_smoothing: float = 0.0
+    balanced: bool = True
+    dropout: float = 0.2
+    patience: int = 0
+    stem: str = "standard"
+    weights: str = "none"
+    augment: AugmentSpec = field(default_factory=AugmentSpec)
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 2
+    channels_last: bool = True
+    autocast: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2 or self.threads < 1 or self.patience < 0:
+            raise ValueError("epochs and threads must be at least 1, batch_size at least 2, patience at least 0")
+        if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 <= self.warmup < 1:
+            raise ValueError("learning_rate must be positive, weight_decay not negative, warmup in [0, 1)")
+        if not 0 <= self.average_decay < 1 or not 0 <= self.label_smoothing < 1:
+            raise ValueError("average_decay and label_smoothing must be in [0, 1)")
+
+
+@dataclass(frozen=True, eq=False)
+class FittedClassifier:
+    """A network at its best epoch.
+
+    spec: as fitted. state: its weights, on the CPU. history: epoch (from 1), learning_rate (at its end), train_loss,
+    validation_loss, validation_auc. best_epoch: largest validation AUC; ties go to the smaller validation loss, then to the
+    earlier epoch. pixel_mean, pixel_sd: of the training crops, as fractions of the type's maximum. log_weight: logarithm of
+    the weight of the positives, which `predict_proba` takes off the logit.
+    """
+
+    spec: FitSpec
+    in_channels: int
+    state: dict[str, torch.Tensor]
+    history: pd.DataFrame
+    best_epoch: int
+    pixel_mean: float
+    pixel_sd: float
+    log_weight: float
+
+    def __repr__(self) -> str:
+        best = self.history.set_index("epoch").loc[self.best_epoch]
+        return (
+            f"FittedClassifier: {self.spec.architecture}, epoch {self.best_epoch} of {len(self.history)}, "
+            f"validation AUC {best['validation_auc']:.3f}, loss {best['validation_loss']:.3f}"
+        )
+
+    def network(self, device: str | torch.device = "cpu") -> nn.Module:
+        """The network with its fitted weights, in evaluation mode, on `device`."""
+        spec = self.spec
+        network = build_cnn2d(spec.architecture, self.in_channels, dropout=spec.dropout, stem=spec.stem)
+        network.load_state_dict(self.state)
+        return network.to(device, memory_format=_memory_format(spec)).eval()
+
+
+def fit_classifier(
+    spec: FitSpec,
+    train: CropDataset,
+    validation: CropDataset,
+    checkpoint_dir: str | Path | None = None,
+    progress: Callable[[dict[str, float]], None] | None = None,
+    checkpoint_every: int = 1,
+) -> FittedClassifier:
+    """Fit a network to `train`, keep its best epoch on `validation`.
+
+    AdamW (Loshchilov & Hutter 2019, ICLR) under a warm-up and a cosine, binary cross-entropy with positives weighed by
+    negatives/positives of the training crops. The result depends on `spec` and the data alone: every epoch draws its order,
+    augmentation and dropout from (seed, epoch), and the caller's random state, thread count and settings are given back.
+    On the CPU it is equal to the last bit from run to run; on a GPU within rounding.
+
+    checkpoint_dir: one file per specification and data set, replaced whole after every `checkpoint_every` epochs; a killed
+    fit called again goes on from there to the same bytes, and a finished one, whose file keeps the best weights only, is
+    read back. A checkpoint takes 20 bytes per weight (ResNet-18: 220 MB). progress: called with the row of history after
+    each epoch, once the checkpoint is safe. Raises ValueError if a class is missing, sizes differ or a patient is in both sets;
+    InputError for a missing device or unreadable weights.
+    """
+    _check_sets(spec, train, validation)
+    device = resolve_device(spec.device)
+    checkpoint = None
+    if checkpoint_dir is not None:
+        checkpoint = Path(checkpoint_dir) / f"{spec.architecture}-{fit_fingerprint(spec, train, validation)[:16]}.pt"
+    with _reproducible(spec.threads, device):
+        return _fit(spec, train, validation, device, checkpoint, progress, checkpoint_every)
+
+
+def predict_proba(
+    fitted: FittedClassifier, images: np.ndarray | CropDataset, tta: bool = False, device: str | None = None
+) -> np.ndarray:
+    """Probability of the positive class (n,) float64 for crops as `CropDataset` takes them, of the size fitted on.
+
+    The weight of the positives is taken off the logit, so that the mean probability answers to the training prevalence
+    (King & Zeng 2001, Polit Anal 9:137, prior correction). tta: mean logit of the crop and its left-right mirror image.
+    device: where to compute, the fit's own by default.
+    """
+    crops = images.crops if isinstance(images, CropDataset) else as_crops(images)
+    expected = (fitted.in_channels, fitted.spec.image_size, fitted.spec.image_size)
+    if crops.shape[1:] != expected:
+        raise ValueError(f"crops must be {expected}, as in the fit, not {crops.shape[1:]}")
+    target = resolve_device(device or fitted.spec.device)
+    with _reproducible(fitted.spec.threads, target):
+        network = fitted.network(target)
+        pixels = crops_to_tensor(crops).to(target)
+        logits = _logits(network, pixels, fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
+        if tta:
+            mirrored = _logits(network, pixels.flip(-1), fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
+            logits = (logits + mirrored) / 2
+    unweighted = logits.cpu().numpy().astype(np.float64) - fitted.log_weight
+    return 1 / (1 + np.exp(-unweighted))
+
+
+def save_fitted(fitted: FittedClassifier, path: str | Path) -> Path:
+    """Write a fitted network to one file, whole or not at all; `read_fitted` reads it back."""
+    with atomic_path(path) as temporary:
+        torch.save(_as_plain(fitted), temporary)
+    return Path(path)
+
+
+def read_fitted(path: str | Path) -> FittedClassifier:
+    """Read a network written by `save_fitted`. Raises InputError if the file is missing or something else."""
+    content = read_tensors(path, "train the network again")
+    try:
+        return _from_plain(content)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} holds no fitted network ({error!r}); train it again.") from error
+
+
+def fit_fingerprint(spec: FitSpec, train: CropDataset, validation: CropDataset) -> str:
+    """Hexadecimal SHA-256 of everything a fit depends on: specification, both sets, given weights and torch's version."""
+    weights = sha256_file(spec.weights) if Path(spec.weights).is_file() else spec.weights
+    parts = {
+        "format": CHECKPOINT_FORMAT,
+        "torch": torch.__version__,
+        "spec": asdict(spec) | {"weights": weights},
+        "train": train.fingerprint(),
+        "validation": validation.fingerprint(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device of "cpu", "cuda" or "auto" (a GPU if there is one). Raises InputError if it is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"unknown device {device!r}; give cpu, cuda or auto.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("device cuda was asked for, but torch finds no GPU here; give cpu or auto.")
+    return torch.device(device)
+
+
+def learning_rate_at(step: int, n_steps: int, peak: float, warmup: float) -> float:
+    """Learning rate of step 0 .. n_steps - 1: linear to `peak` over warmup * n_steps, then half a cosine towards zero."""
+    n_warm = max(1, round(warmup * n_steps))
+    if step < n_warm:
+        return peak * (step + 1) / n_warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
+
+
+def _fit(
+    spec: FitSpec,
+    train: CropDataset,
+    validation: CropDataset,
+    device: torch.device,
+    checkpoint: Path | None,
+    progress: Callable[[dict[str, float]], None] | None,
+    checkpoint_every: int,
+) -> FittedClassifier:
+    in_channels = train.crops.shape[1]
+    mean, sd = intensity_statistics(train.crops)
+    pixels, y = train.tensors(device)
+    validation_pixels, validation_y = validation.tensors(device)
+    n_positive = int(train.y.sum())
+    weight = (len(train) - n_positive) / n_positive if spec.balanced else 1.0
+    pos_weight = torch.tensor(weight, device=device)
+
+    network = build_cnn2d(
+        spec.architecture, in_channels, weights=spec.weights, dropout=spec.dropout, stem=spec.stem, seed=spec.seed
+    ).to(device, memory_format=_memory_format(spec))
+    averaged = build_cnn2d(spec.architecture, in_channels, dropout=spec.dropout, stem=spec.stem)
+    averaged = averaged.to(device, memory_format=_memory_format(spec)).eval()
+    averaged.load_state_dict(network.state_dict())
+    optimizer = _optimizer(network, spec)
+    batches_per_epoch = len(_batches(torch.arange(len(train)), spec.batch_size))
+    n_steps = spec.epochs * batches_per_epoch
+
+    history: list[dict[str, float]] = []
+    best_epoch, best_state = 0, {}
+    resumed = _read_checkpoint(checkpoint) if checkpoint else None
+    if resumed is not None:
+        history, best_epoch, best_state = resumed["history"], resumed["best_epoch"], resumed["best_state"]
+        if not _finished(spec, history, best_epoch):
+            network.load_state_dict(resumed["network"])
+            averaged.load_state_dict(resumed["averaged"])
+            optimizer.load_state_dict(resumed["optimizer"])
+
+    while not _finished(spec, history, best_epoch):
+        epoch = len(history) + 1
+        generator = _seed_epoch(spec.seed, epoch)
+        network.train()
+        order = torch.randperm(len(train), generator=generator)
+        summed_loss = torch.zeros((), device=device)
+        for i, batch in enumerate(_batches(order, spec.batch_size)):
+            step = (epoch - 1) * batches_per_epoch + i
+            rate = learning_rate_at(step, n_steps, spec.learning_rate, spec.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = batch.to(device)
+            images = augment_batch(standardise(pixels[batch], mean, sd), spec.augment, generator)
+            images = images.contiguous(memory_format=_memory_format(spec))
+            target = y[batch] * (1 - spec.label_smoothing) + spec.label_smoothing / 2
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=spec.autocast):
+                logits = network(images).squeeze(1)
+            loss = F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=pos_weight)
+            loss.backward()
+            optimizer.step()
+            _update_average(averaged, network, min(spec.average_decay, (1 + step) / (10 + step)))
+            summed_loss += loss.detach() * len(batch)  # read once per epoch: no wait for the device at every step
+        logits = _logits(averaged, validation_pixels, mean, sd, spec)
+        validation_loss = F.binary_cross_entropy_with_logits(logits, validation_y, pos_weight=pos_weight)
+        row = {
+            "epoch": epoch,
+            "learning_rate": rate,
+            "train_loss": summed_loss.item() / len(train),
+            "validation_loss": validation_loss.item(),
+            "validation_auc": _auc(validation.y, logits.cpu().numpy()),
+        }
+        history.append(row)
+        if not math.isfinite(row["train_loss"]):
+            raise InputError(
+                f"{spec.architecture}: the training loss stopped being a number in epoch {epoch}; lower the learning rate "
+                f"({spec.learning_rate:g})."
+            )
+        if not best_epoch or _rank(row) > _rank(history[best_epoch - 1]):
+            best_epoch = epoch
+            best_state = {name: value.detach().cpu().clone() for name, value in averaged.state_dict().items()}
+        finished = _finished(spec, history, best_epoch)
+        if checkpoint and (finished or epoch % checkpoint_every == 0):
+            content = {"history": history, "best_epoch": best_epoch, "best_state": best_state}
+            if not finished:
+                content["network"] = network.state_dict()
+                content["averaged"] = averaged.state_dict()
+                content["optimizer"] = optimizer.state_dict()
+            with atomic_path(checkpoint) as temporary:
+                torch.save(content, temporary)
+        if progress:
+            progress(dict(row))
+    frame = pd.DataFrame(history).astype({"epoch": np.int64})
+    return FittedClassifier(spec, in_channels, best_state, frame, best_epoch, mean, sd, math.log(weight))
+
+
+def _finished(spec: FitSpec, history: list[dict[str, float]], best_epoch: int) -> bool:
+    waited = len(history) - best_epoch
+    return len(history) >= spec.epochs or bool(spec.patience and history and waited >= spec.patience)
+
+
+def _check_sets(spec: FitSpec, train: CropDataset, validation: CropDataset) -> None:
+    shape = (train.crops.shape[1], spec.image_size, spec.image_size)
+    for name, data in (("training", train), ("validation", validation)):
+        if data.crops.shape[1:] != shape:
+            raise ValueError(f"{name} crops are {data.crops.shape[1:]}, the specification says {shape}")
+        if len(np.unique(data.y)) < 2:
+            raise ValueError(f"the {name} set holds one class only ({len(data)} crops)")
+    if train.crops.dtype != validation.crops.dtype:
+        raise ValueError(f"training crops are {train.crops.dtype}, validation crops {validation.crops.dtype}")
+    shared = sorted(set(train.patient_ids) & set(validation.patient_ids))
+    if shared:
+        raise ValueError(f"patients in both training and validation: {', '.join(shared[:5])} ({len(shared)} in all)")
+
+
+def _memory_format(spec: FitSpec) -> torch.memory_format:
+    return torch.channels_last if spec.channels_last else torch.contiguous_format
+
+
+def _optimizer(network: nn.Module, spec: FitSpec) -> torch.optim.Optimizer:
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, foreach=True)
+
+
+def _batches(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
+    """Consecutive pieces of `order`; a short last piece joins its neighbor, because batch norm cannot use one crop."""
+    pieces = list(order.split(batch_size))
+    if len(pieces) > 1 and len(pieces[-1]) < batch_size / 2:
+        last = pieces.pop()
+        pieces[-1] = torch.cat([pieces[-1], last])
+    return pieces
+
+
+def _seed_epoch(seed: int, epoch: int) -> torch.Generator:
+    """Seed torch's own generators (dropout, stochastic depth) for this epoch; a new generator for order and augmentation."""
+    own, shared = np.random.SeedSequence([seed, epoch]).generate_state(2)
+    torch.manual_seed(int(shared))
+    return torch.Generator().manual_seed(int(own))
+
+
+@torch.no_grad()
+def _update_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
+    for kept, current in zip(averaged.buffers(), network.buffers(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(current, 1 - decay)
+        else:
+            kept.copy_(current)
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, pixels: torch.Tensor, mean: float, sd: float, spec: FitSpec) -> torch.Tensor:
+    was_training = network.training
+    network.eval()
+    found = []
+    for batch in pixels.split(PREDICTION_BATCH):
+        images = standardise(batch, mean, sd).contiguous(memory_format=_memory_format(spec))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.autocast):
+            found.append(network(images).squeeze(1).float())
+    network.train(was_training)
+    return torch.cat(found)
+
+
+def _auc(y: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve from midranks (Mann-Whitney), exact for ties."""
+    ranks = pd.Series(score).rank().to_numpy()
+    n_positive = int(y.sum())
+    return float((ranks[y == 1].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * (len(y) - n_positive)))
+
+
+def _rank(row: dict[str, float]) -> tuple[float, float]:
+    return row["validation_auc"], -row["validation_loss"]
+
+
+@contextmanager
+def _reproducible(threads: int, device: torch.device) -> Iterator[None]:
+    """Fixed threads and deterministic kernels inside; the caller's random state and settings back afterwards."""
+    threads_before = torch.get_num_threads()
+    deterministic_before = torch.are_deterministic_algorithms_enabled()
+    warn_only_before = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn_before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    cuda = [torch.cuda.current_device()] if device.type == "cuda" else []
+    try:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(device.type == "cpu")
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        with torch.random.fork_rng(devices=cuda):
+            yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_only_before)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before
+
+
+def _read_checkpoint(path: Path) -> dict | None:
+    if not path.is_file():
+        return None
+    return read_tensors(path, "delete it, and the fit starts again")
+
+
+def _as_plain(fitted: FittedClassifier) -> dict:
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "spec": asdict(fitted.spec),
+        "in_channels": fitted.in_channels,
+        "state": fitted.state,
+        "history": fitted.history.to_dict("list"),
+        "best_epoch": fitted.best_epoch,
+        "pixel_mean": fitted.pixel_mean,
+        "pixel_sd": fitted.pixel_sd,
+        "log_weight": fitted.log_weight,
+    }
+
+
+def _from_plain(content: dict) -> FittedClassifier:
+    spec = dict(content["spec"])
+    spec["augment"] = AugmentSpec(**spec["augment"])
+    return FittedClassifier(
+        FitSpec(**spec),
+        content["in_channels"],
+        content["state"],
+        pd.DataFrame(content["history"]),
+        content["best_epoch"],
+        content["pixel_mean"],
+        content["pixel_sd"],
+        content["log_weight"],
+    )

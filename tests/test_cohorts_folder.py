@@ -1,0 +1,588 @@
+"""Cohort folders: what is written is read back the same, and every mistake of a user is named with file, row and remedy.
+
+Truth: the data contract in DESIGN.md, section 4; each bad case changes one thing in a folder that is accepted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from alnlib.cohorts.folder import read_cohort, validate_cohort_folder, write_cohort
+from alnlib.errors import InputError
+
+YAML = """\
+name: toy
+title: A toy cohort
+provenance: simulated
+endpoints:
+  aln_metastasis: {label: ALN metastasis, positive: N+, negative: N0}
+  apcr: {label: Axillary response, positive: ypN0, negative: ypN+}
+primary_endpoint: aln_metastasis
+centres: [North, South]
+external_centres: [South]
+clinical:
+  age_years: {label: Age, kind: continuous, unit: years}
+  er: {label: ER, kind: nominal, levels: [negative, positive]}
+  t_stage: {label: T stage, kind: ordinal, levels: [T1, T2, T3]}
+readers: {r1: a radiologist}
+licence: none
+citation: none
+source: tests
+"""
+PATIENTS = """\
+patient_id,centre,aln_metastasis,apcr,age_years,er,t_stage
+007,North,0,,51.5,positive,T1
+008,North,1,1,44,negative,T3
+009,South,1,,,positive,
+010,North,,,60,,T2
+"""
+IMAGES = """\
+image_id,patient_id,modality,timepoint,sequence_or_view,laterality,path,mask_path,box,pixel_spacing_mm,unit_label
+i1,007,US,pre,B-mode,L,images/a.png,images/a_mask.png,1 2 30 40,0.1 0.1,
+i2,008,MRI,post,DCE,R,images/b.nii.gz,,0 1 2 3 10 20,,1
+i3,008,CT,,,,images/series,,,,
+"""
+READERS = """\
+patient_id,reader_id,score
+007,r1,0.25
+008,r1,1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    place = tmp_path / "cohort"
+    (place / "images" / "series").mkdir(parents=True)
+    for name in ("a.png", "a_mask.png", "b.nii.gz"):
+        (place / "images" / name).write_bytes(b"not opened by the validation")
+    for name, text in {
+        "cohort.yaml": YAML,
+        "patients.csv": PATIENTS,
+        "images.csv": IMAGES,
+        "readers.csv": READERS,
+    }.items():
+        (place / name).write_text(text, encoding="utf-8")
+    return place
+
+
+def change(folder: Path, name: str, old: str, new: str) -> None:
+    text = (folder / name).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} must stand once in {name}"
+    (folder / name).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def only_problem(folder: Path):
+    problems = validate_cohort_folder(folder)
+    assert len(problems) == 1, [str(problem) for problem in problems]
+    return problems[0]
+
+
+# ------------------------------------------------------------------------------------------------------- good folders
+
+
+def test_a_good_folder_is_read_with_ids_as_text_and_missing_as_missing(folder):
+    assert validate_cohort_folder(folder) == []
+    cohort = read_cohort(folder)
+    assert cohort.patients["patient_id"].tolist() == ["007", "008", "009", "010"]
+    assert cohort.patients["aln_metastasis"].tolist() == [0, 1, 1, pd.NA]
+    assert cohort.patients["age_years"].isna().tolist() == [False, False, True, False]
+    assert cohort.patients["t_stage"].dropna().tolist() == ["T1", "T3", "T2"]
+    assert cohort.images["unit_label"].tolist() == [pd.NA, 1, pd.NA]
+    assert cohort.images.loc[0, "box"] == "1 2 30 40"
+    assert cohort.readers["score"].tolist() == [0.25, 1.0]
+    assert cohort.root == folder
+    assert cohort.clinical["t_stage"].levels == ("T1", "T2", "T3")
+    assert "split" not in cohort.patients
+
+
+def test_writing_and_reading_give_the_same_cohort_and_the_same_bytes(folder, tmp_path):
+    cohort = read_cohort(folder)
+    written = write_cohort(cohort, tmp_path / "copy")
+    assert [path.name for path in written] == ["cohort.yaml", "patients.csv", "images.csv", "readers.csv"]
+    copy = read_cohort(tmp_path / "copy", root=folder)
+    for table in ("patients", "images", "readers"):
+        pd.testing.assert_frame_equal(getattr(copy, table), getattr(cohort, table))
+    for field in (
+        "name",
+        "endpoints",
+        "clinical",
+        "centres",
+        "external_centres",
+        "readers_described",
+        "primary_endpoint",
+    ):
+        assert getattr(copy, field) == getattr(cohort, field)
+    again = write_cohort(copy, tmp_path / "again")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+
+def test_readers_csv_may_be_absent_and_is_written_without_rows_where_there_are_no_scores(folder, tmp_path):
+    write_cohort(read_cohort(folder), tmp_path / "copy")
+    (folder / "readers.csv").unlink()
+    cohort = read_cohort(folder)
+    assert list(cohort.readers.columns) == ["patient_id", "reader_id", "score"]
+    assert len(cohort.readers) == 0
+    write_cohort(cohort, tmp_path / "copy")
+    assert (tmp_path / "copy" / "readers.csv").read_text() == "patient_id,reader_id,score\n"
+    assert len(read_cohort(tmp_path / "copy", root=folder).readers) == 0
+
+
+def test_a_stage_that_reads_only_tables_needs_no_images(folder, tmp_path):
+    write_cohort(read_cohort(folder), tmp_path / "tables")
+    with pytest.raises(InputError, match="file is missing"):
+        read_cohort(tmp_path / "tables")
+    assert len(read_cohort(tmp_path / "tables", check_images=False).images) > 0
+
+
+def test_levels_named_yes_and_no_survive_yaml(folder, tmp_path):
+    change(folder, "cohort.yaml", "levels: [negative, positive]", 'levels: ["no", "yes"]')
+    text = (folder / "patients.csv").read_text().replace("positive", "yes").replace("negative", "no")
+    (folder / "patients.csv").write_text(text)
+    cohort = read_cohort(folder)
+    write_cohort(cohort, tmp_path / "copy")
+    assert read_cohort(tmp_path / "copy", root=folder).clinical["er"].levels == ("no", "yes")
+
+
+def test_a_byte_order_mark_blank_lines_spaces_and_windows_line_ends_do_no_harm(folder):
+    text = PATIENTS.replace("009,South", "009 , South") + "\n\n"
+    (folder / "patients.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_cohort(folder).patients["patient_id"].tolist() == ["007", "008", "009", "010"]
+
+
+def test_a_split_column_is_kept(folder):
+    lines = PATIENTS.splitlines()
+    splits = ["split", "train", "test", "external", "validation"]
+    text = "\n".join(f"{line},{split}" for line, split in zip(lines, splits, strict=True))
+    (folder / "patients.csv").write_text(text + "\n")
+    assert read_cohort(folder).patients["split"].tolist() == splits[1:]
+
+
+# -------------------------------------------------------------------------------------------------- one mistake each
+
+BAD_CELLS = {
+    "label": (
+        "patients.csv",
+        "008,North,1,1,44",
+        "008,North,2,1,44",
+        3,
+        "aln_metastasis",
+        "2",
+        "label is not 0, 1 or empty",
+        "leave the cell empty",
+    ),
+    "label NA": (
+        "patients.csv",
+        "010,North,,,60",
+        "010,North,NA,,60",
+        5,
+        "aln_metastasis",
+        "NA",
+        "label is not 0, 1 or empty",
+        'not "NA"',
+    ),
+    "repeated": (
+        "patients.csv",
+        "009,South",
+        "008,North",
+        4,
+        "patient_id",
+        "008",
+        "patient appears more than once (first at row 3)",
+        "one line per patient",
+    ),
+    "no id": (
+        "patients.csv",
+        "010,North",
+        ",North",
+        5,
+        "patient_id",
+        None,
+        "patient_id is empty",
+        "give every patient an id",
+    ),
+    "centre": ("patients.csv", "007,North", "007,West", 2, "centre", "West", "unknown centre", "North, South"),
+    "number": ("patients.csv", "51.5", '"51,5"', 2, "age_years", "51,5", "not a number", "decimal point"),
+    "number NA": ("patients.csv", ",44,", ",NA,", 3, "age_years", "NA", "not a number", "leave the cell empty"),
+    "infinite": ("patients.csv", ",44,", ",inf,", 3, "age_years", "inf", "not a number", "leave the cell empty"),
+    "level": ("patients.csv", "44,negative", "44,neg", 3, "er", "neg", "unknown level", "negative, positive"),
+    "level NA": ("patients.csv", "60,,T2", "60,nan,T2", 5, "er", "nan", "unknown level", "leave the cell empty"),
+    "ordinal": ("patients.csv", "negative,T3", "negative,T4", 3, "t_stage", "T4", "unknown level", "T1, T2, T3"),
+    "image of unknown patient": (
+        "images.csv",
+        "i1,007",
+        "i1,999",
+        2,
+        "patient_id",
+        "999",
+        "patient is not in patients.csv",
+        "remove this row",
+    ),
+    "image twice": (
+        "images.csv",
+        "i2,008",
+        "i1,008",
+        3,
+        "image_id",
+        "i1",
+        "image_id appears more than once (first at row 2)",
+        "id of its own",
+    ),
+    "modality": ("images.csv", "007,US", "007,PET", 2, "modality", "PET", "unknown modality", "US, USV, MRI, CT, MG"),
+    "timepoint": ("images.csv", "MRI,post", "MRI,after", 3, "timepoint", "after", "unknown timepoint", "pre, post"),
+    "laterality": ("images.csv", "DCE,R", "DCE,right", 3, "laterality", "right", "unknown laterality", "use L, R"),
+    "absolute": (
+        "images.csv",
+        "images/a.png",
+        "/etc/hostname",
+        2,
+        "path",
+        "/etc/hostname",
+        "path is absolute",
+        "relative",
+    ),
+    "windows": (
+        "images.csv",
+        "images/a.png",
+        "C:/images/a.png",
+        2,
+        "path",
+        "C:/images/a.png",
+        "path is absolute",
+        "relative",
+    ),
+    "backslash": ("images.csv", "images/a.png", "images\\a.png", 2, "path", "images\\a.png", "backslash", 'with "/"'),
+    "leaves": (
+        "images.csv",
+        "images/a.png",
+        "../cohort/images/a.png",
+        2,
+        "path",
+        "../cohort/images/a.png",
+        "leaves the cohort folder",
+        "not allowed",
+    ),
+    "no image": (
+        "images.csv",
+        "images/a.png",
+        "images/z.png",
+        2,
+        "path",
+        "images/z.png",
+        "file is missing",
+        "correct the path",
+    ),
+    "no path": ("images.csv", "images/a.png", "", 2, "path", None, "path is empty", "relative to the cohort folder"),
+    "no mask": (
+        "images.csv",
+        "images/a_mask.png",
+        "images/z.png",
+        2,
+        "mask_path",
+        "images/z.png",
+        "file is missing",
+        "correct the path",
+    ),
+    "box": (
+        "images.csv",
+        "1 2 30 40",
+        "1 2 30",
+        2,
+        "box",
+        "1 2 30",
+        "malformed or inverted box",
+        "row0 col0 row1 col1",
+    ),
+    "inverted": (
+        "images.csv",
+        "1 2 30 40",
+        "30 2 1 40",
+        2,
+        "box",
+        "30 2 1 40",
+        "malformed or inverted box",
+        "lower edges first",
+    ),
+    "spacing": ("images.csv", "0.1 0.1", "0.1", 2, "pixel_spacing_mm", "0.1", "malformed pixel spacing", "mm"),
+    "unit label": (
+        "images.csv",
+        "10 20,,1",
+        "10 20,,x",
+        3,
+        "unit_label",
+        "x",
+        "label is not 0, 1 or empty",
+        "write 0, 1",
+    ),
+    "score": ("readers.csv", "0.25", "high", 2, "score", "high", "reader score is not a number", "decimal point"),
+    "no score": ("readers.csv", "0.25", "", 2, "score", None, "reader score is not a number", "remove the row"),
+    "unknown reader": (
+        "readers.csv",
+        "007,r1",
+        "007,r2",
+        2,
+        "reader_id",
+        "r2",
+        "reader is not described in cohort.yaml",
+        "described now: r1",
+    ),
+    "reader of unknown patient": (
+        "readers.csv",
+        "007,r1",
+        "7,r1",
+        2,
+        "patient_id",
+        "7",
+        "patient is not in patients.csv",
+        "remove this row",
+    ),
+    "reader twice": (
+        "readers.csv",
+        "008,r1",
+        "007,r1",
+        3,
+        "reader_id",
+        "007 r1",
+        "more than once (first at row 2)",
+        "keep one score",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CELLS)
+def test_a_bad_cell_gives_one_problem_with_file_row_value_and_remedy(folder, case):
+    name, old, new, row, column, value, message, remedy = BAD_CELLS[case]
+    change(folder, name, old, new)
+    if case == "repeated":  # the image and reader rows still point at a known patient
+        assert "009" not in (folder / "images.csv").read_text()
+    problem = only_problem(folder)
+    assert problem.file == str(folder / name)
+    assert (problem.row, problem.column, problem.value) == (row, column, value)
+    assert message in problem.message
+    assert remedy in problem.remedy
+    with pytest.raises(InputError) as error:
+        read_cohort(folder)
+    shown = str(error.value)
+    assert f"{folder / name}, row {row}" in shown
+    assert remedy in shown
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(folder, tmp_path):
+    (tmp_path / "elsewhere.png").write_bytes(b"private")
+    (folder / "images" / "a.png").unlink()
+    (folder / "images" / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    problem = only_problem(folder)
+    assert "through a link" in problem.message
+    assert problem.row == 2
+
+
+def test_a_patient_in_two_splits_has_a_message_of_its_own(folder):
+    lines = [*PATIENTS.splitlines(), "007,North,0,,51.5,positive,T1"]
+    splits = ["split", "train", "test", "external", "validation", "test"]
+    text = "\n".join(f"{line},{split}" for line, split in zip(lines, splits, strict=True))
+    (folder / "patients.csv").write_text(text + "\n")
+    problem = only_problem(folder)
+    assert problem.message == "patient is in two splits (train at row 2, test at row 6)"
+    assert (problem.row, problem.value) == (6, "007")
+    assert "one split" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("splits", "row", "message"),
+    [
+        (["train", "testing", "external", "test"], 3, "unknown split"),
+        (["train", "", "external", "test"], 3, "split is empty"),
+        (["train", "test", "test", "validation"], 4, "the centre, which is external"),
+        (["train", "external", "external", "test"], 3, "the centre, which is not external"),
+    ],
+)
+def test_a_bad_split_column_is_named(folder, splits, row, message):
+    lines = PATIENTS.splitlines()
+    text = "\n".join(f"{line},{split}" for line, split in zip(lines, ["split", *splits], strict=True))
+    (folder / "patients.csv").write_text(text + "\n")
+    problem = only_problem(folder)
+    assert problem.row == row
+    assert problem.column == "split"
+    assert message in problem.message
+
+
+@pytest.mark.parametrize("name", ["cohort.yaml", "patients.csv", "images.csv"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    problems = [problem for problem in validate_cohort_folder(folder) if problem.file == str(folder / name)]
+    assert [problem.message for problem in problems] == ["file is missing"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such cohort folder"):
+        read_cohort(tmp_path / "nowhere")
+
+
+def test_an_empty_cohort_is_refused(folder):
+    (folder / "patients.csv").write_text(PATIENTS.splitlines()[0] + "\n")
+    messages = [problem.message for problem in validate_cohort_folder(folder)]
+    assert messages[0] == "no patient in this cohort"
+    assert messages.count("patient is not in patients.csv") == 5
+
+
+def test_one_class_matters_only_for_the_primary_endpoint(folder):
+    """In the good folder apcr has positives only, which is accepted."""
+    change(folder, "patients.csv", "007,North,0", "007,North,1")
+    problem = only_problem(folder)
+    assert problem.message == "primary endpoint has no patient with label 0"
+    assert problem.column == "aln_metastasis"
+
+
+# --------------------------------------------------------------------------------------------------- broken CSV files
+
+
+def test_a_ragged_line_is_named_by_its_number(folder):
+    change(folder, "patients.csv", "009,South,1,,,positive,", "009,South,1,,,positive,,,")
+    problem = only_problem(folder)
+    assert problem.row == 4
+    assert problem.message == "line has 9 cells where the header has 7"
+
+
+def test_line_numbers_count_lines_of_the_file_not_records(folder):
+    text = PATIENTS.replace("007,North", '\n"007",North').replace("44,negative", "44,bad")
+    (folder / "patients.csv").write_text(text)
+    assert only_problem(folder).row == 4
+
+
+def test_semicolons_from_excel_are_recognized(folder):
+    (folder / "patients.csv").write_text(PATIENTS.replace(",", ";"))
+    problem = validate_cohort_folder(folder)[0]
+    assert "separated by semicolons" in problem.message
+    assert "CSV UTF-8 (comma delimited)" in problem.remedy
+
+
+def test_another_encoding_is_named_with_its_line(folder):
+    (folder / "patients.csv").write_bytes(PATIENTS.replace("009,South", "009,Süd").encode("latin-1"))
+    problem = validate_cohort_folder(folder)[0]
+    assert problem.message == "not UTF-8 text"
+    assert problem.row == 4
+    assert "CSV UTF-8" in problem.remedy
+
+
+def test_utf16_an_empty_file_and_an_open_quotation_are_named(folder):
+    (folder / "patients.csv").write_bytes(PATIENTS.encode("utf-16"))
+    assert "UTF-16" in validate_cohort_folder(folder)[0].message
+    (folder / "patients.csv").write_text("")
+    assert validate_cohort_folder(folder)[0].message == "file is empty"
+    (folder / "patients.csv").write_text(PATIENTS.replace("009,South", '009,"South'))
+    problem = validate_cohort_folder(folder)[0]
+    assert "broken quoting" in problem.message
+    assert problem.row == 4
+
+
+def test_missing_unknown_and_repeated_columns_are_named_with_the_likely_name(folder):
+    change(folder, "patients.csv", "age_years,er", "age_year,er")
+    change(folder, "images.csv", "mask_path,box", "mask_path,mask_path")
+    problems = validate_cohort_folder(folder)
+    by_message = {(problem.message, problem.column): problem for problem in problems}
+    assert "rename 'age_year'" in by_message["column is missing", "age_years"].remedy
+    assert "did you mean 'age_years'" in by_message["unknown column", "age_year"].remedy
+    assert ("column appears twice", "mask_path") in by_message
+
+
+# -------------------------------------------------------------------------------------------------------- cohort.yaml
+
+BAD_YAML = {
+    "missing key": ("licence: none\n", "", "licence", "key is missing or empty", "who may use the data"),
+    "unknown key": ("title: A toy", "titel: x\ntitle: A toy", "titel", "unknown key", "did you mean title?"),
+    "key twice": ("licence: none\n", "licence: none\nlicence: CC0\n", "licence", "key appears twice", "keep one"),
+    "provenance": (
+        "provenance: simulated",
+        "provenance: fake",
+        "provenance",
+        "unknown provenance",
+        "real or simulated",
+    ),
+    "primary": (
+        "primary_endpoint: aln_metastasis",
+        "primary_endpoint: aln",
+        "primary_endpoint",
+        "not among the endpoints",
+        "aln_metastasis, apcr",
+    ),
+    "centres": ("centres: [North, South]", "centres: North", "centres", "not a list of names", "as a list"),
+    "primary external": (
+        "external_centres: [South]",
+        "external_centres: [North, South]",
+        "external_centres",
+        "primary centre",
+        "development centre first",
+    ),
+    "kind": ("kind: ordinal", "kind: ordered", "clinical.t_stage.kind", "unknown kind", "continuous, ordinal, nominal"),
+    "no levels": (", levels: [T1, T2, T3]", "", "clinical.t_stage.levels", "fewer than two levels", "reference first"),
+    "yes and no": (
+        "levels: [negative, positive]",
+        "levels: [no, yes]",
+        "clinical.er.levels",
+        "not a list of names",
+        "in quotes",
+    ),
+    "level twice": ("[T1, T2, T3]", "[T1, T2, T3, T3]", "clinical.t_stage.levels", "a level is listed twice", "once"),
+    "endpoint text": (
+        "positive: ypN0",
+        "positive: yes",
+        "endpoints.apcr.positive",
+        "missing, or not text",
+        "in quotes",
+    ),
+    "endpoint key": (
+        "label: Axillary response,",
+        "label: Axillary response, cutoff: 1,",
+        "endpoints.apcr.cutoff",
+        "unknown key",
+        "label, positive, negative",
+    ),
+    "reserved": ("apcr: {label", "split: {label", "endpoints.split", "used twice", "reserved"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_YAML)
+def test_a_bad_description_is_named_by_key_and_line(folder, case):
+    old, new, key, message, remedy = BAD_YAML[case]
+    change(folder, "cohort.yaml", old, new)
+    problems = [problem for problem in validate_cohort_folder(folder) if problem.file == str(folder / "cohort.yaml")]
+    assert [problem.column for problem in problems] == [key], [str(problem) for problem in problems]
+    assert message in problems[0].message
+    assert remedy in problems[0].remedy
+    if case != "missing key":
+        lines = (folder / "cohort.yaml").read_text().splitlines()
+        assert lines[problems[0].row - 1].startswith(key.split(".")[0])
+
+
+def test_broken_yaml_is_named_by_line_and_the_tables_are_still_checked(folder):
+    change(folder, "cohort.yaml", "primary_endpoint: aln_metastasis", "primary_endpoint: [aln_metastasis")
+    change(folder, "patients.csv", "009,South", "008,South")
+    change(folder, "images.csv", "007,US", "007,PET")
+    problems = validate_cohort_folder(folder)
+    assert [Path(problem.file).name for problem in problems] == ["cohort.yaml", "patients.csv", "images.csv"]
+    assert "not valid YAML" in problems[0].message
+    assert problems[0].row is not None
+    (folder / "cohort.yaml").write_text("just a sentence\n")
+    assert "not a mapping" in validate_cohort_folder(folder)[0].message
+
+
+def test_all_problems_come_at_once_in_file_and_row_order(folder):
+    change(folder, "cohort.yaml", "provenance: simulated", "provenance: fake")
+    change(folder, "patients.csv", "007,North,0", "007,North,5")
+    change(folder, "patients.csv", "44,negative", "x,bad")
+    change(folder, "images.csv", "images/b.nii.gz", "images/none.nii.gz")
+    change(folder, "readers.csv", "0.25", "?")
+    with pytest.raises(InputError) as error:
+        read_cohort(folder)
+    found = [(Path(problem.file).name, problem.row, problem.column) for problem in error.value.problems]
+    assert found == [
+        ("cohort.yaml", 3, "provenance"),
+        ("patients.csv", 2, "aln_metastasis"),
+        ("patients.csv", 3, "age_years"),
+        ("patients.csv", 3, "er"),
+        ("images.csv", 3, "path"),
+        ("readers.csv", 2, "score"),
+    ]
+    assert "6 problems" in str(error.value)

@@ -1,0 +1,308 @@
+"""Clinical models and nomogram: R reference values, planted effects, separation, and what happens inside a fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from alnlib.cohorts.schema import ClinicalVariable
+from alnlib.errors import InputError
+from alnlib.models.clinical import (
+    ClinicalEncoder,
+    UnivariableThenMultivariableLogistic,
+    clinical_pipeline,
+    cross_validated_scores,
+    mean_over_repeats,
+    multivariable_table,
+    patient_level_folds,
+    penalised_clinical_pipeline,
+    univariable_table,
+)
+from alnlib.models.nomogram import nomogram_scales, plot_nomogram
+
+REFERENCES = Path(__file__).parent / "references" / "clinical"
+CLINICAL = {
+    "age": ClinicalVariable("Age", "continuous", "year"),
+    "size_cm": ClinicalVariable("Size", "continuous", "cm"),
+    "er": ClinicalVariable("ER", "nominal", None, ("negative", "positive")),
+    "stage": ClinicalVariable("Clinical T stage", "ordinal", None, ("T1", "T2", "T3")),
+    "subtype": ClinicalVariable("Subtype", "nominal", None, ("luminal", "HER2", "triple negative")),
+}
+
+
+@pytest.fixture
+def patients() -> pd.DataFrame:
+    """240 synthetic patients, 36 with a missing value: tests/references/clinical/make_patients.py."""
+    return pd.read_csv(REFERENCES / "clinical_reference.csv", dtype={"patient_id": str})
+
+
+def auc(y, score) -> float:
+    positive, negative = score[y == 1], score[y == 0]
+    return float((positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean())
+
+
+@pytest.mark.parametrize(
+    ("model", "table"), [("univariable", univariable_table), ("multivariable", multivariable_table)]
+)
+def test_odds_ratios_agree_with_r(patients, model, table):
+    """R 4.2.2: glm(binomial, epsilon = 1e-14), confint.default, anova and drop1(test = "Chisq"); clinical_reference.R."""
+    reference = pd.read_csv(REFERENCES / "odds_ratios.csv", keep_default_na=False).query("model == @model")
+    ours = table(patients, CLINICAL, "node")
+    estimated = ours[ours["note"] == ""].reset_index(drop=True)
+    assert len(estimated) == len(reference) == 7
+    for column in ("odds_ratio", "low", "high", "p_wald"):
+        np.testing.assert_allclose(estimated[column], reference[column], rtol=1e-6)
+    label = {column: variable.label for column, variable in CLINICAL.items()}
+    per_variable = ours.dropna(subset="p_likelihood_ratio").set_index("variable")["p_likelihood_ratio"]
+    assert len(per_variable) == len(CLINICAL)
+    for row in reference.itertuples():
+        assert per_variable[label[row.variable]] == pytest.approx(row.p_likelihood_ratio, rel=1e-6)
+
+
+def test_tables_use_complete_cases_and_say_how_many(patients):
+    table = univariable_table(patients, CLINICAL, "node").set_index(["variable", "level"])
+    known = patients.dropna(subset="er")
+    assert table.loc["ER", "n"].sum() == len(known) == 225
+    assert table.loc[("ER", "negative"), "events"] == known.loc[known["er"] == "negative", "node"].sum()
+    assert table.loc[("ER", "negative"), "odds_ratio"] == 1 and table.loc[("ER", "negative"), "note"] == "reference"
+    assert table.loc[("Age", "per year"), "n"] == 228
+    joint = multivariable_table(patients, CLINICAL, "node").set_index(["variable", "level"])
+    assert joint.loc[("Age", "per year"), "n"] == len(patients.dropna()) == joint.loc["ER", "n"].sum() == 206
+
+
+def test_tables_leave_out_patients_without_the_endpoint(patients):
+    unknown = patients.assign(node=patients["node"].astype("Int64").where(patients.index >= 40))
+    pd.testing.assert_frame_equal(
+        univariable_table(unknown, CLINICAL, "node"), univariable_table(patients.iloc[40:], CLINICAL, "node")
+    )
+
+
+def test_separation_is_reported_not_printed_as_a_huge_odds_ratio(patients):
+    """All T3 patients positive: the likelihood has no maximum (Albert & Anderson 1984, Biometrika 71:1)."""
+    separated = patients.assign(node=patients["node"].where(patients["stage"] != "T3", 1))
+    for table in (univariable_table, multivariable_table):
+        rows = table(separated, CLINICAL, "node").set_index(["variable", "level"])
+        t3 = rows.loc[("Clinical T stage", "T3")]
+        assert "separation" in t3["note"] and np.isnan(t3["odds_ratio"])
+        assert np.isfinite(rows.loc[("Clinical T stage", "T2"), "odds_ratio"])
+        assert rows["odds_ratio"].max() < 100
+        assert rows.loc[("Clinical T stage", "T1"), "p_likelihood_ratio"] < 1e-6
+    model = clinical_pipeline(CLINICAL).fit(separated, separated["node"]).named_steps["model"]
+    assert "separation" in model.note_ and "ridge" in model.note_
+    assert 1 < np.exp(model.coef_["Clinical T stage: T3"]) < 1000
+
+
+def test_complete_separation_still_gives_probabilities():
+    X = pd.DataFrame({"x": np.arange(20.0), "noise": np.tile([0.0, 1.0], 10)})
+    y = (X["x"] > 9).to_numpy(int)
+    model = UnivariableThenMultivariableLogistic().fit(X, y)
+    assert model.selected_variables_ == ("x",) and "separation" in model.note_
+    assert np.isfinite(model.predict_proba(X)).all() and auc(y, model.predict_proba(X)[:, 1]) == 1
+
+
+def test_the_multivariable_fit_is_the_table_when_all_variables_enter(patients):
+    """Same model, two ways: pipeline without missing values against multivariable_table."""
+    complete = patients.dropna()
+    model = clinical_pipeline(CLINICAL, p_enter=1.1).fit(complete, complete["node"]).named_steps["model"]
+    table = multivariable_table(complete, CLINICAL, "node")
+    table = table[table["note"] == ""]
+    np.testing.assert_allclose(model.odds_ratios_["odds_ratio"], table["odds_ratio"], rtol=1e-8)
+    np.testing.assert_allclose(model.odds_ratios_[["low", "high"]], table[["low", "high"]], rtol=1e-8)
+    assert model.selected_variables_ == tuple(variable.label for variable in CLINICAL.values())
+
+
+def test_selection_keeps_planted_variables_whole_and_drops_noise():
+    rng = np.random.default_rng(7)
+    n = 1500
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(55, 10, n),
+            "size_cm": rng.normal(2.5, 1, n),
+            "er": rng.choice(["negative", "positive"], n),
+            "stage": rng.choice(["T1", "T2", "T3"], n),
+            "subtype": rng.choice(["luminal", "HER2", "triple negative"], n),
+        }
+    )
+    y = rng.binomial(1, 1 / (1 + np.exp(-(0.8 * (frame["size_cm"] - 2.5) + 1.2 * (frame["stage"] == "T3") - 0.5))))
+    model = clinical_pipeline(CLINICAL, p_enter=0.001).fit(frame, y).named_steps["model"]
+    assert model.selected_variables_ == ("Size", "Clinical T stage")
+    assert set(model.coef_.index[model.coef_ != 0]) == {"Size", "Clinical T stage: T2", "Clinical T stage: T3"}
+    backward = clinical_pipeline(CLINICAL, p_enter=1.1, backward=True, p_stay=0.001).fit(frame, y).named_steps["model"]
+    assert backward.selected_variables_ == ("Size", "Clinical T stage")
+
+
+def test_nothing_selected_gives_the_prevalence_and_says_so(patients):
+    model = clinical_pipeline(CLINICAL, p_enter=0.0).fit(patients, patients["node"])
+    assert model.named_steps["model"].selected_variables_ == ()
+    assert "intercept only" in model.named_steps["model"].note_
+    np.testing.assert_allclose(model.predict_proba(patients)[:, 1], patients["node"].mean(), atol=1e-9)
+    with pytest.raises(ValueError, match="no variables"):
+        nomogram_scales(model)
+
+
+def test_encoder_names_references_and_units(patients):
+    encoded = ClinicalEncoder(CLINICAL).fit_transform(patients)
+    assert list(encoded.columns) == [
+        "Age",
+        "Size",
+        "ER: positive",
+        "Clinical T stage: T2",
+        "Clinical T stage: T3",
+        "Subtype: HER2",
+        "Subtype: triple negative",
+    ]
+    known = patients["age"].notna()
+    assert encoded.loc[known, "Age"].equals(patients.loc[known, "age"].rename("Age"))
+    assert not encoded.isna().any(axis=None)
+
+
+def test_imputation_is_learned_from_the_training_fold(patients):
+    train = patients.iloc[:100]
+    test = pd.DataFrame(
+        {"age": [np.nan, 200.0], "size_cm": [1.0, 1.0], "er": [None, "negative"], "stage": "T1", "subtype": "HER2"}
+    )
+    encoded = ClinicalEncoder(CLINICAL).fit(train).transform(test)
+    assert encoded["Age"].tolist() == [train["age"].median(), 200.0]
+    assert encoded["ER: positive"].tolist() == [float(train["er"].mode()[0] == "positive"), 0.0]
+    level = ClinicalEncoder(CLINICAL, missing="level").fit(train).transform(test)
+    assert level["ER: missing"].tolist() == [1.0, 0.0] and level["ER: positive"].tolist() == [0.0, 0.0]
+
+
+def test_unknown_level_and_text_name_the_patient_and_the_remedy(patients):
+    broken = patients.assign(age=patients["age"].astype(object))
+    broken.loc[3, "stage"], broken.loc[5, "age"] = "T9", "old"
+    with pytest.raises(InputError) as error:
+        ClinicalEncoder(CLINICAL).fit(broken)
+    assert len(error.value.problems) == 2
+    assert "patient 003" in str(error.value) and "'T9'" in str(error.value) and "T1, T2, T3" in str(error.value)
+    assert "patient 005" in str(error.value) and "a number in year" in str(error.value)
+    with pytest.raises(InputError, match="ER"):
+        univariable_table(patients.drop(columns="er"), CLINICAL, "node")
+    with pytest.raises(InputError, match="no column 'nodes'"):
+        univariable_table(patients, CLINICAL, "nodes")
+
+
+def test_constant_and_dependent_columns_do_not_break_the_fit(patients):
+    X = patients[["size_cm"]].assign(twice=2 * patients["size_cm"], constant=1.0)
+    model = UnivariableThenMultivariableLogistic(p_enter=1.1).fit(X, patients["node"])
+    alone = UnivariableThenMultivariableLogistic(p_enter=1.1).fit(X[["size_cm"]], patients["node"])
+    np.testing.assert_allclose(model.predict_proba(X), alone.predict_proba(X[["size_cm"]]), atol=1e-10)
+    assert "twice" in model.note_ and "constant" in model.note_
+
+
+def test_folds_keep_patients_together_and_prevalence_even():
+    rng = np.random.default_rng(1)
+    patient_ids = np.repeat([f"{i:03d}" for i in range(70)], 2)
+    y = np.repeat((np.arange(70) % 3 == 0).astype(int), 2)
+    fold = patient_level_folds(y, patient_ids, 5, rng)
+    per_patient = pd.DataFrame({"patient": patient_ids, "fold": fold, "y": y}).groupby("patient").agg(["min", "max"])
+    assert (per_patient["fold"]["min"] == per_patient["fold"]["max"]).all()
+    assert np.ptp(np.bincount(fold) // 2) <= 1
+    assert np.ptp(np.bincount(fold, weights=y) / 2) <= 1
+    with pytest.raises(ValueError, match="cannot fill"):
+        patient_level_folds(y, patient_ids, 30, rng)
+
+
+class _Memory(ClassifierMixin, BaseEstimator):
+    """Answers 1 for patients it was fitted on: any leak between folds shows as a score of 1."""
+
+    def fit(self, X, y):
+        self.classes_, self.seen_ = np.array([0, 1]), set(X["patient_id"])
+        return self
+
+    def predict_proba(self, X):
+        seen = X["patient_id"].isin(self.seen_).to_numpy(float)
+        return np.column_stack([1 - seen, seen])
+
+
+def test_scores_come_from_models_that_never_saw_the_patient(patients):
+    doubled = pd.concat([patients, patients], ignore_index=True)
+    scores = cross_validated_scores(_Memory(), doubled, doubled["node"], np.random.default_rng(0), n_repeats=2)
+    assert (scores["y_score"] == 0).all() and len(scores) == 4 * len(patients)
+
+
+def test_cross_validation_is_repeatable_and_finds_signal_only_where_there_is_some(patients):
+    pipeline = clinical_pipeline(CLINICAL)
+    y = patients["node"].to_numpy()
+    first = cross_validated_scores(pipeline, patients, y, np.random.default_rng(3), n_repeats=2)
+    again = cross_validated_scores(pipeline, patients, y, np.random.default_rng(3), n_repeats=2)
+    pd.testing.assert_frame_equal(first, again)
+    mean = mean_over_repeats(first)
+    assert mean["patient_id"].tolist() == patients["patient_id"].tolist()
+    assert auc(y, mean["y_score"].to_numpy()) > 0.68
+    rng = np.random.default_rng(11)
+    permuted = []
+    for _ in range(6):
+        shuffled = rng.permutation(y)
+        score = mean_over_repeats(cross_validated_scores(pipeline, patients, shuffled, rng, n_repeats=1))
+        permuted.append(auc(shuffled, score["y_score"].to_numpy()))
+    assert abs(np.mean(permuted) - 0.5) < 0.07
+
+
+def test_penalised_comparator_recovers_the_signal(patients):
+    pipeline = penalised_clinical_pipeline(CLINICAL)
+    y = patients["node"].to_numpy()
+    scores = cross_validated_scores(pipeline, patients, y, np.random.default_rng(3), n_repeats=1)
+    assert auc(y, scores["y_score"].to_numpy()) > 0.68
+    again = cross_validated_scores(pipeline, patients, y, np.random.default_rng(3), n_repeats=1)
+    pd.testing.assert_frame_equal(scores, again)
+
+
+@pytest.fixture
+def four_variables(patients):
+    complete = patients.dropna()
+    clinical = {column: CLINICAL[column] for column in ("age", "size_cm", "er", "stage")}
+    return complete, clinical_pipeline(clinical, p_enter=1.1).fit(complete, complete["node"])
+
+
+def test_nomogram_points_agree_with_rms(four_variables):
+    """R 4.2.2, rms 6.5.0: nomogram(lrm(...), age = c(30, ..., 80), size_cm = 1:6); clinical_reference.R."""
+    reference = pd.read_csv(REFERENCES / "nomogram_points.csv", dtype={"label": str})
+    values = {"Age": [30, 40, 50, 60, 70, 80], "Size": [1, 2, 3, 4, 5, 6]}
+    scales = nomogram_scales(four_variables[1], values).set_index(["axis", "label"])["points"]
+    names = {"age": "Age", "size_cm": "Size", "er": "ER", "stage": "Clinical T stage", "probability": "Probability"}
+    for row in reference.itertuples():
+        # rms finds the points of a probability by interpolating between 200 values of the link.
+        tolerance = 1e-3 if row.axis == "probability" else 1e-8
+        assert scales[(names[row.axis], row.label)] == pytest.approx(row.points, abs=tolerance)
+
+
+def test_summed_points_give_the_probability_of_the_model(four_variables):
+    patients, model = four_variables
+    scales = nomogram_scales(model)
+    assert scales.loc[~scales["axis"].isin(["Total points", "Probability"]), "points"].between(-1e-9, 100 + 1e-9).all()
+    total = np.zeros(len(patients))
+    for column, variable in model.named_steps["encode"].clinical.items():
+        axis = scales[scales["axis"] == variable.label]
+        if variable.kind == "continuous":
+            slope, offset = np.polyfit(axis["value"], axis["points"], 1)
+            total += slope * patients[column].to_numpy() + offset
+        else:
+            total += patients[column].map(axis.set_index("label")["points"]).to_numpy()
+    probability = scales[scales["axis"] == "Probability"]
+    slope, offset = np.polyfit(probability["points"], np.log(probability["value"] / (1 - probability["value"])), 1)
+    np.testing.assert_allclose(
+        1 / (1 + np.exp(-(slope * total + offset))), model.predict_proba(patients)[:, 1], atol=1e-9
+    )
+
+
+def test_nomogram_figure_names_every_axis_once(four_variables):
+    figure = Figure(figsize=(8, 4.5))
+    ax = figure.add_axes((0.25, 0.05, 0.7, 0.9))
+    assert plot_nomogram(nomogram_scales(four_variables[1]), ax, "Probability of a positive node") is ax
+    texts = [text.get_text() for text in ax.texts]
+    for name in (
+        "Points",
+        "Age (year)",
+        "Size (cm)",
+        "ER",
+        "Clinical T stage",
+        "Total points",
+        "Probability of a positive node",
+    ):
+        assert texts.count(name) == 1

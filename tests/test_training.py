@@ -1,0 +1,284 @@
+"""Training: augmentation, the fit as a function of specification and data, resuming, and learning what is there only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from alnlib.errors import InputError
+from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
+from alnlib.training.data import CropDataset, intensity_statistics, standardise
+from alnlib.training.fit import (
+    FitSpec,
+    fit_classifier,
+    fit_fingerprint,
+    learning_rate_at,
+    predict_proba,
+    read_fitted,
+    save_fitted,
+)
+from alnlib.training.oof import out_of_fold_scores
+
+SPEC = FitSpec("resnet18", 32, epochs=3, batch_size=16, learning_rate=1e-3, threads=1)
+
+
+def stripes(n: int, seed: int, dtype: type = np.uint8, first_id: int = 0) -> CropDataset:
+    """Noise with faint stripes: upright in positives, lying in negatives, at a random phase."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    position = np.arange(32)
+    crops = rng.normal(110, 35, (n, 32, 32))
+    for i in range(n):
+        wave = 30 * np.sin(2 * np.pi * position / 6 + rng.uniform(0, 2 * np.pi))
+        crops[i] += wave[None, :] if y[i] else wave[:, None]
+    crops = crops.clip(0, 255).astype(np.uint8)
+    ids = tuple(f"{first_id + i:04d}" for i in range(n))
+    return CropDataset(crops if dtype is np.uint8 else crops.astype(dtype) / 255, y, ids)
+
+
+def auc(y, score) -> float:
+    return float((score[y == 1][:, None] > score[y == 0]).mean())
+
+
+@pytest.fixture(scope="module")
+def sets() -> tuple[CropDataset, CropDataset, CropDataset]:
+    return stripes(64, 0), stripes(32, 1, first_id=1000), stripes(40, 2, first_id=2000)
+
+
+@pytest.fixture(scope="module")
+def fitted(sets):
+    return fit_classifier(SPEC, sets[0], sets[1])
+
+
+def test_the_result_depends_on_specification_and_data_alone(sets, fitted):
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    torch.manual_seed(12345)
+    np.random.default_rng(9).random(10)
+    torch.set_num_threads(1)
+    torch.rand(7)
+    before = torch.random.get_rng_state()
+    try:
+        again = fit_classifier(SPEC, sets[0], sets[1])
+        assert torch.equal(torch.random.get_rng_state(), before)
+        assert torch.get_num_threads() == 1
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(threads)
+        torch.random.set_rng_state(state)
+    pd.testing.assert_frame_equal(again.history, fitted.history, check_exact=True)
+    assert again.best_epoch == fitted.best_epoch
+    assert all(torch.equal(again.state[name], value) for name, value in fitted.state.items())
+    assert np.array_equal(predict_proba(again, sets[2]), predict_proba(fitted, sets[2]))
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_killed_fit_resumes_to_the_same_bytes(sets, fitted, tmp_path, killed_after):
+    class Killed(Exception):
+        pass
+
+    def kill(row):
+        if row["epoch"] == killed_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_classifier(SPEC, sets[0], sets[1], tmp_path, kill)
+    epochs = []
+    resumed = fit_classifier(SPEC, sets[0], sets[1], tmp_path, lambda row: epochs.append(row["epoch"]))
+    assert epochs == list(range(killed_after + 1, SPEC.epochs + 1))
+    assert predict_proba(resumed, sets[2]).tobytes() == predict_proba(fitted, sets[2]).tobytes()
+    pd.testing.assert_frame_equal(resumed.history, fitted.history, check_exact=True)
+    finished = fit_classifier(SPEC, sets[0], sets[1], tmp_path, lambda row: pytest.fail("trained again"))
+    assert predict_proba(finished, sets[2]).tobytes() == predict_proba(fitted, sets[2]).tobytes()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".pt"]
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_not_taken_up(sets):
+    own = fit_fingerprint(SPEC, sets[0], sets[1])
+    assert own == fit_fingerprint(replace(SPEC), sets[0], sets[1])
+    others = [
+        fit_fingerprint(replace(SPEC, seed=1), sets[0], sets[1]),
+        fit_fingerprint(replace(SPEC, augment=NO_AUGMENTATION), sets[0], sets[1]),
+        fit_fingerprint(SPEC, sets[0].subset(np.arange(63)), sets[1]),
+        fit_fingerprint(SPEC, sets[0], sets[2]),
+    ]
+    assert len({own, *others}) == 5
+
+
+def test_an_unreadable_checkpoint_names_itself_and_the_remedy(sets, tmp_path):
+    name = f"resnet18-{fit_fingerprint(SPEC, sets[0], sets[1])[:16]}.pt"
+    (tmp_path / name).write_bytes(b"half a file")
+    with pytest.raises(InputError, match="delete it"):
+        fit_classifier(SPEC, sets[0], sets[1], tmp_path)
+
+
+@pytest.fixture(scope="module")
+def learned(sets):
+    return fit_classifier(replace(SPEC, epochs=8), sets[0], sets[1])
+
+
+def test_a_planted_pattern_is_learned(sets, learned):
+    """Oriented stripes are seen by any working network: held-out AUC near 1."""
+    assert auc(sets[2].y, predict_proba(learned, sets[2])) > 0.95
+    assert learned.history["train_loss"].iloc[-1] < 0.5 * learned.history["train_loss"].iloc[0]
+
+
+def test_permuted_labels_teach_nothing(sets):
+    """Labels drawn anew: expected AUC 0.5; two fits on 200 test crops have a standard deviation of about 0.03."""
+    test = stripes(200, 3, first_id=3000)
+    found = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        shuffled = [replace_labels(data, rng.permutation(data.y)) for data in sets[:2]]
+        model = fit_classifier(replace(SPEC, seed=seed), *shuffled)
+        labels = rng.permutation(test.y)
+        found.append(auc(labels, predict_proba(model, test)))
+    assert abs(np.mean(found) - 0.5) < 0.1
+
+
+def replace_labels(data: CropDataset, y: np.ndarray) -> CropDataset:
+    return CropDataset(data.crops, y, data.unit_ids, data.patient_ids)
+
+
+def test_the_best_epoch_has_the_largest_auc_then_the_smallest_loss_then_comes_first(learned):
+    ranked = learned.history.sort_values(
+        ["validation_auc", "validation_loss", "epoch"], ascending=[False, True, True], kind="stable"
+    )
+    assert learned.best_epoch == ranked["epoch"].iloc[0]
+
+
+def test_patience_stops_and_the_prior_is_put_back(sets):
+    """8 of 40 positive: weighted training centres on 0.5, corrected probabilities on the prevalence 0.2."""
+    rare = stripes(64, 5).subset(np.r_[np.arange(0, 64, 2), np.arange(1, 17, 2)])
+    noise = CropDataset(np.random.default_rng(0).integers(0, 256, rare.crops.shape, np.uint8), rare.y, rare.unit_ids)
+    model = fit_classifier(replace(SPEC, epochs=6, patience=1, learning_rate=1e-5), noise, sets[1])
+    assert len(model.history) < 6
+    assert model.log_weight == pytest.approx(np.log(32 / 8))
+    assert predict_proba(model, noise).mean() == pytest.approx(0.2, abs=0.05)
+
+
+def test_prediction_does_not_depend_on_company_and_mirrors_under_tta(sets, fitted):
+    scores = predict_proba(fitted, sets[2])
+    assert scores.shape == (40,) and scores.dtype == np.float64 and ((scores > 0) & (scores < 1)).all()
+    alone = np.concatenate([predict_proba(fitted, sets[2].crops[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(alone, scores[:4], atol=1e-5)
+    mirrored = predict_proba(fitted, sets[2].crops[..., ::-1].copy(), tta=True)
+    np.testing.assert_allclose(mirrored, predict_proba(fitted, sets[2], tta=True), atol=1e-5)
+
+
+def test_uint8_and_the_same_values_as_fractions_score_alike(sets, fitted):
+    fractions = sets[2].crops.astype(np.float32) / 255
+    np.testing.assert_allclose(predict_proba(fitted, fractions), predict_proba(fitted, sets[2]), atol=1e-5)
+
+
+def test_a_saved_network_comes_back_whole(sets, fitted, tmp_path):
+    read = read_fitted(save_fitted(fitted, tmp_path / "network.pt"))
+    assert read.spec == fitted.spec and read.best_epoch == fitted.best_epoch
+    assert np.array_equal(predict_proba(read, sets[2]), predict_proba(fitted, sets[2]))
+    (tmp_path / "broken.pt").write_text("no")
+    with pytest.raises(InputError, match="broken.pt"):
+        read_fitted(tmp_path / "broken.pt")
+
+
+def test_mistakes_are_named(sets):
+    with pytest.raises(ValueError, match="both training and validation: 0000"):
+        fit_classifier(SPEC, sets[0], sets[0])
+    with pytest.raises(ValueError, match="one class"):
+        fit_classifier(SPEC, sets[0].subset(sets[0].y == 1), sets[1])
+    with pytest.raises(ValueError, match="specification says"):
+        fit_classifier(replace(SPEC, image_size=64), sets[0], sets[1])
+    with pytest.raises(ValueError, match="unique"):
+        CropDataset(sets[0].crops[:2], np.array([0, 1]), ("a", "a"))
+    with pytest.raises(ValueError, match="0 or 1"):
+        CropDataset(sets[0].crops[:2], np.array([0, 2]), ("a", "b"))
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no GPU"):
+            fit_classifier(replace(SPEC, device="cuda"), sets[0], sets[1])
+
+
+def test_out_of_fold_scores_never_see_their_patient(monkeypatch):
+    """Two crops per patient: whatever fits on a patient must not score that patient."""
+    crops = stripes(24, 4)
+    data = CropDataset(
+        crops.crops, np.repeat(np.arange(12) % 2, 2), crops.unit_ids, tuple(np.repeat([f"p{i}" for i in range(12)], 2))
+    )
+    seen = []
+
+    def spy(spec, train, validation, *rest):
+        seen.append(set(train.patient_ids) | set(validation.patient_ids))
+        assert not set(train.patient_ids) & set(validation.patient_ids)
+        return len(seen) - 1
+
+    def score(fitted, subset, tta):
+        assert not set(subset.patient_ids) & seen[fitted]
+        return np.full(len(subset), float(fitted))
+
+    monkeypatch.setattr("alnlib.training.oof.fit_classifier", spy)
+    monkeypatch.setattr("alnlib.training.oof.predict_proba", score)
+    scores = out_of_fold_scores(SPEC, data, np.random.default_rng(0), n_folds=3)
+    assert scores["unit_id"].tolist() == list(data.unit_ids) and (scores["y_score"] == scores["fold"]).all()
+    assert scores.groupby("patient_id")["fold"].nunique().max() == 1
+
+
+def test_augmentation_keeps_shape_and_is_the_identity_when_nothing_is_asked():
+    images = torch.rand(6, 2, 20, 30, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(augment_batch(images, NO_AUGMENTATION, torch.Generator().manual_seed(1)), images)
+    everything = AugmentSpec(0.5, 0.5, 15, 0.2, 0.1, 0.3, 0.3, 0.1)
+    first = augment_batch(images, everything, torch.Generator().manual_seed(1))
+    again = augment_batch(images, everything, torch.Generator().manual_seed(1))
+    assert first.shape == images.shape and torch.equal(first, again) and torch.isfinite(first).all()
+
+
+def test_flips_mirror_exactly():
+    images = torch.rand(3, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+    horizontal = augment_batch(images, replace(NO_AUGMENTATION, horizontal_flip=1.0), torch.Generator())
+    torch.testing.assert_close(horizontal, images.flip(-1), atol=1e-5, rtol=0)
+    vertical = augment_batch(images, replace(NO_AUGMENTATION, vertical_flip=1.0), torch.Generator())
+    torch.testing.assert_close(vertical, images.flip(-2), atol=1e-5, rtol=0)
+
+
+def test_a_rotation_is_rigid_in_pixels_on_an_oblong_image():
+    """A disc stays a disc: its second moments along rows and columns stay equal, also where height and width differ."""
+    row, col = np.mgrid[:40, :80]
+    disc = torch.from_numpy((np.hypot(row - 19.5, col - 39.5) < 8).astype(np.float32))[None, None].repeat(8, 1, 1, 1)
+    spec = replace(NO_AUGMENTATION, rotate_degrees=80.0)
+    turned = augment_batch(disc, spec, torch.Generator().manual_seed(3)).numpy()[:, 0]
+    # Farther out, reflection at the border shows the disc a second time.
+    row, col, turned = row[:, 20:60], col[:, 20:60], turned[:, :, 20:60]
+    for image in turned:
+        mass = image / image.sum()
+        assert (mass * (row - 19.5) ** 2).sum() == pytest.approx((mass * (col - 39.5) ** 2).sum(), rel=0.03)
+        assert image.sum() == pytest.approx(float(disc[0].sum()), rel=0.02)
+
+
+def test_samples_of_a_batch_are_changed_each_in_its_own_way():
+    images = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).repeat(5, 1, 1, 1)
+    changed = augment_batch(images, replace(NO_AUGMENTATION, brightness=0.5), torch.Generator().manual_seed(1))
+    shifts = (changed - images).mean(dim=(1, 2, 3))
+    assert len(set(shifts.tolist())) == 5 and shifts.abs().max() <= 0.5
+    torch.testing.assert_close(changed - images, shifts.view(5, 1, 1, 1).expand_as(images), atol=1e-6, rtol=0)
+
+
+def test_standardised_training_pixels_have_mean_0_and_deviation_1():
+    for data in (stripes(16, 0), stripes(16, 0, np.float32)):
+        mean, sd = intensity_statistics(data.crops)
+        pixels = standardise(data.tensors()[0], mean, sd)
+        assert pixels.mean().item() == pytest.approx(0, abs=1e-5) and pixels.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_sixteen_bit_crops_are_read_as_fractions():
+    crops = np.full((2, 8, 8), 65535, np.uint16)
+    crops[0] = 0
+    pixels, y = CropDataset(crops, np.array([0, 1]), ("a", "b")).tensors()
+    assert pixels[:, 0, 0, 0].tolist() == [0.0, 1.0] and y.tolist() == [0.0, 1.0]
+    assert intensity_statistics(crops) == (0.5, 0.5)
+
+
+def test_learning_rate_rises_linearly_and_falls_to_near_zero():
+    rates = [learning_rate_at(step, 100, 1.0, 0.2) for step in range(100)]
+    assert max(rates) == 1.0 and rates.index(1.0) == 19
+    np.testing.assert_allclose(np.diff(rates[:20]), 0.05)
+    assert all(later <= earlier for earlier, later in zip(rates[19:], rates[20:], strict=False)) and rates[-1] < 0.001
