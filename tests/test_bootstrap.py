@@ -15,7 +15,14 @@ from alnlib.paths import repository_root
 from alnlib.pipeline import bootstrap
 from alnlib.pipeline.bootstrap import EnvironmentFault
 
-LOCK = "numpy==2.0 \\\n    --hash=sha256:aa\nonlymac==1.0 ; sys_platform == 'darwin' \\\n    --hash=sha256:bb\ntorch==2.0 \\\n    --hash=sha256:cc\n"
+LOCK = """\
+numpy==2.0 \\
+    --hash=sha256:aa
+onlymac==1.0 ; sys_platform == 'darwin' \\
+    --hash=sha256:bb
+torch==2.0 \\
+    --hash=sha256:cc
+"""
 
 
 @pytest.fixture

@@ -11,7 +11,18 @@ import yaml
 from alnlib.paths import repository_root
 from tools.lock import COMPILED_AGAINST, direct_dependencies, environment_text, normalized, read_pins
 
-REQUIRED = "jupyterlab papermill torch torchvision monai pyradiomics scikit-learn seaborn pandas nbval".split()
+REQUIRED = [
+    "jupyterlab",
+    "papermill",
+    "torch",
+    "torchvision",
+    "monai",
+    "pyradiomics",
+    "scikit-learn",
+    "seaborn",
+    "pandas",
+    "nbval",
+]
 
 
 def conda_environment() -> dict:

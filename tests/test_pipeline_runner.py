@@ -66,7 +66,9 @@ def test_run_rerun_change_and_repair(toy_repository):
 
     begun = time.monotonic()
     assert kinds(run_toys()) == ["fresh", "fresh", "fresh"]
-    assert time.monotonic() - begun < 3  # the design's promise for a rerun of nothing, with room to spare on three stages
+    assert (
+        time.monotonic() - begun < 3
+    )  # the design's promise for a rerun of nothing, with room to spare on three stages
 
     assert kinds(run_toys(only="02", force=True)) == ["skipped", "done", "skipped"]
     assert (folder / "notebooks/02_second.ipynb").read_bytes() == notebook_bytes
@@ -86,7 +88,7 @@ def test_run_rerun_change_and_repair(toy_repository):
     assert kinds(run_toys(seed=5)) == ["done", "done", "done"]
     (toy_repository / "data/simulated-demo/file.txt").write_text("two")
     assert kinds(run_toys(seed=5)) == ["done", "fresh", "fresh"]  # the first makes the same, so the others stand
-    log = list(csv.DictReader(open(folder / "run_log.csv")))
+    log = list(csv.DictReader((folder / "run_log.csv").read_text().splitlines()))
     assert {row["notebook"] for row in log} == set(TOY_CELLS)
     assert json.loads(log[0]["outputs_sha256"])["a.csv"]
 
@@ -95,7 +97,11 @@ def test_a_failed_stage_leaves_earlier_results_and_its_notebook(toy_repository):
     run_toys()
     folder = toy_repository / "results" / "simulated-demo"
     before = (folder / "b.csv").read_bytes()
-    broken = ["results = None", "from alnlib.errors import InputError", "raise InputError('patients.csv, row 3: mend it')"]
+    broken = [
+        "results = None",
+        "from alnlib.errors import InputError",
+        "raise InputError('patients.csv, row 3: mend it')",
+    ]
     good_first = TOY_CELLS["02_second"][:2] + ["results.save_table(table * 100, 'b.csv')"]
     write_toy_notebook(toy_repository, "02_second", good_first + broken[1:])
     runner = run_toys(seed=9)
@@ -141,7 +147,9 @@ def test_two_runs_do_not_share_a_folder(toy_repository):
     )
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(InputError, match=f"another run .process {holder.pid}. is working in results/simulated-demo"):
+        with pytest.raises(
+            InputError, match=f"another run .process {holder.pid}. is working in results/simulated-demo"
+        ):
             run_toys()
     finally:
         holder.kill()

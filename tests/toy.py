@@ -8,7 +8,9 @@ import nbformat
 
 from alnlib.pipeline.stages import Stage
 
-PARAMETERS = 'run = "simulated-demo"  # folder below results/\nseed = 1  # of everything random\nfactor = 2.0  # a number'
+PARAMETERS = (
+    'run = "simulated-demo"  # folder below results/\nseed = 1  # of everything random\nfactor = 2.0  # a number'
+)
 
 TOY_STAGES = (
     Stage("01_first", "writes the data and a number", makes=("a.csv", "cohort/cohort.yaml"), reads_data=True),

@@ -64,7 +64,9 @@ def compile_lock() -> str:
     # [tool.uv] limits the lock to these, so that the marker is true of every line and only clutters it
     everywhere = "python_full_version < '3.12' and sys_platform != 'emscripten'"
     text = re.sub(rf" ; {re.escape(everywhere)}( and )?", lambda found: " ; " if found[1] else "", text)
-    return HEADER + text.replace("python_full_version < '3.12' and ", "").replace(" and sys_platform != 'emscripten'", "")
+    return HEADER + text.replace("python_full_version < '3.12' and ", "").replace(
+        " and sys_platform != 'emscripten'", ""
+    )
 
 
 def environment_text(pins: dict[str, tuple[str, str]]) -> str:

@@ -111,9 +111,13 @@ def download(
     cohort: Annotated[str, typer.Argument(help="a cohort of data_manifest.csv")],
     data: Annotated[Path | None, typer.Option(help="where to put the files (default data/COHORT)")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be fetched, fetch nothing")] = False,
-    patients: Annotated[str | None, typer.Option(help="image series of these patients, separated by commas, or all")] = None,
+    patients: Annotated[
+        str | None, typer.Option(help="image series of these patients, separated by commas, or all")
+    ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="also the published segmentations")] = False,
-    mirror: Annotated[str | None, typer.Option(metavar="URL", help="fetch from this copy instead of the source")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(metavar="URL", help="fetch from this copy instead of the source")
+    ] = None,
 ) -> int:
     """Fetch a public cohort and verify it against data_manifest.csv; files already there are verified and kept."""
     from alnlib.cohorts.download import download_cohort, format_download_report

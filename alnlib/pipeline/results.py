@@ -87,7 +87,9 @@ class RunFolder:
         """Every predictions file of the run, in order of their names; InputError if no model was run."""
         files = sorted((self.folder / "predictions").glob("*.csv"))
         if not files:
-            raise InputError(f"results/{self.name}/predictions holds no table; run a model: python3 run_all.py --from 21")
+            raise InputError(
+                f"results/{self.name}/predictions holds no table; run a model: python3 run_all.py --from 21"
+            )
         return files
 
     def checkpoints(self) -> Path:
@@ -128,7 +130,7 @@ class RunFolder:
 
     @property
     def provenance(self) -> str:
-        """"simulated" or "real", from cohort/cohort.yaml."""
+        """ "simulated" or "real", from cohort/cohort.yaml."""
         return self._described()["provenance"]
 
     @property

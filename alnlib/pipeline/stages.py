@@ -32,7 +32,8 @@ class Stage:
 
 
 COHORT = tuple(
-    f"cohort/{name}" for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
+    f"cohort/{name}"
+    for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
 )
 PREDICTIONS = ("predictions/clinical.csv", "predictions/ultrasound.csv")
 
@@ -40,7 +41,13 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "01_sources",
         "Where the data come from, verified or simulated",
-        makes=("sources/files.csv", "sources/manifest.csv", "sources/truth.csv", "numbers/01_sources.json"),
+        makes=(
+            "sources/files.csv",
+            "sources/manifest.csv",
+            "sources/truth.csv",
+            "sources/oracle.csv",
+            "numbers/01_sources.json",
+        ),
         reads_data=True,
     ),
     Stage(
@@ -80,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "41_discrimination",
         "ROC curves, DeLong intervals and comparisons",
-        needs=(*COHORT, "sources/truth.csv", "clinical/readers.csv", *PREDICTIONS),
+        needs=(*COHORT, "sources/truth.csv", "sources/oracle.csv", "clinical/readers.csv", *PREDICTIONS),
         makes=("evaluation/discrimination.csv", "evaluation/comparisons.csv", "numbers/41_discrimination.json"),
     ),
     Stage(

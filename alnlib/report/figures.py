@@ -151,7 +151,7 @@ def plot_forest(
     log: bool = True,
     colour: object = None,
 ) -> Axes:
-    """Estimates with intervals, one row each from the top; rows without an estimate keep their label and stay empty.
+    """Estimates with intervals, one row each from the top; rows without an estimate say so.
 
     label, estimate, low, high: columns of `table`. An interval that leaves the axis ends in an arrow.
     """
@@ -163,6 +163,7 @@ def plot_forest(
     ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
     for row, values in zip(rows, table[[estimate, low, high]].to_numpy(float), strict=True):
         if not np.isfinite(values).all():
+            ax.text(reference, row, " not estimable", va="center", fontsize=7, color="0.5")
             continue
         centre, start, end = values
         ax.plot(np.clip([start, end], *limits), [row, row], color=colour or INK, lw=1.4, solid_capstyle="butt")

@@ -14,7 +14,7 @@ import pandas as pd
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.evaluation.calibration import CalibrationSummary
 from alnlib.evaluation.readers import ReaderComparison
-from alnlib.evaluation.roc import AucEstimate
+from alnlib.evaluation.roc import AucEstimate, delong_test
 from alnlib.evaluation.tables import PREDICTION_COLUMNS
 
 
@@ -50,14 +50,14 @@ def odds_ratio_rows(table: pd.DataFrame, clinical: Mapping[str, ClinicalVariable
 
 def _odds_ratio_name(variable: ClinicalVariable, level: Any) -> str:
     if variable.kind == "continuous":
-        return f"{variable.label} (per {variable.unit})" if variable.unit else variable.label
+        return f"{variable.label} (per {variable.unit.removesuffix('s')})" if variable.unit else variable.label
     return f"{variable.label}: {level} vs {variable.levels[0]}"
 
 
-def reader_row(reader: str, auc: AucEstimate, compared: ReaderComparison, model: str) -> dict[str, Any]:
-    """One reader in numbers: sensitivity and specificity with intervals, and a model held to that specificity."""
+def reader_row(reader: str, cut: float, auc: AucEstimate, compared: ReaderComparison, model: str) -> dict[str, Any]:
+    """One reader, called positive from the score `cut`: sensitivity, specificity, and a model held to that specificity."""
     point = compared.reader
-    row: dict[str, Any] = {"reader": reader, "n": point.n, "n_positive": point.n_positive, "cut": point.threshold}
+    row: dict[str, Any] = {"reader": reader, "n": point.n, "n_positive": point.n_positive, "cut": cut}
     row |= {"auc": auc.auc, "auc_low": auc.low, "auc_high": auc.high}
     row |= {"true_positives": point.true_positives, "true_negatives": point.true_negatives}
     for name in ("sensitivity", "specificity"):
@@ -96,18 +96,27 @@ def calibration_row(study: str, model: str, split: str, summary: CalibrationSumm
     return row | {"p_hosmer_lemeshow": fit.p}
 
 
-def recovered_share(table: pd.DataFrame, truth: pd.DataFrame, modality_of: Mapping[str, str]) -> pd.DataFrame:
-    """How much of the attainable AUC each model recovered: (auc - 0.5) / (attainable - 0.5).
+def recovered_share(
+    predictions: pd.DataFrame, truth: pd.DataFrame, oracle: pd.DataFrame, modality_of: Mapping[str, str]
+) -> pd.DataFrame:
+    """How much of what could be known each model recovered, on each tested split: one row per model and split.
 
-    table: discrimination table; truth: modality, centre, attainable_auc; modality_of: {model: modality}. The external split
-    is held to the external centre's attainable AUC, every other split to the primary one's. No truth, no rows.
+    truth: modality, centre, attainable_auc; oracle: patient_id, modality, probability; modality_of: {model: modality}.
+    attainable_auc is the generative model's (the external centre's for the external split); oracle_auc that of its own
+    probabilities on the very same patients, which takes the luck of the draw out. recovered_share is (auc - 0.5) /
+    (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's paired interval. No truth, no rows.
     """
-    columns = ["model", "split", "n", "auc", "auc_low", "auc_high", "attainable_auc", "recovered"]
+    columns = ["model", "split", "n", "auc", "attainable_auc", "recovered_share", "oracle_auc"]
+    columns += ["behind_oracle", "behind_oracle_low", "behind_oracle_high"]
     best = {(row.modality, row.centre): row.attainable_auc for row in truth.itertuples()}
     rows = []
-    for row in table[table["split"].isin(["cross_validation", "test", "external"])].to_dict("records"):
-        centre = "external" if row["split"] == "external" else "primary"
-        attainable = best.get((modality_of.get(row["model"]), centre))
-        if attainable is not None and attainable > 0.5:
-            rows.append(row | {"attainable_auc": attainable, "recovered": (row["auc"] - 0.5) / (attainable - 0.5)})
+    for (model, split), part in predictions.groupby(["model", "split"], sort=False):
+        attainable = best.get((modality_of.get(model), "external" if split == "external" else "primary"))
+        if attainable is None or split not in ("cross_validation", "test", "external"):
+            continue
+        known = oracle[oracle["modality"] == modality_of[model]].set_index("patient_id")["probability"]
+        compared = delong_test(part["y_true"], known.loc[part["patient_id"]], part["y_score"])
+        share = (compared.auc_b - 0.5) / (attainable - 0.5) if attainable > 0.5 else np.nan
+        estimates = (model, split, len(part), compared.auc_b, attainable, share, compared.auc_a)
+        rows.append((*estimates, compared.delta, compared.low, compared.high))
     return pd.DataFrame(rows, columns=columns)

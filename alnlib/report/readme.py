@@ -1,0 +1,95 @@
+"""Fill README.md with numbers that runs wrote: `python -m alnlib.report.readme`; a test compares.
+
+Text between a `<!-- numbers: NAME -->` and the next `<!-- end -->` belongs to this module, the rest to its authors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alnlib.files import write_text
+from alnlib.paths import repository_root
+
+Numbers = Mapping[str, Mapping[str, Any]]
+
+SIMULATED = Path("results/simulated-demo/report/numbers.json")
+REAL = Path("tests/references/runs")
+"""numbers.json of the runs on public cohorts, which are not committed themselves."""
+
+SIMULATED_ROWS = (
+    ("clinical model", "tang_clinical_{}_auc", "attainable_clinical_{}_auc"),
+    ("ultrasound network (`DL_US`)", "tang_DL_US_{}_auc", "attainable_ultrasound_{}_auc"),
+)
+DUKE_ROWS = (
+    ("patients with known nodal stage", "aln_metastasis_known"),
+    ("of these node-positive", "aln_metastasis_positive"),
+    ("radiologist's MRI read, sensitivity", "radiologist_mri_sensitivity"),
+    ("radiologist's MRI read, specificity", "radiologist_mri_specificity"),
+    ("clinical model, cross-validated AUC", "tang_clinical_cross_validation_auc"),
+    ("the same with the radiologist's read", "tang_clinical+radiologist_mri_cross_validation_auc"),
+    ("clinical model, AUC on the 30 % test split", "tang_clinical_test_auc"),
+    ("patients with known axillary response (apCR)", "apcr_known"),
+    ("of these with axillary pCR", "apcr_positive"),
+)
+BREAST_ROWS = (
+    ("cases with known diagnosis", "malignant_known"),
+    ("of these malignant", "malignant_positive"),
+    ("network on the images (`DL_US`), AUC on the test split", "tang_DL_US_test_auc"),
+    ("clinical and descriptor model, AUC on the test split", "tang_clinical_test_auc"),
+    ("BI-RADS assessment, AUC on all cases", "birads_auc"),
+)
+
+
+def simulated_table(numbers: Numbers) -> str:
+    """Markdown table of the simulated demo: what each model reached and what was attainable."""
+    lines = ["| model (**simulated** patients) | internal test AUC | external test AUC | attainable |", "|---|---|---|---|"]
+    for name, auc, attainable in SIMULATED_ROWS:
+        cells = [numbers[auc.format(split)]["text"] for split in ("test", "external")]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {numbers[attainable.format('primary')]['text']} |")
+    return "\n".join(lines)
+
+
+def real_table(numbers: Numbers, rows: tuple[tuple[str, str], ...]) -> str:
+    """Markdown table of a public cohort's numbers."""
+    return "\n".join(["| real patients | |", "|---|---|", *(f"| {name} | {numbers[key]['text']} |" for name, key in rows)])
+
+
+def readme_blocks(root: Path) -> dict[str, str]:
+    """{NAME: markdown} of every block, from the committed files."""
+    simulated = _read(root / SIMULATED)
+    return {
+        "simulated-demo": simulated_table(simulated),
+        "duke-demo": real_table(_read(root / REAL / "duke-demo.json"), DUKE_ROWS),
+        "breast-lesions-usg-demo": real_table(_read(root / REAL / "breast-lesions-usg-demo.json"), BREAST_ROWS),
+    }
+
+
+def filled_readme(text: str, blocks: Mapping[str, str]) -> str:
+    """README text with every block filled. ValueError for a block that nobody makes, or one that README lacks."""
+    asked = re.findall(r"<!-- numbers: (\S+) -->", text)
+    if sorted(asked) != sorted(blocks):
+        raise ValueError(f"README asks for {asked}, there are {sorted(blocks)}")
+
+    def fill(found: re.Match) -> str:
+        return f"<!-- numbers: {found[1]} -->\n{blocks[found[1]]}\n<!-- end -->"
+
+    return re.sub(r"<!-- numbers: (\S+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def _read(path: Path) -> Numbers:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Rewrite README.md in place."""
+    root = repository_root()
+    readme = root / "README.md"
+    write_text(filled_readme(readme.read_text(encoding="utf-8"), readme_blocks(root)), readme)
+
+
+if __name__ == "__main__":
+    main()
