@@ -26,7 +26,13 @@ def results_folder() -> Path:
     return Path(override).resolve() if override else repository_root() / "results"
 
 
+def data_root() -> Path:
+    """Folder that relative data folders count from: the repository, or the environment variable ALN_DATA_ROOT."""
+    override = os.environ.get("ALN_DATA_ROOT")
+    return Path(override).resolve() if override else repository_root()
+
+
 def resolve_data(data: str | Path) -> Path:
-    """An absolute data folder: relative ones count from the repository root."""
+    """An absolute data folder; a relative one counts from `data_root`."""
     path = Path(data).expanduser()
-    return path if path.is_absolute() else (repository_root() / path).resolve()
+    return path if path.is_absolute() else (data_root() / path).resolve()

@@ -70,9 +70,9 @@ def test_tables_use_complete_cases_and_say_how_many(patients):
     assert table.loc["ER", "n"].sum() == len(known) == 225
     assert table.loc[("ER", "negative"), "events"] == known.loc[known["er"] == "negative", "node"].sum()
     assert table.loc[("ER", "negative"), "odds_ratio"] == 1 and table.loc[("ER", "negative"), "note"] == "reference"
-    assert table.loc[("Age", "per year"), "n"] == 228
+    assert table.loc[("Age", "per unit (year)"), "n"] == 228
     joint = multivariable_table(patients, CLINICAL, "node").set_index(["variable", "level"])
-    assert joint.loc[("Age", "per year"), "n"] == len(patients.dropna()) == joint.loc["ER", "n"].sum() == 206
+    assert joint.loc[("Age", "per unit (year)"), "n"] == len(patients.dropna()) == joint.loc["ER", "n"].sum() == 206
 
 
 def test_tables_leave_out_patients_without_the_endpoint(patients):
@@ -93,8 +93,24 @@ def test_separation_is_reported_not_printed_as_a_huge_odds_ratio(patients):
         assert rows["odds_ratio"].max() < 100
         assert rows.loc[("Clinical T stage", "T1"), "p_likelihood_ratio"] < 1e-6
     model = clinical_pipeline(CLINICAL).fit(separated, separated["node"]).named_steps["model"]
-    assert "separation" in model.note_ and "ridge" in model.note_
-    assert 1 < np.exp(model.coef_["Clinical T stage: T3"]) < 1000
+    assert "separation by Clinical T stage: T3" in model.note_ and "Firth" in model.note_
+    odds = model.odds_ratios_.set_index("feature")
+    assert 1 < odds.loc["Clinical T stage: T3", "low"] < odds.loc["Clinical T stage: T3", "odds_ratio"] < 10_000
+    assert np.isfinite(odds[["odds_ratio", "low", "high"]]).all(axis=None)
+
+
+def test_the_fallback_for_an_empty_cell_is_firths_closed_form():
+    """In a 2 x 2 table Firth's estimate is the odds ratio with 0.5 added to every cell (Firth 1993, Biometrika 80:27)."""
+    cells = {(1, 1): 9, (1, 0): 0, (0, 1): 14, (0, 0): 21}
+    rows = [cell for cell, count in cells.items() for _ in range(count)]
+    X, y = pd.DataFrame({"x": [float(x) for x, _ in rows]}), np.array([label for _, label in rows])
+    model = UnivariableThenMultivariableLogistic().fit(X, y)
+    row = model.odds_ratios_.iloc[0]
+    assert row["odds_ratio"] == pytest.approx((9.5 * 21.5) / (0.5 * 14.5), rel=1e-7)
+    # With 0.5 in every cell the fitted counts are the cells' own; the information weighs the patients there really are.
+    p1, p0 = 9.5 / 10, 14.5 / 36
+    error = np.sqrt(1 / (9 * p1 * (1 - p1)) + 1 / (35 * p0 * (1 - p0)))
+    assert np.log(row["high"] / row["odds_ratio"]) == pytest.approx(1.959964 * error, rel=1e-5)
 
 
 def test_complete_separation_still_gives_probabilities():

@@ -90,7 +90,7 @@ def crop_stills(
     *,
     kind: str = "fixed_size",
     side_px: int,
-    size_mm: float = 45.0,
+    size_mm: float = 38.0,
     margin_fraction: float = 0.2,
 ) -> np.ndarray:
     """(n, side_px, side_px) uint8 crops of the n rows of an images table, in their order; arguments as `crop_still`."""

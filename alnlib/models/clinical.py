@@ -5,6 +5,7 @@ The nomogram lives in `alnlib.models.nomogram`; AUCs and intervals in `alnlib.ev
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from scipy import linalg, optimize, stats
+from scipy import optimize, stats
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
@@ -55,7 +56,9 @@ def design_columns(clinical: Mapping[str, ClinicalVariable], missing: str = "imp
     rows = []
     for column, variable in clinical.items():
         if variable.kind == "continuous":
-            rows.append((variable.label, column, variable.label, f"per {variable.unit or 'unit'}"))
+            rows.append(
+                (variable.label, column, variable.label, f"per unit ({variable.unit})" if variable.unit else "per unit")
+            )
         elif variable.kind in _CATEGORICAL:
             levels = [*variable.levels[1:], *([MISSING_LEVEL] if missing == "level" else [])]
             rows += [(f"{variable.label}: {level}", column, variable.label, level) for level in levels]
@@ -132,8 +135,8 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
 
     p_enter: a variable (all its columns together) enters if its univariable likelihood-ratio p is below this. backward: then
     drop, one at a time, the variable with the largest likelihood-ratio p in the model until all are below p_stay. groups:
-    {feature: variable}; every column its own variable if not given. ridge_C: inverse strength of the ridge used only where
-    the maximum likelihood does not exist.
+    {feature: variable}; every column its own variable if not given. Where separation leaves no maximum of the likelihood
+    (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalised likelihood.
 
     Fitted: `selected_variables_` (tuple), `univariable_` (variable, p_likelihood_ratio, note), `odds_ratios_` (variable,
     feature, odds_ratio, low, high, p_wald), `intercept_`, `coef_` (Series by feature, 0 where not selected), `log_likelihood_`,
@@ -147,13 +150,11 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         backward: bool = False,
         p_stay: float = 0.05,
         groups: Mapping[str, str] | None = None,
-        ridge_C: float = 1.0,
     ):
         self.p_enter = p_enter
         self.backward = backward
         self.p_stay = p_stay
         self.groups = groups
-        self.ridge_C = ridge_C
 
     def fit(self, X: pd.DataFrame, y: object) -> UnivariableThenMultivariableLogistic:
         """X: (n, features) numbers without missing values; y: (n,) 0/1. Raises ValueError if a class is missing."""
@@ -200,17 +201,14 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         self.log_likelihood_ = fit.log_likelihood
         notes = [] if selected else ["no variable passed selection: intercept only"]
         notes += [fit.note] if fit.note else []
-        intercept, coefficients = fit.intercept, fit.coefficients
+        intercept, coefficients, errors = fit.intercept, fit.coefficients, fit.standard_errors
         if fit.separated:
-            intercept, coefficients = _ridge(X[list(fit.kept)], y, self.ridge_C)
-            notes.append(
-                f"coefficients from ridge regression (C = {self.ridge_C:g}, standardised), intervals not available"
-            )
+            intercept, coefficients, errors = _firth(X[list(fit.kept)], y)
+            notes.append("odds ratios and Wald intervals from Firth's penalised likelihood")
         self.note_ = "; ".join(notes)
         self.intercept_ = intercept
         self.coef_ = coefficients.reindex(X.columns, fill_value=0.0)
         owner = {feature: variable for variable in selected for feature in variables[variable]}
-        errors = fit.standard_errors * (np.nan if fit.separated else 1.0)
         self.odds_ratios_ = pd.DataFrame(
             {
                 "variable": [owner[feature] for feature in fit.kept],
@@ -386,10 +384,9 @@ def _fit_logit(X: pd.DataFrame, y: np.ndarray) -> _LogitFit:
         # All three conditions are looked for below and reported in the note.
         for category in (PerfectSeparationWarning, ConvergenceWarning, HessianInversionWarning):
             warnings.simplefilter("ignore", category)
-        try:
+        # A singular information matrix is what a separated fit can end in.
+        with contextlib.suppress(np.linalg.LinAlgError):
             result = sm.Logit(y, standardised).fit(disp=0, method="newton", maxiter=50, tol=1e-10)
-        except np.linalg.LinAlgError:
-            pass  # a singular information matrix at the limit of a separated fit
     suspicious = (
         result is None
         or not result.mle_retvals["converged"]
@@ -461,12 +458,46 @@ def _supremum_log_likelihood(design: np.ndarray, y: np.ndarray) -> float:
     return float(np.sum(np.where(y == 1, np.log(probability), np.log1p(-probability))))
 
 
-def _ridge(X: pd.DataFrame, y: np.ndarray, C: float) -> tuple[float, pd.Series]:
-    """Intercept and coefficients per unit of X from a ridge on standardised columns."""
-    scaler = StandardScaler().fit(X)
-    fitted = LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(scaler.transform(X), y)
-    coefficients = fitted.coef_[0] / scaler.scale_
-    return float(fitted.intercept_[0] - coefficients @ scaler.mean_), pd.Series(coefficients, index=X.columns)
+def _firth(X: pd.DataFrame, y: np.ndarray, max_iterations: int = 200) -> tuple[float, pd.Series, pd.Series]:
+    """Intercept, coefficients and standard errors by Firth's penalised likelihood, which exists under separation too.
+
+    Firth 1993, Biometrika 80:27; Heinze & Schemper 2002, Stat Med 21:2409. Scoring with the penalised likelihood
+    checked at every step.
+    """
+    values = X.to_numpy(float)
+    centre, scale = values.mean(axis=0), values.std(axis=0)
+    design = np.column_stack([np.ones(len(y)), (values - centre) / scale])
+
+    def state(beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        linear = design @ beta
+        probability = 1 / (1 + np.exp(-linear))
+        information = design.T @ (design * (probability * (1 - probability))[:, None])
+        penalised = np.sum(y * linear - np.logaddexp(0, linear)) + 0.5 * np.linalg.slogdet(information)[1]
+        return penalised, probability, information
+
+    beta = np.zeros(design.shape[1])
+    penalised, probability, information = state(beta)
+    for _ in range(max_iterations):
+        covariance = np.linalg.inv(information)
+        leverage = np.einsum("ij,jk,ik->i", design, covariance, design) * probability * (1 - probability)
+        step = covariance @ (design.T @ (y - probability + leverage * (0.5 - probability)))
+        step /= max(1.0, np.abs(step).max() / 2)
+        # Half steps while the penalised likelihood falls.
+        for _ in range(30):
+            candidate = state(beta + step)
+            if candidate[0] >= penalised - 1e-12:
+                break
+            step = step / 2
+        beta, (penalised, probability, information) = beta + step, candidate
+        if np.abs(step).max() < 1e-9:
+            break
+    errors = np.sqrt(np.diag(np.linalg.inv(information)))[1:] / scale
+    coefficients = beta[1:] / scale
+    return (
+        float(beta[0] - coefficients @ centre),
+        pd.Series(coefficients, index=X.columns, dtype=float),
+        pd.Series(errors, index=X.columns, dtype=float),
+    )
 
 
 def _null_log_likelihood(y: np.ndarray) -> float:

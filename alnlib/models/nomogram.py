@@ -26,8 +26,8 @@ def nomogram_scales(model: Pipeline, axis_values: Mapping[str, Sequence[float]] 
     One axis per selected variable, in the order of the model: every level, or round values within the training range of a
     continuous variable (axis_values: {label: values} to choose others). The widest effect spans 0-100 points, the others in
     proportion, each from 0. Then "Total points" (points = value) and "Probability" (points = the total that gives it, within
-    what can be reached). unit and value are empty for levels. Harrell 2015, Regression Modeling Strategies, 2nd ed., ch. 11; the points
-    are those of rms::nomogram. Raises ValueError if no variable was selected.
+    what can be reached). unit and value are empty for levels. Harrell 2015, Regression Modeling Strategies, 2nd ed., chapter
+    11; the points are those of rms::nomogram. Raises ValueError if no variable was selected.
     """
     encoder, logistic = model.named_steps["encode"], model.named_steps["model"]
     check_is_fitted(logistic, "coef_")

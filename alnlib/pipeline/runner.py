@@ -25,7 +25,7 @@ import yaml
 
 from alnlib.errors import InputError
 from alnlib.files import sha256_file, write_json
-from alnlib.paths import notebooks_folder, repository_root, results_folder
+from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
 from alnlib.pipeline import provenance
 from alnlib.pipeline.cache import (
     FileHashes,
@@ -108,7 +108,7 @@ def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES, notebooks: 
     read = {stage.notebook: read_notebook(notebooks / f"{stage.notebook}.ipynb") for stage in stages}
     declared = {notebook: declared_parameters(content, notebook) for notebook, content in read.items()}
     check_names(profile, settings, declared, options.profile)
-    root = repository_root()
+    root = data_root()
     inside = data.is_relative_to(root)
     common = {"run": name, "cohort": cohort, "data": data.relative_to(root).as_posix() if inside else str(data)}
     common["device"] = options.device
@@ -128,7 +128,7 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
         default = (
             f"data/{options.cohort}-{options.profile}" if options.cohort == "simulated" else f"data/{options.cohort}"
         )
-        data = Path(options.data).expanduser() if options.data else repository_root() / default
+        data = Path(options.data).expanduser() if options.data else resolve_data(default)
         if options.cohort != "simulated" and not data.is_dir():
             raise InputError(
                 f"{data}: no such folder; --data DIR names where the files of {options.cohort} are, and "
