@@ -19,7 +19,11 @@ from rich.table import Table
 
 from alnlib.errors import EXIT_INPUT_ERROR, InputError
 from alnlib.paths import repository_root
+from alnlib.pipeline.execute import FIXED_SETTINGS
 from alnlib.pipeline.runner import Plan, Runner, RunOptions, StageStatus, make_plan
+
+KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
+"""What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
 VERBS = ("run", "test", "validate", "download", "lab")
 COLOURS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
@@ -85,7 +89,7 @@ def run(
 def test(context: typer.Context) -> int:
     """Every test, the same that continuous integration runs. Further arguments go to pytest."""
     command = [sys.executable, "-m", "pytest", *context.args]
-    return subprocess.call(command, cwd=repository_root())
+    return subprocess.call(command, cwd=repository_root(), env=os.environ | KERNEL_SETTINGS)
 
 
 @app.command()
@@ -135,7 +139,7 @@ def download(
 def lab(context: typer.Context) -> int:
     """Open JupyterLab on the notebooks. Further arguments go to JupyterLab."""
     command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(repository_root()), *context.args]
-    return subprocess.call(command, env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"})
+    return subprocess.call(command, env=os.environ | KERNEL_SETTINGS | {"JUPYTER_PREFER_ENV_PATH": "1"})
 
 
 # --- showing a run ------------------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ THREADS = 2
 
 FIXED_SETTINGS = {
     "OMP_NUM_THREADS": str(THREADS),
-    "OPENBLAS_NUM_THREADS": str(THREADS),
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's products are small here, and its threads wait by spinning
     "MKL_NUM_THREADS": str(THREADS),
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait by spinning made training 14 times slower beside another busy process
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # read when torch is imported; without it cuBLAS may differ from run to run
     "PYTHONHASHSEED": "0",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
