@@ -55,7 +55,8 @@ def read_still(row: pd.Series, root: str | Path) -> Still:
 
 
 def crop_still(still: Still, kind: str, side_px: int, size_mm: float, margin_fraction: float) -> np.ndarray:
-    """(side_px, side_px) uint8 crop round the lesion; grey values scaled by the still's own 1st and 99th percentile.
+    """(side_px, side_px) uint8 crop round the lesion; grey values scaled by the still's own 1st and 99th percentile,
+    black beyond its border.
 
     kind: "fixed_size", size_mm wide (needs a spacing); "adjustable_square", the box plus margin_fraction of its longer
     edge. A still without a box is cropped round its middle. Raises InputError, naming patient and remedy, where a spacing or
@@ -72,7 +73,7 @@ def crop_still(still: Still, kind: str, side_px: int, size_mm: float, margin_fra
                 f"patient {still.patient_id}: image {still.image_id} has neither box nor mask for an adjustable crop; "
                 "give one in images.csv, or choose crop fixed_size"
             )
-        crop = adjustable_square_crop(pixels, box, margin_fraction)
+        crop = adjustable_square_crop(pixels, box, margin_fraction, padding="constant")
     else:
         spacing = still.image.spacing_mm
         if spacing is None:
@@ -80,7 +81,7 @@ def crop_still(still: Still, kind: str, side_px: int, size_mm: float, margin_fra
                 f"patient {still.patient_id}: image {still.image_id} has no pixel spacing for a crop in mm; give "
                 "pixel_spacing_mm in images.csv, or choose crop adjustable_square"
             )
-        crop = fixed_size_crop(pixels, box_centre_mm(box, spacing), size_mm, spacing)
+        crop = fixed_size_crop(pixels, box_centre_mm(box, spacing), size_mm, spacing, padding="constant")
     return np.round(255 * resample_to_square(crop, side_px)).astype(np.uint8)
 
 

@@ -107,8 +107,8 @@ def plot_calibration(
         heights = 0.06 * counts / max(counts.max(), 1)
         ax.vlines(centres, -0.1, -0.1 + direction * heights, color=INK, lw=1.4)
     ax.axhline(-0.1, color=INK, lw=0.5)
-    ax.text(1.0, -0.105, "without", ha="right", va="top", fontsize=6.5, color=INK)
-    ax.text(1.0, -0.095, "with outcome", ha="right", va="bottom", fontsize=6.5, color=INK)
+    for height, words, side in ((-0.092, "with", "bottom"), (-0.108, "without", "top")):
+        ax.text(1.015, height, words, ha="left", va=side, fontsize=6.5, color=INK)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.18, 1.01), xlabel="Predicted probability", ylabel="Observed proportion")
     ax.set_yticks(np.linspace(0, 1, 6))
     if text:
@@ -173,7 +173,9 @@ def plot_forest(
                 ax.plot(edge, row, marker, color=colour or INK, ms=5)
     if log:
         ax.set_xscale("log")
-        ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if limits[0] <= tick <= limits[1]]
+        wide = limits[1] / limits[0] > 200
+        steps = (0.02, 0.1, 0.5, 1, 2, 10, 50) if wide else (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+        ticks = [tick for tick in steps if limits[0] <= tick <= limits[1]]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
     ax.set(xlim=limits if log else None, ylim=(-0.7, len(table) - 0.3))

@@ -46,7 +46,10 @@ BREAST_ROWS = (
 
 def simulated_table(numbers: Numbers) -> str:
     """Markdown table of the simulated demo: what each model reached and what was attainable."""
-    lines = ["| model (**simulated** patients) | internal test AUC | external test AUC | attainable |", "|---|---|---|---|"]
+    lines = [
+        "| model (**simulated** patients) | internal test AUC | external test AUC | attainable |",
+        "|---|---|---|---|",
+    ]
     for name, auc, attainable in SIMULATED_ROWS:
         cells = [numbers[auc.format(split)]["text"] for split in ("test", "external")]
         lines.append(f"| {name} | {cells[0]} | {cells[1]} | {numbers[attainable.format('primary')]['text']} |")
@@ -55,7 +58,9 @@ def simulated_table(numbers: Numbers) -> str:
 
 def real_table(numbers: Numbers, rows: tuple[tuple[str, str], ...]) -> str:
     """Markdown table of a public cohort's numbers."""
-    return "\n".join(["| real patients | |", "|---|---|", *(f"| {name} | {numbers[key]['text']} |" for name, key in rows)])
+    return "\n".join(
+        ["| real patients | |", "|---|---|", *(f"| {name} | {numbers[key]['text']} |" for name, key in rows)]
+    )
 
 
 def readme_blocks(root: Path) -> dict[str, str]:

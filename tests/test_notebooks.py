@@ -1,0 +1,141 @@
+"""The notebooks: how they are written, and that the committed executed ones come out the same when they are run again.
+
+The run happens in a results and a data folder of its own. Tables that no network had a hand in must be equal to the last
+byte; what a network trained may differ in its last digits on another processor, and with it what a selection makes of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alnlib.files import sha256_file
+from alnlib.paths import repository_root
+from alnlib.pipeline.execute import FIXED_SETTINGS
+from alnlib.pipeline.parameters import cell_source, declared_parameters, read_notebook
+from alnlib.pipeline.stages import STAGES
+
+ROOT = repository_root()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMMITTED = ROOT / "results" / "simulated-demo"
+NETWORK_AUC_TOLERANCE = 0.1
+"""How far an AUC on about 90 patients may move when a network trained on another processor rounds otherwise."""
+
+
+def test_there_is_a_notebook_for_every_stage_and_no_other():
+    assert [path.stem for path in NOTEBOOKS] == [stage.notebook for stage in STAGES]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_reads_like_a_methods_paragraph(path):
+    notebook = read_notebook(path)
+    cells = notebook["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code), "committed without outputs"
+    contract = cell_source(cells[0])
+    assert contract.startswith(f"# {path.stem[:2]} · ")
+    for part in ("**Question.**", "*Reads*", "*Writes*", "*Claim tested*"):
+        assert part in contract
+    first = code[0]["source"]
+    assert "import" in "".join(first), "all imports in the first code cell"
+    for cell in code[1:]:
+        tree = ast.parse(cell_source(cell))
+        assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)), "imports come first"
+    for cell in code:
+        tree = ast.parse(cell_source(cell))
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.walk(tree)), "no functions here"
+        assert len(cell_source(cell).splitlines()) <= 25, cell_source(cell)
+    closing = cell_source(cells[-1])
+    assert "**What this shows.**" in closing
+    assert "**What it does not show" in closing
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_literals_each_with_a_comment(path):
+    notebook = read_notebook(path)
+    declared = declared_parameters(notebook, path.stem)
+    tagged = next(c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
+    lines = cell_source(tagged).splitlines()
+    assert len(lines) == len(declared), "one parameter a line"
+    assert all(re.search(r"  # \w", line) for line in lines)
+    assert declared["run"] == "simulated-demo"
+
+
+@pytest.fixture(scope="module")
+def rerun(tmp_path_factory) -> tuple[Path, str]:
+    """Run nbval on copies of the committed executed notebooks, all in a fresh folder; the folder and pytest's words."""
+    folder = tmp_path_factory.mktemp("rerun")
+    notebooks = folder / "results" / "simulated-demo" / "notebooks"
+    shutil.copytree(COMMITTED / "notebooks", notebooks)
+    environment = os.environ | FIXED_SETTINGS | {"ALN_RESULTS": str(folder / "results"), "ALN_DATA_ROOT": str(folder)}
+    environment.pop("ALN_STAGING", None)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800"]
+    command += ["-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", os.devnull, str(notebooks)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return folder / "results" / "simulated-demo", done.stdout + done.stderr
+
+
+def test_tagged_cells_are_regenerated(rerun):
+    """`pytest --nbval-lax` on the committed executed notebooks; every tagged cell is compared."""
+    _, said = rerun
+    passed = re.search(r"(\d+) passed", said)
+    assert passed, said[-6000:]
+    assert "failed" not in said.splitlines()[-1], said[-6000:]
+    code = [c for path in NOTEBOOKS for c in read_notebook(path)["cells"] if c["cell_type"] == "code"]
+    assert int(passed[1]) >= len(code)
+    tagged = [c for c in code if "nbval-check-output" in c["metadata"].get("tags", [])]
+    assert len(tagged) >= len(NOTEBOOKS)
+
+
+def test_nbval_would_notice_a_changed_number(rerun, tmp_path):
+    """Plant another number in a tagged output of a committed notebook: nbval must fail."""
+    results, _ = rerun
+    notebook = json.loads((COMMITTED / "notebooks" / "42_calibration.ipynb").read_text())
+    tagged = next(c for c in notebook["cells"] if "nbval-check-output" in c["metadata"].get("tags", []))
+    tagged["outputs"][0]["text"] = ["another output\n"]
+    planted = tmp_path / "42_calibration.ipynb"
+    planted.write_text(json.dumps(notebook))
+    environment = os.environ | FIXED_SETTINGS | {"ALN_RESULTS": str(results.parent)}
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
+    command += ["--rootdir", str(tmp_path), "-c", os.devnull, str(planted)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout
+
+
+NO_NETWORK = sorted(
+    name.relative_to(COMMITTED).as_posix()
+    for folder in ("sources", "cohort", "clinical")
+    for name in (COMMITTED / folder).glob("*")
+) + ["predictions/clinical.csv", "numbers/11_cohort.json", "numbers/21_clinical.json"]
+
+
+@pytest.mark.parametrize("name", NO_NETWORK)
+def test_what_no_network_touched_is_the_same_to_the_last_byte(name, rerun):
+    results, _ = rerun
+    assert sha256_file(results / name) == sha256_file(COMMITTED / name)
+
+
+def test_what_a_network_trained_is_the_same_within_its_tolerance(rerun):
+    results, _ = rerun
+    committed, again = (
+        pd.read_csv(folder / "evaluation/discrimination.csv").set_index(["model", "split"])
+        for folder in (COMMITTED, results)
+    )
+    assert list(again.index) == list(committed.index)
+    assert again[["n", "n_positive"]].equals(committed[["n", "n_positive"]])
+    clinical = committed.index.get_level_values("model").str.startswith("clinical")
+    np.testing.assert_allclose(again.loc[clinical, "auc"], committed.loc[clinical, "auc"], atol=1e-6)
+    moved = (again.loc[~clinical, "auc"] - committed.loc[~clinical, "auc"]).abs()
+    tested = moved[moved.index.get_level_values("split").isin(["test", "external"])]
+    assert tested.max() <= NETWORK_AUC_TOLERANCE, tested
