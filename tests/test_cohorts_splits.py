@@ -25,6 +25,11 @@ def patients(n: int, positives: int, **columns) -> pd.DataFrame:
     return pd.DataFrame({"patient_id": ids, "centre": "A", "y": labels} | columns)
 
 
+def folds_of(frame: pd.DataFrame, n_folds: int, rng: np.random.Generator) -> pd.Series:
+    folds = patient_level_folds(frame["y"].to_numpy(), frame["patient_id"], n_folds, rng)
+    return pd.Series(folds, index=frame["patient_id"])
+
+
 def counts(frame: pd.DataFrame, splits: pd.DataFrame) -> dict[str, tuple[int, int]]:
     merged = frame.merge(splits[["patient_id", "split"]], on="patient_id", validate="1:1")
     return {split: (len(part), int(part["y"].sum())) for split, part in merged.groupby("split")}
@@ -62,8 +67,8 @@ def test_the_order_of_rows_does_not_matter_and_the_seed_does():
     pd.testing.assert_frame_equal(first, patient_level_splits(shuffled, "y", rng=np.random.default_rng(7)))
     other = patient_level_splits(frame, "y", rng=np.random.default_rng(8))
     assert splits_digest(first) != splits_digest(other)
-    folds = patient_level_folds(frame, "y", 5, rng=np.random.default_rng(7))
-    pd.testing.assert_frame_equal(folds, patient_level_folds(shuffled, "y", 5, rng=np.random.default_rng(7)))
+    folds = folds_of(frame, 5, np.random.default_rng(7))
+    assert folds.to_dict() == folds_of(shuffled, 5, np.random.default_rng(7)).to_dict()
 
 
 def test_external_centres_are_external_and_take_no_part_in_the_fractions():
@@ -121,7 +126,7 @@ def test_too_few_of_a_class_repeated_patients_and_unknown_labels_are_refused():
     with pytest.raises(InputError, match="2 development patients with label 1, at least 3"):
         patient_level_splits(patients(20, 2), "y", rng=rng)
     with pytest.raises(InputError, match="at least 5"):
-        patient_level_folds(patients(20, 4), "y", 5, rng=rng)
+        folds_of(patients(20, 4), 5, rng)
     frame = patients(20, 10)
     with pytest.raises(ValueError, match="repeated"):
         patient_level_splits(pd.concat([frame, frame.head(1)]), "y", rng=rng)
@@ -142,7 +147,7 @@ def test_each_class_is_in_each_split_even_of_a_small_cohort():
 @given(n=st.integers(20, 200), n_folds=st.integers(2, 8))
 def test_folds_are_of_equal_size_and_equal_prevalence_to_within_one_patient(n, n_folds):
     frame = patients(n, n // 2)
-    folds = frame.merge(patient_level_folds(frame, "y", n_folds, rng=np.random.default_rng(n)), validate="1:1")
+    folds = frame.assign(fold=folds_of(frame, n_folds, np.random.default_rng(n)).to_numpy())
     sizes = folds.groupby("fold")["y"].agg(["size", "sum"])
     assert sorted(sizes.index) == list(range(n_folds))
     assert sizes["size"].max() - sizes["size"].min() <= 1
@@ -199,3 +204,16 @@ def test_patients_without_a_frozen_split_are_named():
     assert attached["split"].tolist() == ["test", "train"]
     with pytest.raises(InputError, match=r"no split for 1 patients of this cohort \(c\)"):
         attach_splits(pd.DataFrame({"patient_id": ["a", "c"]}), splits)
+
+
+def test_folds_keep_patients_together_and_prevalence_even():
+    rng = np.random.default_rng(1)
+    patient_ids = np.repeat([f"{i:03d}" for i in range(70)], 2)
+    y = np.repeat((np.arange(70) % 3 == 0).astype(int), 2)
+    fold = patient_level_folds(y, patient_ids, 5, rng)
+    per_patient = pd.DataFrame({"patient": patient_ids, "fold": fold, "y": y}).groupby("patient").agg(["min", "max"])
+    assert (per_patient["fold"]["min"] == per_patient["fold"]["max"]).all()
+    assert np.ptp(np.bincount(fold) // 2) <= 1
+    assert np.ptp(np.bincount(fold, weights=y) / 2) <= 1
+    with pytest.raises(InputError, match="at least 30"):
+        patient_level_folds(y, patient_ids, 30, rng)

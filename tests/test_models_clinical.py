@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
+from alnlib.models import clinical as clinical_module
 from alnlib.models.clinical import (
     ClinicalEncoder,
     UnivariableThenMultivariableLogistic,
@@ -19,7 +20,6 @@ from alnlib.models.clinical import (
     cross_validated_scores,
     mean_over_repeats,
     multivariable_table,
-    patient_level_folds,
     penalised_clinical_pipeline,
     univariable_table,
 )
@@ -211,19 +211,6 @@ def test_constant_and_dependent_columns_do_not_break_the_fit(patients):
     assert "twice" in model.note_ and "constant" in model.note_
 
 
-def test_folds_keep_patients_together_and_prevalence_even():
-    rng = np.random.default_rng(1)
-    patient_ids = np.repeat([f"{i:03d}" for i in range(70)], 2)
-    y = np.repeat((np.arange(70) % 3 == 0).astype(int), 2)
-    fold = patient_level_folds(y, patient_ids, 5, rng)
-    per_patient = pd.DataFrame({"patient": patient_ids, "fold": fold, "y": y}).groupby("patient").agg(["min", "max"])
-    assert (per_patient["fold"]["min"] == per_patient["fold"]["max"]).all()
-    assert np.ptp(np.bincount(fold) // 2) <= 1
-    assert np.ptp(np.bincount(fold, weights=y) / 2) <= 1
-    with pytest.raises(ValueError, match="cannot fill"):
-        patient_level_folds(y, patient_ids, 30, rng)
-
-
 class _Memory(ClassifierMixin, BaseEstimator):
     """Answers 1 for patients it was fitted on: any leak between folds shows as a score of 1."""
 
@@ -322,3 +309,18 @@ def test_nomogram_figure_names_every_axis_once(four_variables):
         "Probability of a positive node",
     ):
         assert texts.count(name) == 1
+
+
+def test_an_interval_without_information_is_left_empty_and_said(monkeypatch):
+    """With the limit pulled in to log 3, an interval that reaches 4 is left out and one that does not is kept."""
+    patients = pd.DataFrame(
+        {"marker": (["a"] * 50 + ["b"] * 50) * 4, "outcome": ([0, 1] * 25 + [0, 1, 1, 1, 1] * 10) * 4}
+    )
+    clinical = {"marker": ClinicalVariable("Marker", "nominal", None, ("a", "b"))}
+    usual = univariable_table(patients, clinical, "outcome").set_index("level")
+    assert usual.loc["b", "odds_ratio"] == pytest.approx(4.0)
+    monkeypatch.setattr(clinical_module, "LARGEST_LOG_ODDS", np.log(3))
+    table = univariable_table(patients, clinical, "outcome").set_index("level")
+    assert np.isnan(table.loc["b", "odds_ratio"])
+    assert "not estimable" in table.loc["b", "note"]
+    assert table.loc["a", "odds_ratio"] == 1.0

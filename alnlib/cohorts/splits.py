@@ -70,21 +70,26 @@ def patient_level_splits(
 
 
 def patient_level_folds(
-    patients: pd.DataFrame, endpoint: str, n_folds: int, *, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Cross-validation folds, stratified by the endpoint: patient_id and fold (0 .. n_folds - 1), sorted by patient_id.
+    y: np.ndarray, patient_ids: Sequence[str], n_folds: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Cross-validation fold (n,) 0 .. n_folds - 1 of every row; a patient's rows share one.
 
-    Fold sizes, and the numbers of each class in them, differ by at most one. Independent of the order of rows. Raises
-    ValueError as `patient_level_splits`, InputError where a class has fewer patients than there are folds.
+    y: (n,) 0/1; a patient counts as positive if any row is. Fold sizes, and the numbers of each class in them, differ by
+    at most one patient; independent of the order of rows. Raises ValueError for other labels, InputError where a class
+    has fewer patients than there are folds.
     """
     if n_folds < 2:
         raise ValueError(f"n_folds must be at least 2, not {n_folds}")
-    frame = _sorted_patients(patients, endpoint)
-    _require_patients(frame, endpoint, n_folds)
-    order = np.concatenate([rng.permutation(frame.index[frame[endpoint] == label]) for label in (0, 1)])
-    folds = pd.Series(0, index=frame.index, dtype="int64")
-    folds[order] = np.arange(len(order)) % n_folds
-    return pd.DataFrame({"patient_id": frame["patient_id"], "fold": folds})
+    labels = np.asarray(y)
+    if labels.shape != (len(patient_ids),) or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"y must be {len(patient_ids)} labels, each 0 or 1")
+    frame = pd.DataFrame({"patient_id": [str(patient) for patient in patient_ids], "y": labels.astype(int)})
+    by_patient = frame.groupby("patient_id", as_index=False)["y"].max()
+    _require_patients(by_patient, "y", n_folds)
+    # the second class goes on dealing where the first stopped, so that fold sizes differ by at most one
+    order = np.concatenate([rng.permutation(by_patient.index[by_patient["y"] == label]) for label in (1, 0)])
+    fold_of = dict(zip(by_patient["patient_id"].iloc[order], np.arange(len(order)) % n_folds, strict=True))
+    return frame["patient_id"].map(fold_of).to_numpy(np.int64)
 
 
 def attach_splits(patients: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:

@@ -23,12 +23,16 @@ from sklearn.utils.validation import check_is_fitted
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
 from alnlib.cohorts.schema import ClinicalVariable
+from alnlib.cohorts.splits import patient_level_folds
 from alnlib.errors import InputError, Problem
 
 Z_95 = float(stats.norm.ppf(0.975))
 MISSING_LEVEL = "missing"
 _NUMERICALLY_CERTAIN = 1e-6
 _CATEGORICAL = ("ordinal", "nominal")
+LARGEST_LOG_ODDS = 30.0
+"""An interval of a log odds ratio that reaches further than this says nothing; its row is left empty with a note."""
+
 TABLE_COLUMNS = (
     "variable",
     "level",
@@ -303,28 +307,6 @@ def multivariable_table(
     return _odds_ratio_rows(checked.loc[complete], y, clinical, list(clinical))
 
 
-def patient_level_folds(
-    y: np.ndarray, patient_ids: Sequence[str], n_folds: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Fold number (n,) 0 .. n_folds - 1 of every row; a patient's rows share one, and folds have like prevalence.
-
-    y: (n,) 0/1; a patient counts as positive if any row is. Raises ValueError if a class has fewer patients than folds.
-    """
-    frame = pd.DataFrame({"patient": list(patient_ids), "y": _check_binary(y, len(patient_ids))})
-    label = frame.groupby("patient")["y"].max()
-    fold_of: dict[str, int] = {}
-    offset = 0
-    for value in (1, 0):
-        members = label.index[label == value].to_numpy()
-        if len(members) < n_folds:
-            raise ValueError(f"{len(members)} patients with y = {value} cannot fill {n_folds} folds")
-        # The second class goes on dealing where the first stopped, so that fold sizes differ by at most one patient.
-        for position, patient in enumerate(rng.permutation(members)):
-            fold_of[patient] = (position + offset) % n_folds
-        offset += len(members)
-    return frame["patient"].map(fold_of).to_numpy(np.int64)
-
-
 def cross_validated_scores(
     pipeline: BaseEstimator,
     X: pd.DataFrame,
@@ -562,6 +544,8 @@ def _odds_ratio_rows(
                 note = "no patient at this level" if n == 0 else "no separate effect: constant, or fixed by the others"
             elif feature in fit.separated:
                 note = f"separation: odds ratio not estimable ({events} of {n} with the event)"
+            elif abs(fit.coefficients[feature]) + Z_95 * fit.standard_errors[feature] > LARGEST_LOG_ODDS:
+                note = f"no information: odds ratio not estimable ({events} of {n} with the event)"
             else:
                 b, error = fit.coefficients[feature], fit.standard_errors[feature]
                 numbers = (np.exp(b), np.exp(b - Z_95 * error), np.exp(b + Z_95 * error), float(_wald_p(b, error)))

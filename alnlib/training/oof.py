@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alnlib.models.clinical import patient_level_folds
+from alnlib.cohorts.splits import patient_level_folds
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, fit_classifier, predict_proba
 
