@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -93,5 +94,5 @@ def test_a_block_that_nobody_fills_is_an_error():
 def test_style():
     """ruff, as pyproject.toml sets it, on code and notebooks."""
     for command in (["check"], ["format", "--check"]):
-        done = subprocess.run(["ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout

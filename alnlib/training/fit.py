@@ -21,6 +21,7 @@ from torch import nn
 
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
+from alnlib.models import cnn2d
 from alnlib.models.cnn2d import build_cnn2d, read_tensors
 from alnlib.training.augment import AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset, as_crops, crops_to_tensor, intensity_statistics, standardise
@@ -178,11 +179,17 @@ def read_fitted(path: str | Path) -> FittedClassifier:
 
 
 def fit_fingerprint(spec: FitSpec, train: CropDataset, validation: CropDataset) -> str:
-    """Hexadecimal SHA-256 of everything a fit depends on: specification, both sets, given weights and torch's version."""
+    """Hexadecimal SHA-256 of everything a fit depends on.
+
+    Specification, both sets, given weights, torch's version, and the code of this package and of the networks: a
+    checkpoint of older code is never taken for a fit of today's.
+    """
+    code = [*Path(__file__).parent.glob("*.py"), Path(cnn2d.__file__)]
     weights = sha256_file(spec.weights) if Path(spec.weights).is_file() else spec.weights
     parts = {
         "format": CHECKPOINT_FORMAT,
         "torch": torch.__version__,
+        "code": {path.name: sha256_file(path) for path in sorted(code)},
         "spec": asdict(spec) | {"weights": weights},
         "train": train.fingerprint(),
         "validation": validation.fingerprint(),
