@@ -26,7 +26,7 @@ from alnlib.models.cnn2d import build_cnn2d, read_tensors
 from alnlib.training.augment import AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset, as_crops, crops_to_tensor, intensity_statistics, standardise
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 PREDICTION_BATCH = 64
 
 
@@ -39,8 +39,10 @@ class FitSpec:
     warmup (fraction of all steps) and left along a cosine to zero. weight_decay: AdamW's, not applied to biases and norms.
     average_decay: decay per step of the moving average of the weights, which is what is validated, kept and used (0: none).
     balanced: weigh positives by negatives/positives; the prior is put back in `predict_proba`. label_smoothing: in [0, 1).
-    patience: stop after this many epochs without a better one (0: never). threads: of torch on CPU, because the order of a
-    sum depends on them. device: "cpu", "cuda" or "auto". autocast: bfloat16; faster, but its last bits differ between CPUs.
+    choose_from: fraction of the epochs before which none is kept, because some forty validation patients often prefer a
+    network that has hardly begun to learn. patience: stop after this many epochs without a better one (0: never). threads:
+    of torch on CPU, because the order of a sum depends on them. device: "cpu", "cuda" or "auto". autocast: bfloat16, meant
+    for a GPU; on CPUs its last bits, and its gain, differ from one to the next.
     """
 
     architecture: str
@@ -54,6 +56,7 @@ class FitSpec:
     label_smoothing: float = 0.0
     balanced: bool = True
     dropout: float = 0.2
+    choose_from: float = 0.5
     patience: int = 0
     stem: str = "standard"
     weights: str = "none"
@@ -69,6 +72,8 @@ class FitSpec:
             raise ValueError("epochs and threads must be at least 1, batch_size at least 2, patience at least 0")
         if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 <= self.warmup < 1:
             raise ValueError("learning_rate must be positive, weight_decay not negative, warmup in [0, 1)")
+        if not 0 <= self.choose_from < 1:
+            raise ValueError("choose_from must be in [0, 1)")
         if not 0 <= self.average_decay < 1 or not 0 <= self.label_smoothing < 1:
             raise ValueError("average_decay and label_smoothing must be in [0, 1)")
 
@@ -78,9 +83,9 @@ class FittedClassifier:
     """A network at its best epoch.
 
     spec: as fitted. state: its weights, on the CPU. history: epoch (from 1), learning_rate (at its end), train_loss,
-    validation_loss, validation_auc. best_epoch: largest validation AUC; ties go to the smaller validation loss, then to the
-    earlier epoch. pixel_mean, pixel_sd: of the training crops, as fractions of the type's maximum. log_weight: logarithm of
-    the weight of the positives, which `predict_proba` takes off the logit.
+    validation_loss, validation_auc. best_epoch: largest validation AUC of those that may be kept (`FitSpec.choose_from`);
+    ties go to the smaller validation loss, then to the earlier epoch. pixel_mean, pixel_sd: of the training crops, as
+    fractions of the type's maximum. log_weight: logarithm of the weight of the positives, which `predict_proba` takes off.
     """
 
     spec: FitSpec
@@ -291,7 +296,8 @@ def _fit(
                 f"{spec.architecture}: the training loss stopped being a number in epoch {epoch}; lower the learning rate "
                 f"({spec.learning_rate:g})."
             )
-        if not best_epoch or _rank(row) > _rank(history[best_epoch - 1]):
+        may_keep = epoch > spec.choose_from * spec.epochs
+        if may_keep and (not best_epoch or _rank(row) > _rank(history[best_epoch - 1])):
             best_epoch = epoch
             best_state = {name: value.detach().cpu().clone() for name, value in averaged.state_dict().items()}
         finished = _finished(spec, history, best_epoch)
@@ -311,7 +317,7 @@ def _fit(
 
 def _finished(spec: FitSpec, history: list[dict[str, float]], best_epoch: int) -> bool:
     waited = len(history) - best_epoch
-    return len(history) >= spec.epochs or bool(spec.patience and history and waited >= spec.patience)
+    return len(history) >= spec.epochs or bool(spec.patience and best_epoch and waited >= spec.patience)
 
 
 def _check_sets(spec: FitSpec, train: CropDataset, validation: CropDataset) -> None:
