@@ -65,10 +65,16 @@ def test_an_environment_of_someone_else_is_left_alone(clone):
     assert (clone / ".venv" / "precious").exists()
 
 
+def _touch_python(environment: Path) -> None:
+    python = bootstrap._python_of(environment)
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.touch()
+
+
 def installing(monkeypatch, steps: list) -> None:
     """Replace pip by a note of what would be installed, and venv by an empty one, so that the order can be seen."""
     monkeypatch.setattr(bootstrap, "_pip", lambda env, log, what, options, total=0: steps.append(what))
-    monkeypatch.setattr(bootstrap, "_create", lambda env: (steps.append("venv"), env.mkdir())[0])
+    monkeypatch.setattr(bootstrap, "_create", lambda env: (steps.append("venv"), _touch_python(env))[0])
     monkeypatch.setattr(bootstrap, "_check_machine", lambda root: None)
 
 
@@ -116,6 +122,21 @@ def test_an_interrupted_installation_is_not_called_ready(clone, monkeypatch):
         bootstrap._build(clone / ".venv", clone)
     assert (clone / ".venv" / "aln-building").exists()
     assert not (clone / ".venv" / "aln-ready.json").exists()
+
+
+def test_an_interrupt_while_venv_is_made_is_repaired_by_the_next_run(clone, monkeypatch):
+    steps: list[str] = []
+    installing(monkeypatch, steps)
+
+    def cut(environment):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bootstrap, "_create", cut)
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap._build(clone / ".venv", clone)
+    installing(monkeypatch, steps)
+    bootstrap._build(clone / ".venv", clone)
+    assert bootstrap._is_ready(clone / ".venv", clone)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,34 @@ def test_a_failed_stage_leaves_earlier_results_and_its_notebook(toy_repository):
     assert not (folder / "failed/02_second.ipynb").exists()
 
 
+def test_a_stage_that_no_longer_applies_leaves_nothing_behind_and_comes_back(toy_repository):
+    """The cohort loses its ultrasound images and gets them back: the stage goes and returns, each within one run."""
+    cells = [*TOY_CELLS["01_first"], "images = results.data.joinpath('file.txt').read_text()"]
+    cells.append("results.output('cohort/images.csv').write_text('modality\\n' + images + '\\n')")
+    write_toy_notebook(
+        toy_repository, "01_first", [cell.replace("run)", "run, 'data/simulated-demo')") for cell in cells]
+    )
+    stages = (
+        Stage("01_first", "", makes=(*TOY_STAGES[0].makes, "cohort/images.csv"), reads_data=True),
+        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, modality="US"),
+        TOY_STAGES[2],
+    )
+
+    def run_with(modality: str) -> list[str]:
+        (toy_repository / "data/simulated-demo/file.txt").write_text(modality)
+        runner = Runner(make_plan(RunOptions(), stages))
+        assert runner.run()
+        return kinds(runner)
+
+    made = toy_repository / "results/simulated-demo/b.csv"
+    assert run_with("US") == ["done", "done", "done"]
+    assert made.exists()
+    assert run_with("CT") == ["done", "absent", "fresh"]
+    assert not made.exists()
+    assert run_with("US") == ["done", "done", "fresh"]
+    assert made.exists()
+
+
 def test_a_stage_that_breaks_its_contract_fails(toy_repository):
     write_toy_notebook(toy_repository, "03_aside", TOY_CELLS["03_aside"][:1])
     runner = run_toys()
@@ -163,6 +191,8 @@ def test_two_runs_do_not_share_a_folder(toy_repository):
         ({"settings": ("factr=3",)}, "no notebook has this parameter"),
         ({"settings": ("99.factor=3",)}, "there is no notebook '99'"),
         ({"settings": ("02.factor",)}, "write NN.parameter=value"),
+        ({"settings": ("02.factor=[5",)}, "is no YAML value"),
+        ({"settings": ("run=elsewhere",)}, "run is set by --cohort, --data and --profile"),
         ({"settings": ("02.factor=big",)}, "must be float, like the default 2.0, not 'big'"),
         ({"profile": "huge"}, "there is no profile 'huge'; choose one of demo"),
         ({"only": "77"}, "--only 77: no such stage; there are 01, 02, 03"),
@@ -183,7 +213,7 @@ def test_an_unknown_name_in_the_profile_is_an_error(toy_repository):
 
 
 def test_a_killed_run_goes_on_where_it_was(toy_repository):
-    """Kill the whole process tree while the second stage sleeps; the first stays, nothing half-written is visible."""
+    """Kill the runner while the second stage sleeps; the first stays, nothing half-written is visible, the rest runs on."""
     waits = ["import time, pathlib, os", "pathlib.Path(os.environ['ALN_ROOT'], 'asleep').touch()", "time.sleep(120)"]
     write_toy_notebook(toy_repository, "02_second", TOY_CELLS["02_second"] + waits)
     program = (

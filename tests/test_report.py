@@ -52,10 +52,8 @@ def test_prediction_rows_are_a_valid_predictions_table(scored):
 
 
 def test_odds_ratio_rows_name_level_and_reference_and_drop_references():
-    clinical = {
-        "t": ClinicalVariable("T stage", "ordinal", None, ("T1", "T2")),
-        "age": ClinicalVariable("Age", "continuous", "years"),
-    }
+    stage = ClinicalVariable("T stage", "ordinal", None, ("T1", "T2"))
+    age = ClinicalVariable("Age", "continuous", "years")
     table = pd.DataFrame(
         {
             "variable": ["T stage", "T stage", "Age"],
@@ -141,7 +139,10 @@ def test_forest_marks_intervals_that_leave_the_axis_and_says_what_is_not_estimab
 
 
 def test_a_model_keeps_its_colour_whatever_else_is_shown():
-    assert figures.model_colours(["a", "b", "a"]) == figures.model_colours(["a", "b"])
+    alone = figures.model_colours(["clinical", "DL_US"])
+    among = figures.model_colours(["clinical", "clinical_ridge", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
+    assert alone.items() <= among.items()
+    assert len(set(among.values())) == 6
 
 
 def test_published_numbers_are_those_of_the_abstracts():

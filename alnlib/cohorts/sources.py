@@ -60,3 +60,13 @@ def read_oracle(data: str | Path) -> pd.DataFrame:
     known = [column for column in latent if column.startswith("oracle_")]
     long = latent.melt("patient_id", known, "modality", "probability")
     return long.assign(modality=long["modality"].str.removeprefix("oracle_"))
+
+
+def known_endpoint(cohort: Cohort, name: str) -> str:
+    """`name`, or the cohort's primary endpoint if it is empty; InputError naming the endpoints if it is none of them."""
+    endpoint = name or cohort.primary_endpoint
+    if endpoint not in cohort.endpoints:
+        raise InputError(
+            f"endpoint {endpoint!r} is none of this cohort's: {', '.join(cohort.endpoints)}; mend the name"
+        )
+    return endpoint

@@ -156,17 +156,18 @@ def _build(venv: Path, root: Path) -> None:
             )
         _check_machine(root)
         started = time.monotonic()
-        if unfinished.exists():
-            print("An earlier installation was interrupted; .venv is built anew.")
+        if unfinished.exists() or (venv.exists() and not _python_of(venv).exists()):
+            print("An earlier installation was interrupted, or its Python has gone; .venv is built anew.")
             shutil.rmtree(venv)
         fresh = not venv.exists()
         print(
             ("Building" if fresh else "Updating") + " .venv from requirements.lock (once; about two minutes).",
             flush=True,
         )
+        venv.mkdir(exist_ok=True)
+        unfinished.touch()
         if fresh:
             _create(venv)
-        unfinished.touch()
         if ready.exists():
             ready.unlink()
         log = root / ".venv" / "install.log"
@@ -228,7 +229,9 @@ def _check_machine(root: Path) -> None:
 
 
 def _create(venv: Path) -> None:
-    made = subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True)
+    made = subprocess.run(
+        [getattr(sys, "_base_executable", sys.executable), "-m", "venv", str(venv)], capture_output=True, text=True
+    )
     if made.returncode:
         shutil.rmtree(venv, ignore_errors=True)
         raise EnvironmentFault(

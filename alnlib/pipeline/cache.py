@@ -1,7 +1,7 @@
 """What a stage's result depends on, as hashes, and whether a stored result is still that of today.
 
 A stage is fresh if its cells, parameters, inputs, data, library code and the lock are those of its last good run and
-its outputs are still the ones that run wrote. Times of files decide nothing; they only spare reading a file again.
+its outputs are still the ones that run wrote. Size and time of a file spare reading it again.
 """
 
 from __future__ import annotations

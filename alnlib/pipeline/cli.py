@@ -6,6 +6,7 @@ Every user's mistake ends with one message and status 2; a stage that failed oth
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,9 @@ def main(arguments: list[str]) -> int:
     if not arguments or (arguments[0] not in VERBS and arguments[0] not in ("-h", "--help")):
         arguments = ["run", *arguments]
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    for name in ("SIGTERM", "SIGHUP"):  # end the stages' processes too, as an interrupt does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         result = app(["--help" if argument == "-h" else argument for argument in arguments], standalone_mode=False)
         return int(result or 0)

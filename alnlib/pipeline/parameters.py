@@ -14,6 +14,9 @@ import yaml
 
 from alnlib.errors import InputError
 
+RESERVED = ("run", "cohort", "data")
+"""Parameters that the runner alone sets: the lock, the cache and the target of a run go by them."""
+
 LITERALS = (bool, int, float, str, list, type(None))
 
 
@@ -68,7 +71,14 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     section, dot, parameter = name.rpartition(".")
     if not equals or not parameter.isidentifier():
         raise InputError(f"--set {text}: write NN.parameter=value, for example --set 22.epochs=5")
-    return (section if dot else "all"), parameter, yaml.safe_load(value)
+    if parameter in RESERVED:
+        raise InputError(f"--set {text}: {parameter} is set by --cohort, --data and --profile; use those")
+    try:
+        return (section if dot else "all"), parameter, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(
+            f"--set {text}: {value!r} is no YAML value; a list is written [1, 2], a text without brackets"
+        ) from None
 
 
 def stage_parameters(
@@ -108,6 +118,8 @@ def check_names(
     known = set(declared)
     everywhere = set().union(*declared.values()) if declared else set()
     for section, names in profile.items():
+        for name in sorted(set(names) & set(RESERVED)):
+            raise InputError(f"profile {profile_name}: {name} is set by --cohort, --data and --profile; leave it out")
         if section != "all" and section not in known:
             raise InputError(
                 f"profile {profile_name}: section {section!r} is no notebook; known: {', '.join(sorted(known))}"
@@ -137,8 +149,17 @@ def _as_type_of(default: Any, value: Any, what: str) -> Any:
     ):
         fits = isinstance(value, LITERALS)
     else:
-        fits = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+        fits = isinstance(default, float) and not isinstance(value, bool) and _is_number(value)
         value = float(value) if fits else value
     if not fits:
         raise InputError(f"{what} must be {type(default).__name__}, like the default {default!r}, not {value!r}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether float() takes it; YAML reads 1e-3, without a point, as text."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

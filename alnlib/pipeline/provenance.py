@@ -45,7 +45,13 @@ def commit_of(root: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that results depend on."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
+    found = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
 
 
 def accelerator() -> str:

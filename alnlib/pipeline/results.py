@@ -84,8 +84,9 @@ class RunFolder:
         raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
 
     def predictions(self) -> list[Path]:
-        """Every predictions file of the run, in order of their names; InputError if no model was run."""
-        files = sorted((self.folder / "predictions").glob("*.csv"))
+        """The predictions files that stages of the table made, in its order; InputError if no model was run."""
+        declared = [made for stage in STAGES for made in stage.makes if made.startswith("predictions/")]
+        files = [self.folder / made for made in declared if (self.folder / made).is_file()]
         if not files:
             raise InputError(
                 f"results/{self.name}/predictions holds no table; run a model: python3 run_all.py --from 21"
@@ -193,13 +194,6 @@ def number_text(value: Any, low: Any = None, high: Any = None, digits: int = 3) 
     if low is None or high is None:
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def read_numbers(run: RunFolder) -> dict[str, dict[str, Any]]:
-    """All numbers of a run as the runner gathered them, by key."""
-    from alnlib.pipeline.stages import NUMBERS
-
-    return json.loads(run.path(NUMBERS).read_text(encoding="utf-8"))
 
 
 def _plain(value: Any) -> Any:

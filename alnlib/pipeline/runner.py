@@ -24,9 +24,9 @@ from typing import Any
 import yaml
 
 from alnlib.errors import InputError
-from alnlib.files import sha256_file, write_json
+from alnlib.files import sha256_file, write_json, write_text
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
-from alnlib.pipeline import provenance
+from alnlib.pipeline import execute, provenance
 from alnlib.pipeline.cache import (
     FileHashes,
     LibraryCode,
@@ -135,6 +135,8 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
                 f"`python3 run_all.py download {options.cohort} --data {data}` fetches them"
             )
         return options.cohort, f"{options.cohort}-{options.profile}", data.resolve()
+    if options.data is not None:
+        raise InputError(f"--data {options.data}: a cohort folder brings its own files; leave --data out")
     folder = Path(options.cohort).expanduser()
     if not folder.is_dir():
         raise InputError(
@@ -174,6 +176,7 @@ class Runner:
         self.hashes = FileHashes(plan.folder / ".state" / "files.json")
         self.library = LibraryCode(repository_root())
         self.lock_digest = sha256_file(repository_root() / "requirements.lock")
+        self.execution = sha256_file(Path(execute.__file__))
         self.started: list[subprocess.Popen] = []
         self.statuses: dict[str, StageStatus] = {}
         self._data_digest: str | None = None
@@ -247,8 +250,18 @@ class Runner:
             "inputs": inputs,
             "library": self.library.used_by(notebook_code(notebook)),
             "lock": self.lock_digest,
+            "execution": self.execution,
+            "files": self._named_files(stage),
             "data": self._data() if stage.reads_data else "",
         }
+
+    def _named_files(self, stage: Stage) -> dict[str, str | None]:
+        """Files that a stage reads beside its inputs: the manifest for the one that verifies, and whatever a parameter names."""
+        root = repository_root()
+        files = [root / "data_manifest.csv"] if stage is self.plan.stages[0] else []
+        texts = [value for value in self.plan.parameters[stage.notebook].values() if isinstance(value, str) and value]
+        files += [path for path in (notebooks_folder() / text for text in texts) if path.is_file()]
+        return {path.name: self.hashes.of(path) for path in files}
 
     def _data(self) -> str:
         if self._data_digest is None:
@@ -267,19 +280,36 @@ class Runner:
     # running
 
     def run(self) -> bool:
-        """Run what is stale among the chosen stages; True if every chosen stage is fresh at the end."""
-        self.plan.folder.mkdir(parents=True, exist_ok=True)
+        """Run what is stale among the chosen stages; True if none failed. Stages that were not chosen stay as they are."""
+        try:
+            self.plan.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.plan.folder} cannot be written ({error.strerror}); mend its permissions") from None
         with _one_run(self.plan.folder):
+            self._keep_cohorts_apart()
             shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
             self.survey()
             self._mark_choice()
             self.on_change(self)
             with self._executor() as executor, self._ending_children():
                 self._loop(executor)
-            self._gather_numbers()
+            if all(status.kind not in ("failed", "blocked") for status in self.statuses.values()):
+                self._gather_numbers()
             shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
             self.hashes.save()
         return all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
+
+    def _keep_cohorts_apart(self) -> None:
+        """One results folder belongs to one cohort folder; another one of the same name would mix with it."""
+        owner = self.plan.folder / ".state" / "cohort.txt"
+        if self.plan.parameters[self.plan.stages[0].notebook].get("cohort") != "folder":
+            return
+        if owner.exists() and owner.read_text(encoding="utf-8") != str(self.plan.data):
+            raise InputError(
+                f"results/{self.plan.name} holds the results of {owner.read_text(encoding='utf-8')}, another cohort folder of "
+                f"the same name; rename {self.plan.data}, or move those results away"
+            )
+        write_text(str(self.plan.data), owner)
 
     def _mark_choice(self) -> None:
         for stage in self.plan.stages:
@@ -288,7 +318,7 @@ class Runner:
                 if status.kind != "absent":
                     status.detail = f"not chosen ({status.kind}{': ' + status.detail if status.detail else ''})"
                     status.kind = "skipped"
-            elif status.kind != "absent":
+            else:  # one that did not apply may apply when the cohort has been read again
                 status.detail = "forced" if self.plan.options.force else status.detail or ""
                 status.kind = "waiting"
 
@@ -317,6 +347,7 @@ class Runner:
         makers = [self.statuses[maker.notebook] for maker in makers_of(stage, self.plan.stages)]
         if any(maker.kind in ("waiting", "running") for maker in makers):
             return None
+        self._retire_if_absent(stage)
         failed = next((maker.stage.number for maker in makers if maker.kind in ("failed", "blocked")), None)
         reason = self._does_not_apply(stage)
         if failed:
@@ -348,11 +379,20 @@ class Runner:
             return executor.submit(self._runner_function(), spec)
         return None
 
+    def _retire_if_absent(self, stage: Stage) -> None:
+        """Remove what a stage left when it still applied, so that no later stage reads it."""
+        state = read_state(self._state_file(stage))
+        if state is None or self._does_not_apply(stage) is None:
+            return
+        for name in state["outputs"]:
+            (self.plan.folder / name).unlink(missing_ok=True)
+        self._state_file(stage).unlink()
+
     def _runner_function(self) -> Callable[[StageRun], Outcome]:
         return run_in_process if self.plan.options.cluster else partial(run_in_process, started=self.started)
 
     def _staging(self, stage: Stage) -> Path:
-        return self.plan.folder / ".staging" / stage.notebook
+        return self.plan.folder / ".staging" / str(os.getpid()) / stage.notebook
 
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
         status, staging = self.statuses[stage.notebook], self._staging(stage)
@@ -490,7 +530,7 @@ def _one_run(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise InputError(

@@ -64,7 +64,8 @@ STAGES: tuple[Stage, ...] = (
         makes=(
             "predictions/clinical.csv",
             "clinical/univariable.csv",
-            "clinical/multivariable.csv",
+            "clinical/multivariable_complete_cases.csv",
+            "clinical/model.csv",
             "clinical/nomogram.csv",
             "clinical/readers.csv",
             "numbers/21_clinical.json",

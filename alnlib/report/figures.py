@@ -29,6 +29,10 @@ SPLIT_NAMES = {
 """Splits as figures name them."""
 
 
+FIXED_COLOURS = {"clinical": 0, "clinical+": 1, "DL_US": 2, "clinical_ridge": 9}
+"""Places in the palette that belong to a model wherever it is drawn."""
+
+
 def use_style() -> None:
     """Set the compendium's figure style; called in the second cell of every notebook that draws."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.82)
@@ -59,9 +63,18 @@ def panels(n: int, width: float = 4.4, height: float = 4.2, columns: int = 3) ->
 
 
 def model_colours(models: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """One colour per model, the same in every figure that is given the same models."""
+    """One colour per model; those of FIXED_COLOURS have theirs in every figure, whatever else is shown."""
     names = list(dict.fromkeys(models))
-    return dict(zip(names, sns.color_palette("colorblind", max(len(names), 1)), strict=False))
+    palette = sns.color_palette("colorblind", 10)
+    fixed = {name: palette[FIXED_COLOURS[_family(name)]] for name in names if _family(name) in FIXED_COLOURS}
+    free = [colour for place, colour in enumerate(palette) if place not in FIXED_COLOURS.values()]
+    others = [name for name in names if name not in fixed]
+    return fixed | {name: free[place % len(free)] for place, name in enumerate(others)}
+
+
+def _family(model: str) -> str:
+    """ "clinical+" for a clinical model with a reader, else the model's own name."""
+    return model.split("+")[0] + "+" if model.startswith("clinical+") else model
 
 
 def plot_roc(

@@ -32,7 +32,7 @@ DUKE_ROWS = (
     ("clinical model, cross-validated AUC", "tang_clinical_cross_validation_auc"),
     ("the same with the radiologist's read", "tang_clinical+radiologist_mri_cross_validation_auc"),
     ("clinical model, AUC on the 30 % test split", "tang_clinical_test_auc"),
-    ("patients with known axillary response (apCR)", "apcr_known"),
+    ("patients with known axillary response (apCR; counted, no model yet)", "apcr_known"),
     ("of these with axillary pCR", "apcr_positive"),
 )
 BREAST_ROWS = (
