@@ -40,7 +40,7 @@ BREAST_ROWS = (
     ("of these malignant", "malignant_positive"),
     ("network on the images (`DL_US`), AUC on the test split", "tang_DL_US_test_auc"),
     ("clinical and descriptor model, AUC on the test split", "tang_clinical_test_auc"),
-    ("BI-RADS assessment, AUC on all cases", "birads_auc"),
+    ("BI-RADS assessment, AUC on validation and test cases", "birads_auc"),
 )
 
 
