@@ -163,15 +163,27 @@ def test_a_bad_cohort_is_one_message_and_leaves_earlier_results(fault, ran, copy
     assert digests(ran) == before
 
 
-def test_an_unreadable_image_stops_its_stage_with_the_files_name(ran, copy):
+def test_an_unreadable_image_stops_its_stage_with_the_files_name(ran, good):
     before = digests(ran)
-    image = copy / "images" / "SIM-0003-US.dcm"
-    image.write_bytes(image.read_bytes()[:700])
-    done = run_all("--cohort", copy, *SMALL, "--only", "22", results=ran)
+    image = good / "images" / "SIM-0003-US.dcm"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:700])
+    try:
+        done = run_all("--cohort", good, *SMALL, "--only", "22", results=ran)
+    finally:
+        image.write_bytes(whole)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "SIM-0003-US.dcm" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert (ran / "my-cohort-demo" / "failed" / "22_ultrasound.ipynb").exists()
+    assert digests(ran) == before
+
+
+def test_another_cohort_folder_of_the_same_name_is_refused(ran, copy):
+    before = digests(ran)
+    done = run_all("--cohort", copy, *SMALL, results=ran)
+    assert done.returncode == 2
+    assert "another cohort folder of the same name" in done.stderr
     assert digests(ran) == before
 
 
