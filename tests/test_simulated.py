@@ -1,48 +1,46 @@
-"""The simulated cohort: same seed same bytes, known truth, honest imperfections, files that other programs open.
+"""The simulated cohort as a folder: same seed same bytes, every modality, honest imperfections, files that other programs open.
 
-Truth comes from the generative model itself (closed forms, or a fresh Monte Carlo draw); pydicom and SimpleITK read the files.
+The truth of the generative model is tested in `test_simulated_truth`, each modality's physics in a module of its own.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
 import SimpleITK
-from scipy.integrate import quad
-from scipy.special import expit
-from scipy.stats import norm, rankdata
 
 from alnlib.cohorts.folder import read_cohort, validate_cohort_folder
 from alnlib.cohorts.schema import parse_box
-from alnlib.cohorts.simulated import SimulationSpec, attainable_auc, oracle_score, read_truth, simulate_cohort, truth
-from alnlib.cohorts.simulated import patients as model
-from alnlib.cohorts.simulated.ultrasound import SCANNERS, TRAITS, _look, appearance_from_traits, simulate_bmode
+from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
+from alnlib.cohorts.simulated.build import draw_people
+from alnlib.cohorts.simulated.traits import ULTRASOUND
+from alnlib.cohorts.simulated.ultrasound import SCANNERS, _look, appearance_from_traits, simulate_bmode
 from alnlib.errors import InputError
 from alnlib.files import sha256_file
+from alnlib.imaging.clips import read_clip
 from alnlib.imaging.read import read_image, read_mask
+from alnlib.imaging.volumes import read_volume, read_volume_mask
 
-SMALL = SimulationSpec(n_primary=10, n_external=4, image_rows=128, image_columns=112)
-TRUTH_PATIENTS = 20_000
+SMALL = SimulationSpec(
+    n_primary=10, n_external=4, n_ct=6, n_ct_nodes=14, n_neoadjuvant=3, image_rows=128, image_columns=112
+)
+BARE = {"n_mri": 0, "n_video_primary": 0, "n_video_external": 0, "n_ct": 0, "n_mammography": 0, "n_neoadjuvant": 0}
+"""Stills alone: quick."""
+
+TRUTH_PATIENTS = 4_000
+MRI_SEQUENCES = {"T2", "DWI_b800", "ADC", "DCE_pre", "DCE_early", "DCE_late"}
 
 
 def checksums(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in folder.rglob("*") if path.is_file()}
-
-
-def auc(status: np.ndarray, score: np.ndarray) -> float:
-    status = np.asarray(status) == 1
-    ranks = rankdata(score)
-    n_positive = status.sum()
-    return float((ranks[status].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * (~status).sum()))
-
-
-def population(spec: SimulationSpec, n: int, seed: int, centre: str = "primary") -> pd.DataFrame:
-    drawn = truth.draw_population(n, centre, model.nodal_intercept(spec), spec, np.random.default_rng(seed))
-    return pd.DataFrame({"patient_id": [str(i) for i in range(n)], "centre": centre, **drawn})
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +50,12 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def default_truth():
-    return attainable_auc(SimulationSpec(), np.random.default_rng(1), 60_000)
+def latent(small):
+    return pd.read_csv(small.root / "latent.csv", dtype={"patient_id": str}).set_index("patient_id")
+
+
+def dicom_rows(cohort):
+    return cohort.images[cohort.images["path"].str.endswith(".dcm")].itertuples()
 
 
 def test_same_seed_gives_the_same_bytes_on_one_process_and_on_two(small, tmp_path):
@@ -62,15 +64,24 @@ def test_same_seed_gives_the_same_bytes_on_one_process_and_on_two(small, tmp_pat
 
 
 def test_another_seed_gives_other_patients(small, tmp_path):
-    other = simulate_cohort(SMALL, tmp_path / "other", seed=8, truth_patients=2_000)
+    spec = SimulationSpec(**{**SMALL.described(), "n_primary": 2, "n_external": 0, **BARE, "n_ct_nodes": 0})
+    other = simulate_cohort(spec, tmp_path / "other", seed=8, truth_patients=2_000)
     assert checksums(tmp_path / "other")["images/SIM-0001-US.dcm"] != checksums(small.root)["images/SIM-0001-US.dcm"]
-    assert not other.patients["age"].equals(small.patients["age"])
+    assert not other.patients["age"].equals(small.patients["age"][:2])
 
 
 def test_a_patient_does_not_depend_on_how_many_others_there_are(small, tmp_path):
-    spec = SimulationSpec(n_primary=2, n_external=0, image_rows=128, image_columns=112)
+    spec = SimulationSpec(
+        n_primary=2, n_external=0, n_mammography=2, n_neoadjuvant=1, image_rows=128, image_columns=112
+    )
     fewer = simulate_cohort(spec, tmp_path / "fewer", seed=7, truth_patients=2_000)
-    assert sha256_file(fewer.root / "images/SIM-0002-US.dcm") == sha256_file(small.root / "images/SIM-0002-US.dcm")
+    for name in ("images/SIM-0002-US.dcm", "images/SIM-0002-MRI-pre-T2.nii.gz"):
+        assert sha256_file(fewer.root / name) == sha256_file(small.root / name)
+    treated = [
+        cohort.root / f"images/{number}-MRI-post-ADC.nii.gz"
+        for cohort, number in ((fewer, "SIM-0003"), (small, "SIM-0015"))
+    ]
+    assert np.array_equal(read_volume(treated[0]).values, read_volume(treated[1]).values)
     assert fewer.centres == ("primary",) and fewer.external_centres == ()
 
 
@@ -78,82 +89,165 @@ def test_the_folder_keeps_the_contract_and_reads_back_as_it_was_returned(small):
     assert validate_cohort_folder(small.root) == []
     back = read_cohort(small.root)
     pd.testing.assert_frame_equal(back.patients, small.patients, check_dtype=False)
-    pd.testing.assert_frame_equal(
-        back.images.astype(object).where(back.images.notna(), None),
-        small.images.astype(object).where(small.images.notna(), None),
-    )
+    for table in ("images", "readers"):
+        ours, theirs = (getattr(cohort, table).astype(object) for cohort in (small, back))
+        pd.testing.assert_frame_equal(theirs.where(theirs.notna(), None), ours.where(ours.notna(), None))
     assert back.clinical == small.clinical and back.endpoints == small.endpoints
     assert back.is_simulated and back.external_centres == ("external",)
-    assert {"latent.csv", "truth.json", "simulation.json"} <= set(checksums(small.root))
-    hidden = {"invasiveness", "proliferation", "nodal_log_odds", "oracle_ultrasound"}
+    assert {"latent.csv", "latent_nodes.csv", "truth.json", "simulation.json"} <= set(checksums(small.root))
+    hidden = {"invasiveness", "chemosensitivity", "proliferation", "nodal_log_odds", "oracle_ultrasound"}
     assert not hidden & set(back.patients.columns)
 
 
+def test_every_patient_has_the_images_that_were_asked_for(small):
+    images = small.images.merge(small.patients[["patient_id", "centre", "apcr"]], on="patient_id")
+    by_modality = images.groupby("modality")["patient_id"].nunique()
+    assert by_modality.to_dict() == {"US": 14, "USV": 8, "MRI": 17, "CT": 6, "MG": 6}
+    assert (images["modality"] == "CT").sum() == 14
+    assert set(images.loc[images["modality"] == "MG", "centre"]) == {"primary"}
+    mri = images[images["modality"] == "MRI"]
+    visits = mri.groupby(["patient_id", "timepoint"])["sequence_or_view"].agg(set)
+    assert (visits.map(lambda found: found == MRI_SEQUENCES)).all()
+    twice = set(mri.loc[mri["timepoint"] == "post", "patient_id"])
+    assert twice == set(small.patients.loc[small.patients["apcr"].notna(), "patient_id"]) and len(twice) == 3
+    assert images.groupby("patient_id")["laterality"].nunique().eq(1).all()
+
+
+def test_full_size_is_that_of_the_five_studies():
+    """PAPERS.md: 465 + 123, 523 with 1,128 nodes, 271 + 49 videos, 270 with mammograms, 254 before and after therapy."""
+    people = draw_people(SimulationSpec.full(), seed=2026)
+    latent = pd.DataFrame([{"group": person.group, **person.latent} for person in people])
+    assert latent["group"].value_counts().to_dict() == {"primary": 465, "neoadjuvant": 254, "external": 123}
+    assert latent.groupby("group")["has_video"].sum().to_dict() == {"primary": 271, "external": 49, "neoadjuvant": 0}
+    assert latent["has_ct"].sum() == 523 and latent["has_mammography"].sum() == 270
+    nodes = [node for person in people for node in person.nodes]
+    assert len(nodes) == 1128 and all(1 <= len(person.nodes) <= 4 for person in people if person.latent["has_ct"])
+    malignant = sum(node["malignant"] for node in nodes)
+    assert 450 < malignant < 620, "538 in Park 2024"
+    for person in people:
+        if person.nodes:
+            assert any(node["malignant"] for node in person.nodes) == bool(person.latent["aln_metastasis"])
+
+
+def test_node_images_carry_their_own_labels(small, latent):
+    nodes = small.images[small.images["modality"] == "CT"]
+    positive = nodes.groupby("patient_id")["unit_label"].max()
+    assert (positive == latent.loc[positive.index, "aln_metastasis"]).all()
+    known = pd.read_csv(small.root / "latent_nodes.csv")
+    assert nodes.set_index("image_id")["unit_label"].to_dict() == known.set_index("image_id")["malignant"].to_dict()
+
+
+def test_endpoints_are_known_where_surgery_or_therapy_tells_them(small):
+    known = small.patients[["aln_metastasis", "apcr"]].notna()
+    assert (known.sum(axis=1) == 1).all() and known["apcr"].sum() == 3
+
+
 def test_every_dicom_opens_in_pydicom_and_simpleitk_with_the_right_spacing(small):
-    for row in small.images.itertuples():
+    kinds = {
+        "US": "1.2.840.10008.5.1.4.1.1.6.1",
+        "USV": "1.2.840.10008.5.1.4.1.1.3.1",
+        "CT": "1.2.840.10008.5.1.4.1.1.2",
+    }
+    kinds["MG"] = "1.2.840.10008.5.1.4.1.1.1.2"
+    for row in dicom_rows(small):
         path = small.root / row.path
         dataset = pydicom.dcmread(path)
-        region = dataset.SequenceOfUltrasoundRegions[0]
-        spacing = float(dataset.PixelSpacing[0])
-        assert dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.6.1" and dataset.Modality == "US"
-        assert region.PhysicalDeltaX == pytest.approx(spacing / 10) and region.PhysicalUnitsXDirection == 3
-        assert dataset.pixel_array.shape == (128, 112) and dataset.pixel_array.dtype == np.uint8
+        assert dataset.SOPClassUID == kinds[row.modality]
+        stored = dataset.pixel_array
         volume = SimpleITK.ReadImage(str(path))
-        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(volume).squeeze(), dataset.pixel_array)
-        assert volume.GetSpacing()[:2] == pytest.approx((spacing, spacing), abs=1e-6)
-        image = read_image(path)
-        assert image.modality == "US" and image.spacing_mm == pytest.approx((spacing, spacing))
-        scanner = SCANNERS[small.patients.set_index("patient_id").loc[row.patient_id, "centre"]]
-        depths = [128 * spacing - depth for depth in (scanner.depth_mm, scanner.deep_depth_mm)]
-        assert min(map(abs, depths)) < 1e-6
+        seen = SimpleITK.GetArrayFromImage(volume).squeeze()
+        np.testing.assert_array_equal(seen, stored - 1024.0 if row.modality == "CT" else stored)
+        if row.modality == "USV":
+            clip = read_clip(path)
+            assert clip.frames.shape == stored.shape and 0 <= clip.key_frame < len(stored)
+            spacing = clip.spacing_mm
+        else:
+            spacing = read_image(path).spacing_mm
+        assert max(spacing) < 1.0 and spacing[0] == pytest.approx(spacing[1])
+        if row.modality in ("US", "CT"):
+            assert volume.GetSpacing()[:2] == pytest.approx(spacing, abs=1e-6)
+        if row.modality == "US":
+            scanner = SCANNERS[small.patients.set_index("patient_id").loc[row.patient_id, "centre"]]
+            depths = [128 * spacing[0] - depth for depth in (scanner.depth_mm, scanner.deep_depth_mm)]
+            assert min(map(abs, depths)) < 1e-6
 
 
-def test_dicom_objects_hold_what_the_ultrasound_image_object_must(small, monkeypatch):
-    """DICOM PS3.3 A.6: attributes of type 1 have a value, those of type 2 are there; pydicom finds every value legal."""
+def test_every_volume_opens_in_nibabel_and_simpleitk_where_it_lies(small):
+    """Positions of the corner voxels agree between the two programs and our reader within 0.01 mm (LPS)."""
+    volumes = small.images[small.images["modality"] == "MRI"]
+    for path in {*volumes["path"], *volumes["mask_path"]}:
+        ours = read_volume(small.root / path)
+        theirs, itk = nibabel.load(small.root / path), SimpleITK.ReadImage(str(small.root / path))
+        assert theirs.shape == ours.values.shape[::-1] == itk.GetSize()
+        np.testing.assert_array_equal(np.asarray(theirs.dataobj).T, ours.values)
+        for corner in np.ndindex(2, 2, 2):
+            index = np.array(corner) * (np.array(ours.values.shape) - 1)
+            place = ours.geometry.position_mm(index)
+            ras = theirs.affine @ [*index[::-1], 1.0]
+            np.testing.assert_allclose(place, ras[:3] * [-1, -1, 1], atol=0.01)
+            np.testing.assert_allclose(
+                place, itk.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]]), atol=0.01
+            )
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian package dicom3tools) is not installed")
+def test_a_dicom_validator_finds_no_error(small):
+    for row in dicom_rows(small):
+        said = subprocess.run(["dciodvfy", small.root / row.path], capture_output=True, text=True, check=False)
+        assert "Error" not in said.stderr + said.stdout, f"{row.path}\n{said.stderr}"
+
+
+def test_nothing_in_a_file_looks_like_a_real_identity(small, monkeypatch):
     monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
-    filled = "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality SamplesPerPixel Rows Columns BitsAllocated"
-    filled += " BitsStored HighBit PixelRepresentation PhotometricInterpretation PixelData ImageType"
-    present = (
-        "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber SeriesNumber"
-    )
-    present += " ReferringPhysicianName Manufacturer InstanceNumber PatientOrientation"
-    for row in small.images.itertuples():
+    instances, studies = set(), {}
+    for row in dicom_rows(small):
         dataset = pydicom.dcmread(small.root / row.path)
-        assert all(dataset[name].value not in (None, "") for name in filled.split())
-        assert all(name in dataset for name in present.split())
-        assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
         assert len(list(dataset.iterall())) > 50  # every element is decoded, so every value is checked
-        assert dataset.ImageLaterality == row.laterality
-
-
-def test_nothing_in_a_file_looks_like_a_real_identity(small):
-    uids = set()
-    for row in small.images.itertuples():
-        dataset = pydicom.dcmread(small.root / row.path)
         assert str(dataset.PatientName) == f"Simulated^{row.patient_id[4:]}"
         assert dataset.PatientID == row.patient_id and dataset.PatientID.startswith("SIM-")
         assert dataset.PatientBirthDate == "" and dataset.ReferringPhysicianName == ""
         assert dataset.StudyDate == "20000101" and "InstitutionName" not in dataset and "StationName" not in dataset
         for uid in (dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.StudyInstanceUID):
             assert uid.is_valid and uid.startswith("2.25.")
-            uids.add(str(uid))
+        assert dataset.BurnedInAnnotation == "NO"
+        instances.add(str(dataset.SOPInstanceUID))
+        studies.setdefault(str(dataset.StudyInstanceUID), set()).add(row.patient_id)
         assert dataset.file_meta.ImplementationVersionName == "ALN_SIMULATED_1"
-    assert len(uids) == 3 * len(small.images)
+    assert len(instances) == len(list(dicom_rows(small)))
+    assert all(len(patients) == 1 for patients in studies.values())
+    header = nibabel.load(small.root / small.images.query("modality == 'MRI'")["path"].iloc[0]).header
+    assert all(bytes(header[name]).strip(b"\0") == b"" for name in ("db_name", "aux_file", "intent_name"))
 
 
-def test_masks_and_boxes_belong_to_the_lesions(small):
-    latent = pd.read_csv(small.root / "latent.csv", dtype={"patient_id": str}).set_index("patient_id")
+def test_masks_and_boxes_belong_to_the_lesions(small, latent):
     diameters, shown = [], []
-    for row in small.images.itertuples():
-        image = read_image(small.root / row.path)
-        mask = read_mask(small.root / row.mask_path, image.shape)
+    for row in small.images[small.images["modality"] != "MRI"].itertuples():
+        shape = (
+            read_clip(small.root / row.path).frames.shape[1:]
+            if row.modality == "USV"
+            else read_image(small.root / row.path).shape
+        )
+        mask = read_mask(small.root / row.mask_path, shape)
         row0, col0, row1, col1 = parse_box(row.box)
         assert mask[row0:row1, col0:col1].sum() == mask.sum() > 0
         assert mask[row0].any() and mask[row1 - 1].any() and mask[:, col0].any() and mask[:, col1 - 1].any()
-        diameters.append(2.0 * np.sqrt(mask.sum() / np.pi) * image.spacing_mm[0])
-        traits = latent.loc[row.patient_id, [f"us_{trait}" for trait in TRAITS]].to_numpy(float)
-        shown.append(appearance_from_traits(traits).diameter_mm)
+        if row.modality == "US":
+            spacing = read_image(small.root / row.path).spacing_mm
+            diameters.append(2.0 * np.sqrt(mask.sum() / np.pi) * spacing[0])
+            scores = latent.loc[row.patient_id, ULTRASOUND.columns()].to_numpy(float)
+            shown.append(appearance_from_traits(scores).diameter_mm)
     assert np.corrcoef(np.log(diameters), np.log(shown))[0, 1] > 0.8
+
+
+def test_volume_masks_and_boxes_belong_to_the_lesions(small):
+    for row in small.images[small.images["modality"] == "MRI"].itertuples():
+        image = read_volume(small.root / row.path)
+        mask = read_volume_mask(small.root / row.mask_path, image)
+        if isinstance(row.box, str) and row.box:
+            z0, row0, col0, z1, row1, col1 = parse_box(row.box)
+            assert mask[z0:z1, row0:row1, col0:col1].sum() == mask.sum() > 0
+        else:
+            assert row.timepoint == "post" and not mask.any(), "only a complete response leaves no lesion"
 
 
 def test_lesions_are_darker_than_their_surroundings_and_shadow_as_told():
@@ -186,134 +280,28 @@ def test_one_look_of_homogeneous_tissue_is_rayleigh_speckle():
     assert np.sqrt((envelope**2).mean()) == pytest.approx(1.0, rel=0.05)
 
 
-def test_prevalence_is_as_intended():
-    drawn = population(SimulationSpec(), 40_000, seed=11)
-    assert drawn["aln_metastasis"].mean() == pytest.approx(model.TARGET_PREVALENCE, abs=0.01)
-    assert ((drawn["positive_nodes"] > 0) == (drawn["aln_metastasis"] == 1)).all()
-
-
-def test_the_written_odds_ratios_hold_in_the_patients():
-    """Given everything in the model the log odds are linear: at the written values a Newton step is zero, within its error."""
-    spec = SimulationSpec(missing_values=False)
-    drawn = population(spec, 60_000, seed=12)
-    terms = np.column_stack([*model.nodal_terms(drawn).values(), drawn["invasiveness"], np.ones(len(drawn))])
-    probability = expit(drawn["nodal_log_odds"])
-    score = terms.T @ (drawn["aln_metastasis"] - probability)
-    information = terms.T @ (terms * (probability * (1 - probability)).to_numpy()[:, None])
-    off_by = np.linalg.solve(information, score) / np.sqrt(np.diag(np.linalg.inv(information)))
-    assert (np.abs(off_by) < 4).all()
-
-
-def test_values_are_missing_but_not_completely_at_random():
-    drawn = population(SimulationSpec(), 30_000, seed=13)
-    external = population(SimulationSpec(), 30_000, seed=14, centre="external")
-    small_tumours, old = drawn["size_mm"] < 15, drawn["age"] > 65
-    assert drawn["grade_missing"][small_tumours].mean() > 3 * drawn["grade_missing"][drawn["size_mm"] > 30].mean()
-    assert drawn["ki67_missing"][old].mean() > 1.5 * drawn["ki67_missing"][drawn["age"] < 45].mean()
-    assert external["ki67_missing"].mean() > 2 * drawn["ki67_missing"].mean()
-    complete = population(SimulationSpec(missing_values=False), 2_000, seed=13)
-    assert not complete.filter(like="_missing").to_numpy().any()
-
-
-def test_defaults_stand_near_the_published_values(default_truth):
-    """PAPERS: clinical variables alone 0.65-0.75; everything fused 0.809 on external patients."""
-    assert default_truth["clinical"]["primary"].auc == pytest.approx(0.69, abs=0.02)
-    assert 0.76 <= default_truth["ultrasound"]["primary"].auc <= 0.80
-    assert default_truth["clinical_ultrasound"]["primary"].auc == pytest.approx(0.82, abs=0.015)
-    assert all(known.monte_carlo_se < 0.003 for centres in default_truth.values() for known in centres.values())
-
-
-@pytest.mark.parametrize("modality", truth.MODALITIES)
-@pytest.mark.parametrize("centre", ["primary", "external"])
-def test_an_oracle_reaches_the_attainable_auc_on_fresh_patients(default_truth, modality, centre):
-    fresh = population(SimulationSpec(), 20_000, seed=15, centre=centre)
-    score = oracle_score(fresh, modality, SimulationSpec())
-    known = default_truth[modality][centre]
-    error = np.hypot(known.monte_carlo_se, known.monte_carlo_se * np.sqrt(3))  # 60,000 and 20,000 patients
-    assert abs(auc(fresh["aln_metastasis"], score) - known.auc) < 3.5 * error
-    bins = pd.qcut(score, 10, labels=False)
-    for _, rows in fresh.assign(score=score).groupby(bins):
-        spread = np.sqrt(rows["score"].mean() * (1 - rows["score"].mean()) / len(rows))
-        assert abs(rows["aln_metastasis"].mean() - rows["score"].mean()) < 4 * spread
-
-
-def test_without_signal_every_oracle_is_at_one_half():
-    spec = SimulationSpec(signal_clinical=0, signal_ultrasound=0, signal_readers=0)
-    found = attainable_auc(spec, np.random.default_rng(2), 20_000)
-    for centres in found.values():
-        for known in centres.values():
-            assert known.auc == pytest.approx(0.5, abs=1e-9)
-
-
-def test_ultrasound_without_signal_adds_nothing_to_clinical_variables():
-    spec = SimulationSpec(signal_ultrasound=0)
-    fresh = population(spec, 3_000, seed=16)
-    np.testing.assert_allclose(
-        oracle_score(fresh, "clinical_ultrasound", spec), oracle_score(fresh, "clinical", spec), atol=1e-9
-    )
-    assert np.ptp(oracle_score(fresh, "ultrasound", spec)) < 1e-9
-    assert abs(np.corrcoef(fresh["us_size"], fresh["size_mm"])[0, 1]) < 0.06
-
-
-def test_more_signal_is_more_attainable():
-    values = [
-        attainable_auc(SimulationSpec(signal_ultrasound=s), np.random.default_rng(3), 20_000)["ultrasound"][
-            "primary"
-        ].auc
-        for s in (0.2, 0.5, 1.0)
-    ]
-    assert values == sorted(values) and values[-1] - values[0] > 0.1
-
-
-def test_the_averaged_sigmoid_is_the_integral_it_stands_for():
-    marginal = truth._MarginalSigmoid(0.4)
-    for log_odds in (-3.0, 0.3, 2.0):
-        scale = model.INVASIVENESS_LOG_ODDS * np.sqrt(0.4)
-        expected, _ = quad(lambda z, at, by: expit(at + by * z) * norm.pdf(z), -9, 9, args=(log_odds, scale))
-        assert marginal(np.array([log_odds]))[0] == pytest.approx(expected, abs=1e-5)
-
-
-def test_readers_are_as_skilled_as_stated():
-    spec = SimulationSpec()
-    fresh = population(spec, 40_000, seed=17)
-    axilla = {name: fresh[name].to_numpy() for name in ("aln_metastasis", "nodal_burden")}
-    grades = model.draw_readers(axilla, spec, np.random.default_rng(18))
-    for reader, skill in model.READER_SKILL.items():
-        assert set(grades[reader]) == {1, 2, 3, 4, 5}
-        measured = auc(fresh["aln_metastasis"], grades[reader])
-        assert measured == pytest.approx(truth.graded_reader_auc(skill, spec), abs=0.01)
-        assert skill - 0.03 < measured < skill + 0.005, "five grades cost a reader a little"
-    assert np.corrcoef(grades["reader_a"], grades["reader_b"])[0, 1] > 0.3
-
-
-def test_a_centre_mark_is_off_by_default_and_follows_the_label_when_asked(tmp_path, small):
-    spec = SimulationSpec(n_primary=12, n_external=0, image_rows=96, image_columns=96, centre_mark=1.0)
+def test_a_centre_mark_is_off_by_default_and_follows_the_label_when_asked(tmp_path, small, latent):
+    sizes = {**BARE, "n_ct": 4, "n_ct_nodes": 4, "n_video_primary": 3, "n_mammography": 3}
+    spec = SimulationSpec(n_primary=10, n_external=0, image_rows=96, image_columns=96, centre_mark=1.0, **sizes)
     marked = simulate_cohort(spec, tmp_path / "marked", seed=3, truth_patients=2_000)
-    for row, status in zip(marked.images.itertuples(), marked.patients["aln_metastasis"], strict=True):
-        pixels = read_image(marked.root / row.path).pixels
-        assert bool((pixels[10, 6:15] == 255).all()) == bool(status)
-    assert set(marked.patients["aln_metastasis"]) == {0, 1}
-    assert not pd.read_csv(small.root / "latent.csv")["centre_marked"].any()
+    status = marked.patients.set_index("patient_id")["aln_metastasis"]
+    for row in dicom_rows(marked):
+        dataset = pydicom.dcmread(marked.root / row.path)
+        cross = np.atleast_3d(dataset.pixel_array.T).T[:, 10, 6:15]
+        assert bool((cross >= cross.max()).all() and cross.max() > 200) == bool(status[row.patient_id]), row.path
+        assert dataset.BurnedInAnnotation == ("YES" if status[row.patient_id] else "NO")
+    assert set(status) == {0, 1}
+    assert not latent["centre_marked"].any()
 
 
-def test_truth_is_read_back_as_a_table(small, tmp_path):
-    table = read_truth(small.root)
-    assert set(table["modality"]) == {*truth.MODALITIES, *model.READER_SKILL}
-    assert table.groupby("modality")["centre"].agg(list).map(set).eq({"primary", "external"}).all()
-    with pytest.raises(InputError, match="only a simulated cohort"):
-        read_truth(tmp_path)
-
-
-def test_latent_table_scores_itself(small):
-    latent = pd.read_csv(small.root / "latent.csv", dtype={"patient_id": str})
-    for modality in truth.MODALITIES:
-        np.testing.assert_allclose(oracle_score(latent, modality, SMALL), latent[f"oracle_{modality}"], atol=1e-6)
-    with pytest.raises(ValueError, match="expected one of"):
-        oracle_score(latent, "mri", SMALL)
+def test_the_recipe_says_what_was_asked(small):
+    recipe = json.loads((small.root / "simulation.json").read_text())
+    assert recipe["seed"] == 7 and recipe["specification"] == SMALL.described()
+    assert recipe["nodal_odds_ratios"]["log2_size"] == 2.1 < recipe["nodal_odds_ratios_given_hidden"]["log2_size"]
 
 
 def test_a_folder_with_other_files_is_left_alone_and_an_earlier_simulation_replaced(tmp_path):
-    spec = SimulationSpec(n_primary=1, n_external=0, image_rows=96, image_columns=96)
+    spec = SimulationSpec(n_primary=1, n_external=0, image_rows=96, image_columns=96, **BARE)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
     with pytest.raises(InputError, match="not a simulated cohort"):
@@ -331,7 +319,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("alnlib.cohorts.simulated.build.write_cohort", fail)
-    spec = SimulationSpec(n_primary=1, n_external=0, image_rows=96, image_columns=96)
+    spec = SimulationSpec(n_primary=1, n_external=0, image_rows=96, image_columns=96, **BARE)
     with pytest.raises(OSError, match="disk full"):
         simulate_cohort(spec, tmp_path / "cohort", seed=1, truth_patients=1_000)
     assert list(tmp_path.iterdir()) == []
@@ -343,7 +331,12 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         ({"n_primary": 0}, "at least 1"),
         ({"image_rows": 64}, "at least 96"),
         ({"signal_ultrasound": 1.5}, "from 0 to 1"),
+        ({"signal_response": -0.5}, "from 0 to 1"),
         ({"centre_mark": -0.1}, "from 0 to 1"),
+        ({"n_ct": 500}, "from 0 to n_operated = 370"),
+        ({"n_ct": 10, "n_ct_nodes": 41}, "one to four"),
+        ({"n_neoadjuvant": -1}, "from 0 up"),
+        ({"detail": "fine"}, "demo, full"),
     ],
 )
 def test_an_impossible_recipe_says_what_to_give(change, remedy):

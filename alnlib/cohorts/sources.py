@@ -55,11 +55,21 @@ def list_files(cohort: Cohort) -> pd.DataFrame:
 
 
 def read_oracle(data: str | Path) -> pd.DataFrame:
-    """The simulation's own posterior probabilities: patient_id, modality, probability; the best that a model could say."""
-    latent = pd.read_csv(Path(data) / "latent.csv", dtype={"patient_id": str, "centre": str})
-    known = [column for column in latent if column.startswith("oracle_")]
-    long = latent.melt("patient_id", known, "modality", "probability")
-    return long.assign(modality=long["modality"].str.removeprefix("oracle_"))
+    """The simulation's own posterior probabilities, the best that a model could say: `ORACLE_COLUMNS`.
+
+    unit_id: the patient, or the image for a single CT node. Patients who lack a modality have no row for it.
+    """
+    parts = []
+    for table, unit in (("latent.csv", "patient_id"), ("latent_nodes.csv", "image_id")):
+        latent = pd.read_csv(Path(data) / table, dtype={"patient_id": str, "image_id": str, "centre": str})
+        known = [column for column in latent if column.startswith("oracle_")]
+        long = latent.assign(unit_id=latent[unit]).melt(["patient_id", "unit_id"], known, "modality", "probability")
+        parts.append(long.dropna(subset="probability"))
+    joined = pd.concat(parts, ignore_index=True)
+    return joined.assign(modality=joined["modality"].str.removeprefix("oracle_"))[ORACLE_COLUMNS]
+
+
+ORACLE_COLUMNS = ["patient_id", "unit_id", "modality", "probability"]
 
 
 def known_endpoint(cohort: Cohort, name: str) -> str:

@@ -1,6 +1,7 @@
-"""Who the simulated patients are: hidden biology, clinical variables, axillary status, what images will show, what readers say.
+"""Who the simulated patients are: hidden biology, clinical variables, axillary status, response to therapy, readers.
 
-Pixels are made in `ultrasound`; the attainable AUC of this model is computed in `truth`.
+What images show of them is drawn in `traits`, pixels are made in one module per modality, and the attainable AUC of
+this model is computed in `truth`.
 
 The model, in the order in which a patient is drawn (every N is standard normal and independent unless said otherwise):
 
@@ -9,15 +10,19 @@ The model, in the order in which a patient is drawn (every N is standard normal 
     clinical x | P         see `draw_clinical`
     aln_metastasis         Bernoulli(sigmoid(intercept + signal_clinical * sum(log odds ratio * x) + zeta * Z))
     nodal burden g ~ N     given the status: number of positive nodes, and half of the variance of what readers see
-    trait t                s w Z + sqrt(1 - s^2 w^2) N, per image trait: w its loading, s the modality's signal
-    shown size v           s w u + sqrt(1 - s^2 w^2) N, u = standardized log tumor size
 
-With s = 0 images are unrelated to the patient, their lesion's size included. A further modality adds its own loadings
-on Z (and hidden variables of its own); as long as its traits are linear in Z, `truth` needs no new mathematics.
+Two kinds of patients are drawn from this one population. Most are operated at once: aln_metastasis is known from
+pathology, apcr is empty. The others are node-positive patients whom `neoadjuvant_chance` sends to systemic therapy
+first (larger, HER2-positive or triple-negative tumors); their aln_metastasis is empty, because surgery found the axilla
+after therapy, and apcr is known:
+
+    chemosensitivity R ~ N hidden; what therapy will do beyond what receptors and stage say
+    apcr                   Bernoulli(sigmoid(intercept + signal_clinical * sum(log odds ratio * x) + rho * R))
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +32,11 @@ from scipy.special import expit, ndtr, ndtri
 
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.cohorts.simulated.specification import SimulationSpec
-from alnlib.cohorts.simulated.ultrasound import TRAITS
 
 
 @dataclass(frozen=True)
-class NodalOdds:
-    """One term of the nodal logistic model: the odds ratio for `per`, and where it comes from."""
+class OddsRatio:
+    """One term of a logistic model: the odds ratio for `per`, and where it comes from."""
 
     term: str
     per: str
@@ -41,49 +45,62 @@ class NodalOdds:
 
 
 NODAL_ODDS = (
-    NodalOdds(
-        "log2_size", "doubling of tumour size", 2.10, "Carter 1989: 2.1 for each doubling, from its table, unadjusted"
+    OddsRatio(
+        "log2_size",
+        "doubling of tumour size",
+        2.10,
+        "Carter 1989, from its table, unadjusted; agrees with 1.06 per mm, adjusted (Br J Cancer 2004;91:1782)",
     ),
-    NodalOdds(
-        "lvi", "lymphovascular invasion present", 3.40, "direction: Viale 2005, Bevilacqua 2007; value: our choice"
+    OddsRatio("lvi", "lymphovascular invasion present", 3.27, "SpringerPlus 2016, adjusted 3.27 (1.85 to 5.68), n 345"),
+    OddsRatio(
+        "grade", "one grade", 1.35, "Br J Cancer 2004;91:1782: grade I against III 0.55, adjusted, two equal steps"
     ),
-    NodalOdds("grade", "one grade", 1.35, "direction: Ningbo series; value: our choice"),
-    NodalOdds("age_decade", "ten years of age", 0.80, "direction: Bevilacqua 2007; value: our choice"),
-    NodalOdds("er", "estrogen receptor positive", 1.40, "direction: Bevilacqua 2007; value: our choice"),
-    NodalOdds("her2", "HER2 positive", 1.35, "direction: Chen 2020; value: our choice"),
-    NodalOdds("log2_ki67", "doubling of Ki-67", 1.20, "direction: Chen 2020; value: our choice"),
+    OddsRatio(
+        "age_decade", "ten years of age", 0.82, "Br J Cancer 2004;91:1782: 0.98 (0.97 to 0.99) per year, adjusted"
+    ),
+    OddsRatio("er", "estrogen receptor positive", 1.40, "direction: Bevilacqua 2007, Crabb 2008; value: our choice"),
+    OddsRatio("her2", "HER2 positive", 1.47, "Duke sheet, multivariable 1.47 (0.94 to 2.32); direction: Chen 2020"),
+    OddsRatio("log2_ki67", "doubling of Ki-67", 1.20, "direction: Chen 2020; value: our choice"),
 )
-"""Odds ratios of axillary metastasis, each given all other terms and the hidden Z.
-
-A regression that cannot see Z finds them nearer 1 (odds ratios do not collapse): by its logarithm about three quarters.
+"""Odds ratios of axillary metastasis as a multivariable regression finds them, which cannot see the hidden Z.
 
 Carter, Allen & Henson 1989, Cancer 63:181: node-positive 33.2 % at 1.0-1.9 cm, 44.9 % at 2.0-2.9 cm and 55.2 % at
-3.0-3.9 cm, that is an odds ratio of about 2.1 for each doubling. Viale et al. 2005, Cancer 103:492 (4,351 patients)
-and Bevilacqua et al. 2007, J Clin Oncol 25:3670 (3,786 patients, AUC 0.754 on validation) have size, vascular
-invasion, receptors and (Bevilacqua) age as independent predictors; a series from Ningbo (417 patients, PMC5584843) has
-age, size and grade; Chen et al. 2020, Cancer Manag Res 12:10439 (2,705 patients) also HER2 and Ki-67.
+3.0-3.9 cm, that is an odds ratio of about 2.1 for each doubling. Br J Cancer 2004;91:1782 (doi 10.1038/sj.bjc.6602205):
+1,890 sentinel node biopsies, Table 3. SpringerPlus 2016, doi 10.1186/s40064-016-1720-9. Bevilacqua et al. 2007, J Clin
+Oncol 25:3670 (3,786 patients, AUC 0.754 on validation): age, size, type, vascular invasion and receptors are
+independent. Crabb et al. 2008, Clin Breast Cancer 8:249: basal against luminal 0.53, adjusted. Chen et al. 2020, Cancer
+Manag Res 12:10439 (2,705 patients): HER2 and Ki-67 are independent, without values in the abstract. The Duke sheet's
+own odds ratios are in `duke_reference.csv`; notebook 11 shows them beside those found in the simulated patients.
 """
 
 INVASIVENESS_LOG_ODDS = 1.45
-"""Log odds of metastasis for one standard deviation of the hidden invasiveness Z. Our choice: puts ultrasound near AUC 0.78."""
+"""Log odds of metastasis for one standard deviation of the hidden invasiveness Z. Our choice: puts images near PAPERS."""
 
 TARGET_PREVALENCE = 0.35
 
-ULTRASOUND_LOADINGS = {
-    "irregularity": 0.80,
-    "shadowing": 0.80,
-    "hypoechogenicity": 0.75,
-    "halo": 0.60,
-    "heterogeneity": 0.55,
-    "orientation": 0.50,
-    "size": 0.90,
-}
-"""Correlation of each trait with Z (size: with standardized log tumour size) at signal 1. Our choice: a few strongly coupled
-traits, so that a small network has something to find, and none perfect. Irregular margin, shadow, halo and a tall
-shape are
-malignant features in BI-RADS; that they also mark nodal risk this strongly is an assumption of the simulation."""
+RESPONSE_ODDS = (
+    OddsRatio(
+        "er", "estrogen receptor positive", 0.31, "Samiei 2021: receptor-negative 3.2, from its rates by subtype"
+    ),
+    OddsRatio("her2", "HER2 positive", 2.55, "Samiei 2021: from its rates by subtype"),
+    OddsRatio("ct", "one stage, T1 to T2 to T3", 0.80, "National Cancer Database: cT3 against cT1 0.64, adjusted"),
+)
+"""Odds ratios of axillary pathological complete response, as a multivariable regression finds them.
 
-CENTRE_CODES = {"primary": 0, "external": 1}
+Samiei et al. 2021, JAMA Surg 156:e210891 (33 studies, 57,531 patients): rates 60 % in receptor-negative HER2-positive,
+45 % in receptor-positive HER2-positive, 48 % in triple-negative and 18 % in receptor-positive HER2-negative disease; two
+main effects fitted to them, weighted by patients (the rates themselves hold an interaction). cT: PMC6888946, 38,864
+patients, 0.64 (0.59 to 0.70), for complete response of breast and axilla.
+"""
+
+CHEMOSENSITIVITY_LOG_ODDS = 2.2
+"""Log odds of apCR for one standard deviation of the hidden chemosensitivity R. Our choice: see `truth`."""
+
+TARGET_RESPONSE = 0.36
+"""Share of apCR; 50 of 149 in the Duke sheet, 37 to 41 % in series of clinically node-positive patients."""
+
+GROUP_CODES = {"primary": 0, "external": 1, "neoadjuvant": 2}
+GROUP_CENTRE = {"primary": "primary", "external": "external", "neoadjuvant": "primary"}
 SIZE_MEDIAN_MM = 20.0
 SIZE_LOG_SD = 0.42
 SIZE_RANGE_MM = (4, 90)
@@ -117,8 +134,12 @@ CLINICAL = {
 }
 
 READER_SKILL = {"reader_a": 0.78, "reader_b": 0.73, "reader_c": 0.67}
-"""AUC of each reader's impression of the axilla before it is rounded to five grades. Our choice; the five readers in
-Zhou 2020 (Radiology 294:19) were near 0.7."""
+"""AUC of each reader's impression of the axilla on ultrasound before it is rounded to five grades. Our choice; the five
+readers in Zhou 2020 (Radiology 294:19) were near 0.7."""
+
+MRI_READER_SKILL = {"mri_reader_a": 0.77, "mri_reader_b": 0.72}
+"""The same on MRI. Our choice; the radiologist's MRI read of the Duke sheet (sensitivity 0.59, specificity 0.88) has an
+AUC of 0.73 as a yes or no."""
 
 READER_CASE_VARIANCE = 0.5
 READER_CUTS = (0.0, 0.7, 1.3, 1.9)
@@ -192,9 +213,29 @@ def nodal_terms(clinical: dict[str, np.ndarray] | pd.DataFrame) -> dict[str, np.
     }
 
 
+def unattenuated(log_odds_ratio: float, hidden_log_odds: float) -> float:
+    """The coefficient given a hidden standard normal variable, from the one that a regression without it finds.
+
+    Odds ratios do not collapse: leaving out a variable with coefficient h divides the others by about
+    sqrt(1 + c^2 h^2), c = 16 sqrt(3) / (15 pi) (Zeger, Liang & Albert 1988, Biometrics 44:1049).
+    """
+    return log_odds_ratio * float(np.sqrt(1.0 + (16.0 * np.sqrt(3.0) / (15.0 * np.pi) * hidden_log_odds) ** 2))
+
+
 def nodal_coefficients(spec: SimulationSpec) -> dict[str, float]:
-    """Log odds ratio per unit of each term, scaled by `signal_clinical`."""
-    return {odds.term: spec.signal_clinical * float(np.log(odds.odds_ratio)) for odds in NODAL_ODDS}
+    """Log odds ratio given Z per unit of each term, scaled by `signal_clinical`."""
+    return {
+        odds.term: spec.signal_clinical * unattenuated(float(np.log(odds.odds_ratio)), INVASIVENESS_LOG_ODDS)
+        for odds in NODAL_ODDS
+    }
+
+
+def response_coefficients(spec: SimulationSpec) -> dict[str, float]:
+    """Log odds ratio of apCR given R per unit of each term, scaled by `signal_clinical`."""
+    return {
+        odds.term: spec.signal_clinical * unattenuated(float(np.log(odds.odds_ratio)), CHEMOSENSITIVITY_LOG_ODDS)
+        for odds in RESPONSE_ODDS
+    }
 
 
 def nodal_log_odds(clinical: dict[str, np.ndarray] | pd.DataFrame, spec: SimulationSpec) -> np.ndarray:
@@ -268,6 +309,63 @@ def draw_axilla(
     }
 
 
+def neoadjuvant_chance(clinical: dict[str, np.ndarray]) -> np.ndarray:
+    """Probability that a node-positive patient is treated before surgery. Our choice; direction as in practice guidelines."""
+    triple_negative = (clinical["er"] == 0) & (clinical["pr"] == 0) & (clinical["her2"] == 0)
+    log2_size = np.log2(clinical["size_mm"] / SIZE_MEDIAN_MM)
+    return expit(-1.2 + 1.4 * clinical["her2"] + 1.4 * triple_negative + 1.0 * log2_size)
+
+
+def draw_neoadjuvant(
+    n: int, intercept: float, spec: SimulationSpec, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """n node-positive patients of the primary centre who are treated first, as (clinical, axilla), by rejection."""
+    kept: list[dict[str, np.ndarray]] = []
+    found = 0
+    while found < n:
+        batch = max(32, 8 * (n - found))
+        clinical = draw_clinical(batch, "primary", rng)
+        axilla = draw_axilla(clinical, intercept, spec, rng)
+        treated = (rng.random(batch) < neoadjuvant_chance(clinical)) & (axilla["aln_metastasis"] == 1)
+        kept.append({name: values[treated] for name, values in {**clinical, **axilla}.items()})
+        found += int(treated.sum())
+    joined = {name: np.concatenate([part[name] for part in kept])[:n] for name in kept[0]}
+    return {name: joined[name] for name in clinical}, {name: joined[name] for name in axilla}
+
+
+def t_stage(size_mm: np.ndarray) -> np.ndarray:
+    """Clinical T stage as 1, 2 or 3, by size alone (AJCC 8: up to 20 mm, up to 50 mm, above)."""
+    return 1 + (np.asarray(size_mm) > 20).astype(int) + (np.asarray(size_mm) > 50)
+
+
+def response_log_odds(clinical: dict[str, np.ndarray] | pd.DataFrame, spec: SimulationSpec) -> np.ndarray:
+    """Log odds of apCR at R = 0, without the intercept."""
+    terms = {
+        "er": np.asarray(clinical["er"], dtype=float),
+        "her2": np.asarray(clinical["her2"], dtype=float),
+        "ct": t_stage(clinical["size_mm"]) - 2.0,
+    }
+    return np.sum([slope * terms[term] for term, slope in response_coefficients(spec).items()], axis=0)
+
+
+def response_intercept(spec: SimulationSpec, nodal_intercept: float) -> float:
+    """The intercept that gives patients treated first the target rate of apCR (20,000 patients drawn with a fixed seed)."""
+    rng = np.random.default_rng([20250101, 8])
+    clinical, _ = draw_neoadjuvant(20_000, nodal_intercept, spec, rng)
+    log_odds = response_log_odds(clinical, spec) + CHEMOSENSITIVITY_LOG_ODDS * rng.standard_normal(20_000)
+    return float(brentq(lambda value: expit(value + log_odds).mean() - TARGET_RESPONSE, -10.0, 10.0, xtol=1e-10))
+
+
+def draw_response(
+    clinical: dict[str, np.ndarray], intercept: float, spec: SimulationSpec, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Hidden chemosensitivity and apcr (0/1) of patients treated first."""
+    n = clinical["age"].size
+    chemosensitivity = rng.standard_normal(n)
+    log_odds = intercept + response_log_odds(clinical, spec) + CHEMOSENSITIVITY_LOG_ODDS * chemosensitivity
+    return {"chemosensitivity": chemosensitivity, "apcr": (rng.random(n) < expit(log_odds)).astype(int)}
+
+
 def draw_missing(
     clinical: dict[str, np.ndarray], centre: str, spec: SimulationSpec, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
@@ -290,23 +388,13 @@ def draw_missing(
     return {name: spec.missing_values & (draw < p) for draw, (name, p) in zip(draws, chances.items(), strict=True)}
 
 
-def draw_ultrasound_traits(
-    clinical: dict[str, np.ndarray], axilla: dict[str, np.ndarray], spec: SimulationSpec, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Standard normal traits of the still, one array per name of `ultrasound.TRAITS`, prefixed `us_`."""
-    n = clinical["age"].size
-    drawn = {}
-    for trait in TRAITS:
-        shown = standardized_log_size(clinical["size_mm"]) if trait == "size" else axilla["invasiveness"]
-        loading = spec.signal_ultrasound * ULTRASOUND_LOADINGS[trait]
-        drawn[f"us_{trait}"] = loading * shown + np.sqrt(1.0 - loading**2) * rng.standard_normal(n)
-    return drawn
-
-
 def draw_readers(
-    axilla: dict[str, np.ndarray], spec: SimulationSpec, rng: np.random.Generator
+    axilla: dict[str, np.ndarray],
+    spec: SimulationSpec,
+    rng: np.random.Generator,
+    skills: Mapping[str, float] = READER_SKILL,
 ) -> dict[str, np.ndarray]:
-    """Grades 1-5 of suspicion on axillary ultrasound, one array per reader.
+    """Grades 1-5 of suspicion of the axilla, one array per reader.
 
     Equal-variance binormal evidence: d' = sqrt(2) * probit(AUC); half of the variance belongs to the case and is
     shared by the readers. In
@@ -316,7 +404,7 @@ def draw_readers(
     positive = axilla["aln_metastasis"]
     case = np.where(positive == 1, axilla["nodal_burden"], rng.standard_normal(n))
     grades = {}
-    for reader, auc in READER_SKILL.items():
+    for reader, auc in skills.items():
         own = rng.standard_normal(n)
         evidence = reader_separation(auc, spec) * positive
         evidence = evidence + np.sqrt(READER_CASE_VARIANCE) * case + np.sqrt(1.0 - READER_CASE_VARIANCE) * own
@@ -337,13 +425,15 @@ def recorded_patients(latent: pd.DataFrame) -> pd.DataFrame:
         names = pd.Series([levels[int(code) - first] for code in latent[column]], index=latent.index, dtype="str")
         return names.mask(latent[f"{column}_missing"]) if f"{column}_missing" in latent else names
 
+    treated_first = latent["group"] == "neoadjuvant"
     size = latent["size_mm"]
-    ct = np.select([size <= 20, size <= 50], ["T1", "T2"], "T3")
+    ct = [f"T{stage}" for stage in t_stage(size)]
     return pd.DataFrame(
         {
             "patient_id": latent["patient_id"].astype("str"),
             "centre": latent["centre"].astype("str"),
-            "aln_metastasis": latent["aln_metastasis"].astype("Int64"),
+            "aln_metastasis": latent["aln_metastasis"].astype("Int64").mask(treated_first),
+            "apcr": latent["apcr"].astype("Int64"),
             "age": latent["age"].astype(float),
             "menopause": named("menopause"),
             "ct": pd.Series(ct, index=latent.index, dtype="str"),
