@@ -40,11 +40,11 @@ def plot_panel(ax: Axes, panel: Panel, *, outline_color: str = "#f2c14e", bar_mm
         right, bottom = 0.96 * columns, 0.95 * rows
         ax.plot([right - length, right], [bottom, bottom], color="white", linewidth=2, solid_capstyle="butt")
         ax.text(
-            right - length / 2,
+            right,
             bottom - 0.02 * rows,
             f"{bar_mm:g} mm",
             color="white",
-            ha="center",
+            ha="right",
             va="bottom",
             fontsize=6,
         )

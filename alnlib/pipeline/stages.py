@@ -44,6 +44,7 @@ STAGES: tuple[Stage, ...] = (
         makes=(
             "sources/files.csv",
             "sources/manifest.csv",
+            "sources/realism.csv",
             "sources/truth.csv",
             "sources/oracle.csv",
             "numbers/01_sources.json",
@@ -54,7 +55,7 @@ STAGES: tuple[Stage, ...] = (
         "11_cohort",
         "Cohort, inclusion flow, splits and Table 1",
         needs=("sources/files.csv",),
-        makes=(*COHORT, "cohort/flow.csv", "cohort/table_one.csv", "numbers/11_cohort.json"),
+        makes=(*COHORT, "cohort/flow.csv", "cohort/table_one.csv", "cohort/beside_duke.csv", "numbers/11_cohort.json"),
         reads_data=True,
     ),
     Stage(

@@ -169,21 +169,52 @@ def plot_forest(
     label, estimate, low, high: columns of `table`. An interval that leaves the axis ends in an arrow.
     """
     rows = np.arange(len(table))[::-1]
-    finite = table[[low, high]].to_numpy(float)
-    finite = finite[np.isfinite(finite) & ((finite > 0) | (not log))]
-    edges = (min(finite.min(initial=reference), reference), max(finite.max(initial=reference), reference))
-    limits = (max(edges[0] / 1.15, 0.02), min(edges[1] * 1.15, 50)) if log else edges
+    limits = _forest_limits(table[[low, high]].to_numpy(float), reference, log)
     ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
     for row, values in zip(rows, table[[estimate, low, high]].to_numpy(float), strict=True):
         if not np.isfinite(values).all():
             ax.text(reference, row, " not estimable", va="center", fontsize=7, color="0.5")
             continue
-        centre, start, end = values
-        ax.plot(np.clip([start, end], *limits), [row, row], color=colour or INK, lw=1.4, solid_capstyle="butt")
-        ax.plot(np.clip(centre, *limits), row, "s", color=colour or INK, ms=5)
-        for beyond, edge, marker in ((start < limits[0], limits[0], "<"), (end > limits[1], limits[1], ">")):
-            if beyond:
-                ax.plot(edge, row, marker, color=colour or INK, ms=5)
+        _forest_row(ax, row, values, limits, colour or INK)
+    return _forest_axes(ax, rows, table[label], limits, log)
+
+
+def plot_paired_forest(
+    table: pd.DataFrame, ax: Axes, label: str, estimate: str, groups: dict[str, str], reference: float = 1.0
+) -> Axes:
+    """Ratios of two groups with intervals, two lines per row, on a log axis.
+
+    groups: {name in the legend: suffix}; columns are `estimate`, "low" and "high" with the suffix. Every row needs both.
+    """
+    rows = np.arange(len(table))[::-1]
+    columns = {name: [f"{column}{suffix}" for column in (estimate, "low", "high")] for name, suffix in groups.items()}
+    limits = _forest_limits(np.stack([table[names[1:]] for names in columns.values()]), reference, log=True)
+    ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
+    colours = model_colours(columns)
+    for shift, (name, names) in zip(np.linspace(0.16, -0.16, len(columns)), columns.items(), strict=True):
+        for row, values in zip(rows, table[names].to_numpy(float), strict=True):
+            _forest_row(ax, row + shift, values, limits, colours[name])
+        ax.plot([], [], "s-", color=colours[name], ms=5, lw=1.4, label=name)
+    ax.legend(loc="best")
+    return _forest_axes(ax, rows, table[label], limits, log=True)
+
+
+def _forest_limits(intervals: np.ndarray, reference: float, log: bool) -> tuple[float, float]:
+    finite = intervals[np.isfinite(intervals) & ((intervals > 0) | (not log))]
+    edges = (min(finite.min(initial=reference), reference), max(finite.max(initial=reference), reference))
+    return (max(edges[0] / 1.15, 0.02), min(edges[1] * 1.15, 50)) if log else edges
+
+
+def _forest_row(ax: Axes, row: float, values: np.ndarray, limits: tuple[float, float], colour: object) -> None:
+    centre, start, end = values
+    ax.plot(np.clip([start, end], *limits), [row, row], color=colour, lw=1.4, solid_capstyle="butt")
+    ax.plot(np.clip(centre, *limits), row, "s", color=colour, ms=5)
+    for beyond, edge, marker in ((start < limits[0], limits[0], "<"), (end > limits[1], limits[1], ">")):
+        if beyond:
+            ax.plot(edge, row, marker, color=colour, ms=5)
+
+
+def _forest_axes(ax: Axes, rows: np.ndarray, labels: pd.Series, limits: tuple[float, float], log: bool) -> Axes:
     if log:
         ax.set_xscale("log")
         wide = limits[1] / limits[0] > 200
@@ -191,8 +222,8 @@ def plot_forest(
         ticks = [tick for tick in steps if limits[0] <= tick <= limits[1]]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
-    ax.set(xlim=limits if log else None, ylim=(-0.7, len(table) - 0.3))
-    ax.set_yticks(rows, table[label])
+    ax.set(xlim=limits if log else None, ylim=(-0.7, len(rows) - 0.3))
+    ax.set_yticks(rows, labels)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     return ax

@@ -1,0 +1,168 @@
+"""Clinical variables of the simulated patients beside those of the Duke sheet: prevalences and odds ratios, side by side.
+
+`duke_reference.csv` beside `alnlib.cohorts.simulated` holds the Duke aggregates, written by tools/duke_reference.py; no
+patient of the sheet is in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from alnlib.cohorts import simulated
+from alnlib.cohorts.schema import ClinicalVariable, Cohort
+from alnlib.models.clinical import multivariable_table, univariable_table
+
+REFERENCE = Path(simulated.__file__).with_name("duke_reference.csv")
+SMALLEST_CELL = 5
+COLUMNS = (
+    "endpoint",
+    "variable",
+    "level_or_unit",
+    "n",
+    "n_level",
+    "share",
+    "or_univariable",
+    "low",
+    "high",
+    "or_multivariable",
+    "low_m",
+    "high_m",
+)
+_MEASURES = ("share", "odds_ratio", "low", "high", "adjusted", "adjusted_low", "adjusted_high")
+BESIDE_COLUMNS = (
+    "endpoint",
+    "variable",
+    "level_or_unit",
+    *(f"{measure}_{whose}" for whose in ("simulated", "duke") for measure in ("n", *_MEASURES)),
+)
+SUBTYPES = ("HR+/HER2-", "HR+/HER2+", "HR-/HER2+", "triple-negative")
+
+MULTIVARIABLE = {
+    "aln_metastasis": ("age_decade", "ct_step", "grade_step", "er", "pr", "her2", "histology"),
+    "apcr": ("age_decade", "ct_step", "grade_step", "er", "pr", "her2"),
+}
+"""The one model per endpoint. Menopause is left out (it repeats age), subtype too (it repeats ER, PR and HER2)."""
+
+
+def read_duke_reference() -> pd.DataFrame:
+    """The committed aggregates of the Duke sheet, with `COLUMNS`."""
+    return pd.read_csv(REFERENCE)
+
+
+def simulated_reference_patients(cohort: Cohort) -> pd.DataFrame:
+    """The simulated patients in the variables of `reference_variables`."""
+    patients = cohort.patients
+    stage = patients["ct"].replace({"T3": "T3-T4"})
+    hormone = (patients["er"] == "positive") | (patients["pr"] == "positive")
+    her2 = patients["her2"] == "positive"
+    subtype = hormone.map({True: "HR+", False: "HR-"}) + "/" + her2.map({True: "HER2+", False: "HER2-"})
+    return pd.DataFrame(
+        {
+            **patients[["patient_id", "aln_metastasis", "apcr"]],
+            "age_decade": patients["age"] / 10.0,
+            **patients[["menopause", "er", "pr", "her2", "grade"]],
+            "ct": stage,
+            "ct_step": stage.map({"T1": 1.0, "T2": 2.0, "T3-T4": 3.0}),
+            "grade_step": patients["grade"].map({"G1": 1.0, "G2": 2.0, "G3": 3.0}),
+            "histology": patients["histology"].where(patients["histology"].isin(("ductal", "lobular"))),
+            "subtype": subtype.replace({"HR-/HER2-": "triple-negative"}),
+        }
+    )
+
+
+def reference_variables() -> dict[str, ClinicalVariable]:
+    """What is tabulated; the first level is the reference."""
+    signs = ("negative", "positive")
+    return {
+        "age_decade": ClinicalVariable("Age", "continuous", "10 years"),
+        "menopause": ClinicalVariable("Menopause", "nominal", None, ("premenopausal", "postmenopausal")),
+        "ct": ClinicalVariable("cT", "ordinal", None, ("T1", "T2", "T3-T4")),
+        "ct_step": ClinicalVariable("cT step", "continuous", "one of T1, T2, T3-T4"),
+        "grade": ClinicalVariable("Grade", "ordinal", None, ("G1", "G2", "G3")),
+        "grade_step": ClinicalVariable("Grade step", "continuous", "one grade"),
+        "er": ClinicalVariable("ER", "nominal", None, signs),
+        "pr": ClinicalVariable("PR", "nominal", None, signs),
+        "her2": ClinicalVariable("HER2", "nominal", None, signs),
+        "histology": ClinicalVariable("Histology", "nominal", None, ("ductal", "lobular")),
+        "subtype": ClinicalVariable("Subtype", "nominal", None, SUBTYPES),
+    }
+
+
+def reference_table(patients: pd.DataFrame, smallest_cell: int = SMALLEST_CELL) -> pd.DataFrame:
+    """One row per endpoint and level (or unit, for age and steps), with `COLUMNS`; rounded to three decimals.
+
+    patients: patient_id, the endpoints of `MULTIVARIABLE` and the variables of `reference_variables`.
+    n: patients with the endpoint and the variable known; n_level: those at the level (empty for a unit). Odds ratios with
+    95 % Wald intervals: univariable on n; multivariable in one model per endpoint (`MULTIVARIABLE`) on complete cases,
+    whose number is the n_level of the row "multivariable model". The reference level has odds ratio 1 without interval. Odds
+    ratios are left empty where the level, or its reference, has fewer than five patients with or without the outcome. Rows
+    "prevalence" give the endpoint itself; apcr is known for node-positive patients with ypN only, and its histology is left
+    out (too few lobular). Raises ValueError for a level of fewer than five patients.
+    """
+    variables = reference_variables()
+    tables = [_endpoint_rows(patients, variables, endpoint, smallest_cell) for endpoint in MULTIVARIABLE]
+    table = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
+    measures = list(COLUMNS[COLUMNS.index("share") :])
+    table[measures] = table[measures].astype(float).round(3)
+    return table
+
+
+def _endpoint_rows(
+    patients: pd.DataFrame, variables: dict[str, ClinicalVariable], endpoint: str, smallest_cell: int
+) -> pd.DataFrame:
+    known = patients[patients[endpoint].notna()]
+    joint = {name: variables[name] for name in MULTIVARIABLE[endpoint]}
+    if endpoint == "apcr":
+        variables = {name: variable for name, variable in variables.items() if name != "histology"}
+    single = univariable_table(known, variables, endpoint)
+    adjusted = multivariable_table(known, joint, endpoint)
+    adjusted = adjusted.set_index(["variable", "level"])[["odds_ratio", "low", "high"]]
+    adjusted.columns = ["or_multivariable", "low_m", "high_m"]
+    rows = []
+    for name, variable in variables.items():
+        own = single[single["variable"] == variable.label]
+        n = int(known[name].notna().sum())
+        for row in own.itertuples():
+            measured = variable.kind == "continuous"
+            enough = measured or _enough(own, row.n, row.events, smallest_cell)
+            cells = {"n_level": row.n, "share": row.n / n} if not measured else {}
+            if row.n < smallest_cell and smallest_cell > 1 and not measured:
+                raise ValueError(f"{variable.label} {row.level}: {row.n} patients, too few to publish")
+            odds = {"or_univariable": row.odds_ratio, "low": row.low, "high": row.high} if enough else {}
+            if enough and (variable.label, row.level) in adjusted.index:
+                odds |= adjusted.loc[(variable.label, row.level)].to_dict()
+            level = variable.unit if measured else row.level
+            rows.append({"variable": variable.label, "level_or_unit": level, "n": n} | cells | odds)
+    positive = int(known[endpoint].sum())
+    complete = int(known[list(joint)].notna().all(axis=1).sum())
+    ends = [
+        {"variable": "prevalence", "level_or_unit": "positive", "n": len(known), "n_level": positive},
+        {"variable": "multivariable model", "level_or_unit": "complete cases", "n": len(known), "n_level": complete},
+    ]
+    for end in ends:
+        end["share"] = end["n_level"] / end["n"]
+    table = pd.DataFrame([*ends, *rows], columns=list(COLUMNS)).assign(endpoint=endpoint)
+    return table.astype({"n": "Int64", "n_level": "Int64"})
+
+
+def _enough(own: pd.DataFrame, n: int, events: int, smallest_cell: int) -> bool:
+    """Whether no cell of the level against its reference is below the smallest one published."""
+    reference = own.iloc[0]
+    cells = (events, n - events, reference["events"], reference["n"] - reference["events"])
+    return min(cells) >= smallest_cell
+
+
+def beside_duke(cohort: Cohort) -> pd.DataFrame:
+    """Simulated patients and the Duke sheet, a row per level or unit: share, univariable and multivariable odds ratio of each.
+
+    Columns: `BESIDE_COLUMNS`; adjusted is the odds ratio of the multivariable model (`MULTIVARIABLE`).
+    """
+    names = ["endpoint", "variable", "level_or_unit"]
+    short = {"or_univariable": "odds_ratio", "or_multivariable": "adjusted"}
+    short |= {"low_m": "adjusted_low", "high_m": "adjusted_high"}
+    ours = reference_table(simulated_reference_patients(cohort), smallest_cell=1).rename(columns=short)
+    theirs = read_duke_reference().rename(columns=short)
+    joined = ours.merge(theirs, on=names, how="right", suffixes=("_simulated", "_duke"))
+    return joined.loc[joined["variable"] != "multivariable model", list(BESIDE_COLUMNS)].reset_index(drop=True)
