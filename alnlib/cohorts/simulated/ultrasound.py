@@ -17,10 +17,14 @@ Physics, in order, all on the pixel grid of a linear array (rows = depth, column
 
 Unlike a real image: no refraction (edge shadows), reverberation, side lobes, motion, calipers or nipple shadow; the
 beam is straight and tissue has no third dimension, so speckle does not change from plane to plane; vendors' adaptive
-filters are one Gaussian; interfaces look broader and softer, layers flatter and far fields less
-dark than in many real stills; few anatomies (one plane, no ducts, cysts or implants); lesions are single and lie wholly
-inside the field. Ranges of appearance are our choice, by eye against public breast ultrasound images, and follow the
-BI-RADS ultrasound descriptors (shape, margin, orientation, echo pattern, posterior features).
+filters are one Gaussian. Tissue is streaked along the probe nearly everywhere, with short wavy strokes for interfaces,
+where a real still shows wide lobules of even fat, long sharp fascial lines and a chaotic gland; far fields are less
+dark than in many; few anatomies (one plane, no ducts, cysts or implants); lesions are single, rather large and lie
+wholly inside the field. Beam widths were set by trial on public stills: grey levels, noise and grain agree, but the primary
+machine keeps more fine detail than real ones (its spectrum falls less), texture is more aligned, and stills differ less
+among each other (numbers in realism.csv, read by `realism.read_realism`). Ranges of appearance are our choice, by eye
+against public breast ultrasound images, and follow the BI-RADS ultrasound descriptors (shape, margin, orientation, echo
+pattern, posterior features).
 """
 
 from __future__ import annotations
@@ -57,10 +61,11 @@ class Scanner:
 
 
 SCANNERS = {
-    "primary": Scanner("primary", 38.0, 50.0, 0.28, 0.55, 3, 12.0, 62.0, 0.0, 1.5, -46.0, 0.10),
-    "external": Scanner("external", 42.0, 54.0, 0.36, 0.75, 3, 9.0, 56.0, 2.0, 2.0, -38.0, 0.08),
+    "primary": Scanner("primary", 38.0, 50.0, 0.22, 0.50, 3, 12.0, 62.0, 0.0, 1.5, -46.0, 0.03),
+    "external": Scanner("external", 42.0, 54.0, 0.26, 0.60, 3, 9.0, 56.0, 2.0, 2.0, -38.0, 0.04),
 }
-"""Our choice: the external machine is older (lower frequency, wider beam, narrower range, more gain and noise)."""
+"""Our choice: the external machine is older (lower frequency, wider beam, narrower range, more gain and noise). Axial and
+lateral widths and edge smoothing as they bring grain and noise nearest to BrEaST's stills (`tools/realism.py`)."""
 
 
 @dataclass(frozen=True)
