@@ -5,6 +5,7 @@ The truth of the generative model is tested in `test_simulated_truth`, each moda
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pandas as pd
 import pydicom
 import pytest
 import SimpleITK
+import yaml
 
 from alnlib.cohorts.folder import read_cohort, validate_cohort_folder
 from alnlib.cohorts.schema import parse_box
@@ -28,6 +30,7 @@ from alnlib.files import sha256_file
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.read import read_image, read_mask
 from alnlib.imaging.volumes import read_volume, read_volume_mask
+from alnlib.paths import repository_root
 
 SMALL = SimulationSpec(
     n_primary=10, n_external=4, n_ct=6, n_ct_nodes=14, n_neoadjuvant=3, image_rows=128, image_columns=112
@@ -127,6 +130,21 @@ def test_full_size_is_that_of_the_five_studies():
     for person in people:
         if person.nodes:
             assert any(node["malignant"] for node in person.nodes) == bool(person.latent["aln_metastasis"])
+
+
+def test_the_notebooks_sizes_are_those_of_the_recipes():
+    """Notebook 01 and its profiles spell the sizes out, so that a reader can change them; `demo` and `full` are the truth."""
+    notebook = json.loads((repository_root() / "notebooks/01_sources.ipynb").read_text())
+    (cell,) = (cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    written = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse("".join(cell["source"])).body}
+    profiles = {name: repository_root() / f"notebooks/profiles/{name}.yaml" for name in ("demo", "full")}
+    for name, path in profiles.items():
+        asked = written | yaml.safe_load(path.read_text())["01_sources"]
+        recipe = getattr(SimulationSpec, name)().described()
+        assert asked["image_side"] == recipe["image_rows"] == recipe["image_columns"]
+        assert recipe["n_mri"] == recipe["n_primary"] + recipe["n_external"]
+        for field in set(recipe) & set(asked):
+            assert asked[field] == recipe[field], f"{name}: {field}"
 
 
 def test_node_images_carry_their_own_labels(small, latent):

@@ -5,6 +5,7 @@ What each source looks like inside is in its own module (`simulated`, `duke`, `b
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -44,14 +45,34 @@ def read_source(name: str, data: str | Path) -> Cohort:
     return read_cohort(data)
 
 
+LISTED_ONE_BY_ONE = 1000
+"""Files of a cohort up to which each has a row of its own in `list_files`."""
+
+
 def list_files(cohort: Cohort) -> pd.DataFrame:
-    """The files that stand behind a cohort: file (relative to its root), bytes, sha256; hidden files are left out."""
+    """The files that stand behind a cohort: file (relative to its root), files, bytes, sha256; hidden ones are left out.
+
+    One row per file; of more than `LISTED_ONE_BY_ONE`, one row per kind, numbers in their names written as #: how many,
+    bytes together, and one SHA-256 over the lines "sha256  name" of all of them, as `sha256sum` prints them, sorted by name.
+    """
     root = cohort.root
-    files = sorted(
-        p for p in root.rglob("*") if p.is_file() and not any(part[0] == "." for part in p.relative_to(root).parts)
+    found = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_file() and not any(part[0] == "." for part in path.relative_to(root).parts)
     )
-    rows = [(path.relative_to(root).as_posix(), path.stat().st_size, sha256_file(path)) for path in files]
-    return pd.DataFrame(rows, columns=["file", "bytes", "sha256"])
+    rows = [(name, 1, (root / name).stat().st_size, sha256_file(root / name)) for name in found]
+    table = pd.DataFrame(rows, columns=["file", "files", "bytes", "sha256"])
+    if len(table) <= LISTED_ONE_BY_ONE:
+        return table
+    lines = table.assign(line=table["sha256"] + "  " + table["file"] + "\n")
+    kinds = lines.groupby(lines["file"].str.replace(r"\d+", "#", regex=True), sort=True)
+    grouped = kinds.agg(files=("files", "sum"), bytes=("bytes", "sum"), sha256=("line", _digest_of_lines))
+    return grouped.rename_axis("file").reset_index()
+
+
+def _digest_of_lines(lines: pd.Series) -> str:
+    return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
 
 
 def read_oracle(data: str | Path) -> pd.DataFrame:

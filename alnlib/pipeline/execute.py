@@ -5,6 +5,7 @@ Which stage to run, and what to do with its files, the runner decides; this can 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alnlib.files import write_json, write_text
+from alnlib.files import palette_png, write_json, write_text
 
 THREADS = 2
 """Threads of every numerical library in a stage, whatever the machine: sums split otherwise round otherwise."""
@@ -132,7 +133,10 @@ def execute(spec: StageRun) -> dict[str, Any] | None:
 
 
 def clean_executed(notebook: dict) -> dict:
-    """An executed notebook without what changes from run to run: times, versions, host, random cell ids, split streams."""
+    """An executed notebook without what changes from run to run: times, versions, host, random cell ids, split streams.
+
+    Figures are stored with a palette of 256 colors, to keep committed notebooks small.
+    """
     kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook["metadata"] = {"kernelspec": kernelspec, "language_info": {"name": "python"}}
     for number, cell in enumerate(notebook["cells"]):
@@ -140,12 +144,12 @@ def clean_executed(notebook: dict) -> dict:
         cell["metadata"] = {"tags": tags} if tags else {}
         cell["id"] = f"cell-{number:02d}"
         if cell["cell_type"] == "code":
-            cell["outputs"] = _joined_streams(cell["outputs"])
+            cell["outputs"] = _settled(cell["outputs"])
     return notebook
 
 
-def _joined_streams(outputs: list[dict]) -> list[dict]:
-    """Neighbouring pieces of one stream as one output: where a stream is cut depends on timing."""
+def _settled(outputs: list[dict]) -> list[dict]:
+    """Neighbouring pieces of one stream as one output, as where a stream is cut depends on timing; figures with a palette."""
     joined: list[dict] = []
     for output in outputs:
         before = joined[-1] if joined else {}
@@ -156,6 +160,10 @@ def _joined_streams(outputs: list[dict]) -> list[dict]:
     for output in joined:
         if output["output_type"] == "stream":
             output["text"] = "".join(output["text"]).splitlines(keepends=True)
+        figure = output.get("data", {}).get("image/png")
+        if figure:
+            content = base64.b64decode("".join(figure))
+            output["data"] = output["data"] | {"image/png": base64.b64encode(palette_png(content)).decode("ascii")}
     return joined
 
 

@@ -7,6 +7,7 @@ shown by a cell. What the files mean is the notebooks' business.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import pandas as pd
 import yaml
 
 from alnlib.errors import InputError
-from alnlib.files import atomic_path, write_csv, write_json
+from alnlib.files import atomic_path, palette_png, write_csv, write_json
 from alnlib.paths import resolve_data, results_folder
 from alnlib.pipeline.stages import STAGES
 
@@ -158,8 +159,10 @@ class RunFolder:
     def save_figure(self, figure: Figure, name: str) -> None:
         """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version."""
         figure.text(0.995, -0.01, self.label, ha="right", va="top", fontsize=7.5, color="0.35")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=FIGURE_DPI, bbox_inches="tight")
         with atomic_path(self.output(f"figures/{name}")) as temporary:
-            figure.savefig(temporary, dpi=FIGURE_DPI, bbox_inches="tight", metadata={"Software": None})
+            temporary.write_bytes(palette_png(stream.getvalue()))
 
     def save_json(self, value: Any, name: str) -> None:
         """Write a JSON file."""
