@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -10,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.evaluation.calibration import calibration_summary, flexible_calibration_curve
 from alnlib.evaluation.decision_curve import decision_curve
 from alnlib.evaluation.roc import auc, delong_auc
 from alnlib.evaluation.tables import PREDICTION_COLUMNS, validate_predictions
+from alnlib.files import palette_png
 from alnlib.report import figures
 from alnlib.report.tables import (
     calibration_row,
@@ -136,6 +140,140 @@ def test_forest_marks_intervals_that_leave_the_axis_and_says_what_is_not_estimab
     assert any("not estimable" in text.get_text() for text in ax.texts)
     assert any(line.get_marker() == ">" for line in ax.lines)
     assert ax.get_xlim()[1] <= 50
+
+
+def test_a_forest_on_a_plain_axis_puts_each_estimate_on_its_row_from_the_top(ax):
+    table = pd.DataFrame({"name": ["a", "b"], "difference": [0.1, -0.2], "low": [0.0, -0.3], "high": [0.2, -0.1]})
+    figures.plot_forest(table, ax, "name", "difference", "low", "high", reference=0.0, log=False)
+    squares = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "s"]
+    assert squares == [(0.1, 1), (-0.2, 0)]
+    assert ax.get_xscale() == "linear" and not any(line.get_marker() in "<>" for line in ax.lines)
+    assert list(ax.lines[0].get_xdata()) == [0.0, 0.0], "the line of no difference"
+
+
+@pytest.fixture
+def two_groups() -> pd.DataFrame:
+    """Odds ratios of two groups; the second row of the first group reaches beyond what is drawn."""
+    return pd.DataFrame(
+        {
+            "name": ["a", "b", "c"],
+            "or_x": [2.0, 30.0, 0.5],
+            "low_x": [1.0, 3.0, 0.25],
+            "high_x": [4.0, 300.0, 1.0],
+            "or_y": [1.5, 2.0, 0.8],
+            "low_y": [1.2, 1.6, 0.4],
+            "high_y": [1.9, 2.5, 1.6],
+        }
+    )
+
+
+def test_a_paired_forest_sets_two_lines_on_each_row_the_first_group_above(two_groups, ax):
+    drawn = figures.plot_paired_forest(two_groups, ax, "name", "or", {"simulated": "_x", "real": "_y"})
+    assert drawn is ax
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b", "c"]
+    assert list(ax.get_yticks()) == [2, 1, 0]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["simulated", "real"]
+    legend = {line.get_label(): line.get_color() for line in ax.get_legend().get_lines()}
+    assert legend["simulated"] != legend["real"]
+    for name, suffix in (("simulated", "_x"), ("real", "_y")):
+        own = [line for line in ax.lines if line.get_color() == legend[name] and len(line.get_xdata())]
+        squares = {round(line.get_ydata()[0]): line for line in own if line.get_marker() == "s"}
+        assert [squares[row].get_xdata()[0] for row in (2, 1, 0)] == two_groups[f"or{suffix}"].tolist()
+        for row, square in squares.items():
+            shift = square.get_ydata()[0] - row
+            assert (0 < shift < 0.5) if name == "simulated" else (-0.5 < shift < 0), "rows do not touch"
+        spans = [tuple(line.get_xdata()) for line in own if line.get_marker() == "None"]
+        asked = two_groups[[f"low{suffix}", f"high{suffix}"]].clip(upper=50).itertuples(index=False, name=None)
+        assert spans == list(asked)
+
+
+def test_a_paired_forest_fits_both_groups_and_marks_what_leaves_it(two_groups, ax):
+    figures.plot_paired_forest(two_groups, ax, "name", "or", {"simulated": "_x", "real": "_y"})
+    assert ax.get_xscale() == "log"
+    low, high = ax.get_xlim()
+    assert low < 0.25 and high == 50
+    arrows = [line for line in ax.lines if line.get_marker() in ("<", ">")]
+    assert [(line.get_marker(), line.get_xdata()[0], round(line.get_ydata()[0])) for line in arrows] == [(">", 50, 1)]
+    only_real = two_groups.assign(high_x=2.0, or_x=1.5, low_x=1.2)
+    ax.clear()
+    figures.plot_paired_forest(only_real, ax, "name", "or", {"simulated": "_x", "real": "_y"})
+    assert ax.get_xlim() == pytest.approx((0.4 / 1.15, 2.5 * 1.15))
+
+
+def test_a_forest_and_a_paired_one_draw_the_same_estimates_alike(two_groups, ax):
+    figure, other = plt.subplots()
+    figures.plot_forest(two_groups, ax, "name", "or_y", "low_y", "high_y")
+    figures.plot_paired_forest(two_groups, other, "name", "or", {"real": "_y"})
+    assert other.get_xlim() == ax.get_xlim() and list(other.get_xticks()) == list(ax.get_xticks())
+    squares = [
+        [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "s" and len(line.get_xdata())]
+        for axes in (ax, other)
+    ]
+    assert squares[0] == squares[1] == two_groups["or_y"].tolist()
+    plt.close(figure)
+
+
+def png_of(pixels: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", **options)
+    return stream.getvalue()
+
+
+def pixels_of(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def colourful() -> bytes:
+    """A figure with lines, letters and a colour map: more than a thousand colours."""
+    rng = np.random.default_rng(0)
+    figure, axes = plt.subplots(1, 2, figsize=(6, 3))
+    axes[0].plot(rng.normal(size=(30, 5)).cumsum(axis=0), label=list("abcde"))
+    axes[0].legend()
+    axes[1].imshow(rng.normal(size=(20, 30)), cmap="viridis", aspect="auto")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=100)
+    plt.close(figure)
+    return stream.getvalue()
+
+
+def test_a_figure_with_a_palette_can_hardly_be_told_from_the_whole_one(colourful):
+    before, after = pixels_of(colourful), pixels_of(palette_png(colourful))
+    assert len(np.unique(before.reshape(-1, 3), axis=0)) > 1000
+    assert len(np.unique(after.reshape(-1, 3), axis=0)) <= 256
+    assert after.shape == before.shape
+    moved = np.abs(after - before)
+    assert moved.mean() < 1.0, "of 255 grey values"
+    assert np.percentile(moved, 98) <= 16
+    assert (after[before.min(axis=2) == 255] == 255).all(), "white paper stays white"
+    assert len(palette_png(colourful)) < 0.7 * len(colourful)
+
+
+def test_few_colours_and_every_grey_are_kept_exactly():
+    rng = np.random.default_rng(1)
+    few = rng.integers(0, 256, (200, 3)).astype(np.uint8)[rng.integers(0, 200, (60, 80))]
+    greys = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    np.testing.assert_array_equal(pixels_of(palette_png(png_of(few))), few)
+    np.testing.assert_array_equal(pixels_of(palette_png(png_of(greys)))[..., 0], greys)
+
+
+def test_a_palette_is_made_the_same_way_every_time_and_keeps_no_metadata(colourful):
+    once = palette_png(colourful)
+    assert palette_png(colourful) == once
+    np.testing.assert_array_equal(pixels_of(palette_png(once)), pixels_of(once))
+    with Image.open(io.BytesIO(colourful)) as before, Image.open(io.BytesIO(once)) as after:
+        assert "Software" in before.info
+        assert after.mode == "P" and not after.info
+    assert b"matplotlib" not in once.lower()
+
+
+def test_transparency_becomes_white():
+    """Red at alpha 0, 128 and 255: white, halfway, red."""
+    rgba = np.zeros((4, 3, 4), np.uint8)
+    rgba[..., 0], rgba[..., 3] = 255, [0, 128, 255]
+    shown = pixels_of(palette_png(png_of(rgba)))
+    np.testing.assert_allclose(shown[0], [[255, 255, 255], [255, 127, 127], [255, 0, 0]], atol=1)
 
 
 def test_a_model_keeps_its_colour_whatever_else_is_shown():

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import copy
+import io
 import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
+from PIL import Image
 
+from alnlib.files import palette_png
 from alnlib.paths import repository_root
-from alnlib.pipeline.results import LABELLED
+from alnlib.pipeline.execute import clean_executed
+from alnlib.pipeline.results import LABELLED, RunFolder
 from alnlib.pipeline.stages import STAGES
 from alnlib.report.readme import filled_readme, readme_blocks
 
@@ -74,6 +87,92 @@ def test_executed_notebooks_warn_of_nothing():
         for cell in json.loads(path.read_text())["cells"]:
             for output in cell.get("outputs", []):
                 assert output.get("name") != "stderr", f"{path.name}: {''.join(output['text'])[:500]}"
+
+
+def figures_in(notebook: dict) -> list[bytes]:
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    found = [output.get("data", {}).get("image/png") for output in outputs]
+    return [base64.b64decode("".join(figure)) for figure in found if figure]
+
+
+def test_committed_figures_have_a_palette_and_no_metadata():
+    """Also those inside the executed notebooks: half the size, and no version or time in them."""
+    files = {path.name: [path.read_bytes()] for path in (COMMITTED / "figures").glob("*.png")}
+    executed = sorted((COMMITTED / "notebooks").glob("*.ipynb"))
+    files |= {path.name: figures_in(json.loads(path.read_text(encoding="utf-8"))) for path in executed}
+    assert sum(map(len, files.values())) > 10
+    for name, contents in files.items():
+        for content in contents:
+            with Image.open(io.BytesIO(content)) as figure:
+                assert figure.mode == "P" and not figure.info, f"{name}: {figure.mode}, {figure.info}"
+
+
+@pytest.fixture
+def figure():
+    """Lines in the colours of a map: some hundred colours with their blends at the edges."""
+    drawn, ax = plt.subplots(figsize=(3, 2))
+    ax.imshow(np.random.default_rng(0).normal(size=(20, 30)), cmap="viridis", aspect="auto")
+    ax.plot(np.arange(30), np.arange(30) / 2)
+    yield drawn
+    plt.close(drawn)
+
+
+def png_of(figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=80)
+    return stream.getvalue()
+
+
+def executed_with(*outputs: dict) -> dict:
+    cell = {"cell_type": "code", "id": "r4nd0m", "source": "", "metadata": {}, "outputs": list(outputs)}
+    return {"cells": [cell, {"cell_type": "markdown", "id": "x", "source": "", "metadata": {}}], "metadata": {}}
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_cleaning_gives_the_figures_of_a_notebook_a_palette_and_touches_nothing_else(in_pieces, figure):
+    """nbformat allows a string in one piece and in lines."""
+    content = png_of(figure)
+    text = base64.encodebytes(content).decode("ascii")
+    data = {"image/png": text.splitlines(keepends=True) if in_pieces else text, "text/plain": ["<Figure size 240x160>"]}
+    shown = {"output_type": "display_data", "data": data, "metadata": {"needs_background": "light"}}
+    said = {"output_type": "stream", "name": "stdout", "text": "n = 3\n"}
+    table = {"output_type": "execute_result", "data": {"text/html": ["<table>"]}, "metadata": {}, "execution_count": 2}
+    given = executed_with(said, shown, said, table)
+    untouched = copy.deepcopy(shown)
+    cleaned = clean_executed(given)
+    first, second, third, fourth = cleaned["cells"][0]["outputs"]
+    assert base64.b64decode(second["data"]["image/png"]) == palette_png(content)
+    assert "\n" not in second["data"]["image/png"]
+    assert second["data"]["text/plain"] == ["<Figure size 240x160>"]
+    assert second["metadata"] == {"needs_background": "light"}
+    assert (first["text"], third["text"]) == (["n = 3\n"], ["n = 3\n"]), "a figure stands between them"
+    assert fourth == table
+    assert shown == untouched, "the output that was given is left as it was"
+    assert "outputs" not in cleaned["cells"][1]
+
+
+def test_cleaning_again_changes_no_pixel(figure):
+    data = {"image/png": base64.b64encode(png_of(figure)).decode("ascii")}
+    once = clean_executed(executed_with({"output_type": "display_data", "data": data, "metadata": {}}))
+    (before,) = figures_in(once)
+    (after,) = figures_in(clean_executed(copy.deepcopy(once)))
+    with Image.open(io.BytesIO(before)) as first, Image.open(io.BytesIO(after)) as second:
+        np.testing.assert_array_equal(np.asarray(first.convert("RGB")), np.asarray(second.convert("RGB")))
+
+
+def test_a_saved_figure_has_a_palette_says_whose_patients_and_comes_out_the_same_twice(figure, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALN_RESULTS", str(tmp_path))
+    monkeypatch.delenv("ALN_STAGING", raising=False)
+    results = RunFolder("a-run")
+    results.about(SimpleNamespace(title="Patients", provenance="simulated"))
+    results.save_figure(figure, "one.png")
+    assert figure.texts[-1].get_text() == "Patients (simulated patients)"
+    figure.texts[-1].remove()
+    results.save_figure(figure, "two.png")
+    one, two = ((tmp_path / "a-run" / "figures" / name).read_bytes() for name in ("one.png", "two.png"))
+    assert one == two
+    with Image.open(io.BytesIO(one)) as picture:
+        assert picture.mode == "P" and len(picture.getcolors(256)) <= 256 and not picture.info
 
 
 def test_readme_shows_the_numbers_that_the_runs_wrote():

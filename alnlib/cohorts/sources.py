@@ -86,7 +86,7 @@ def read_oracle(data: str | Path) -> pd.DataFrame:
         known = [column for column in latent if column.startswith("oracle_")]
         long = latent.assign(unit_id=latent[unit]).melt(["patient_id", "unit_id"], known, "modality", "probability")
         parts.append(long.dropna(subset="probability"))
-    joined = pd.concat(parts, ignore_index=True)
+    joined = pd.concat([part for part in parts if len(part)], ignore_index=True)
     return joined.assign(modality=joined["modality"].str.removeprefix("oracle_"))[ORACLE_COLUMNS]
 
 

@@ -37,6 +37,8 @@ def plot_panel(ax: Axes, panel: Panel, *, outline_color: str = "#f2c14e", bar_mm
     if panel.spacing_mm:
         rows, columns = panel.pixels.shape
         length = bar_mm / panel.spacing_mm[1]
+        while length > 0.9 * columns:  # a panel narrower than the bar
+            bar_mm, length = bar_mm / 2, length / 2
         right, bottom = 0.96 * columns, 0.95 * rows
         ax.plot([right - length, right], [bottom, bottom], color="white", linewidth=2, solid_capstyle="butt")
         ax.text(
@@ -65,5 +67,20 @@ def plot_plate(axes: Axes | Iterable[Axes], panels: Sequence[Panel], **options: 
     for ax, panel in zip(axes.flat, panels, strict=False):
         plot_panel(ax, panel, **options)
     for ax in list(axes.flat)[len(panels) :]:
+        ax.set_axis_off()
+    return axes
+
+
+def plot_rows(axes: np.ndarray, rows: Sequence[Sequence[Panel]], **options: object) -> np.ndarray:
+    """Draw rows of panels on a (rows, columns) array of axes; a shorter row leaves its last axes off.
+
+    options: as for `plot_panel`. Raises ValueError if a row has more panels than there are columns.
+    """
+    axes = np.atleast_2d(np.asarray(axes, dtype=object))
+    if len(rows) > len(axes):
+        raise ValueError(f"{len(rows)} rows do not fit on {len(axes)}")
+    for row, panels in enumerate(rows):
+        plot_plate(axes[row], panels, **options)
+    for ax in axes[len(rows) :].flat:
         ax.set_axis_off()
     return axes

@@ -72,10 +72,10 @@ def visit_rows(cohort: Cohort, endpoint: str, rng: np.random.Generator) -> list[
     rows = []
     for _, row in _draw(images, 1, rng).iterrows():
         own = images[images["patient_id"] == row["patient_id"]]
-        level = _level_of(own[own["timepoint"] == "pre"].iloc[0], cohort)
+        height = _middle_of_lesion(own[own["timepoint"] == "pre"].iloc[0], cohort)
         for timepoint in ("pre", "post"):
             visit = own[own["timepoint"] == timepoint]
-            rows.append(_visit_panels(visit, row["patient_id"], cohort, level))
+            rows.append(_visit_panels(visit, row["patient_id"], cohort, height))
     return rows
 
 
@@ -107,37 +107,43 @@ def _sweep_panels(row: pd.Series, cohort: Cohort, columns: int) -> list[Panel]:
     """Frames from first to last with the key frame among them, its mask drawn."""
     clip = read_clip(Path(cohort.root) / row["path"], parse_pixel_spacing(row["pixel_spacing_mm"]))
     key = clip.key_frame if clip.key_frame is not None else len(clip.frames) // 2
-    before = np.linspace(0, key, columns // 2 + 1)
-    after = np.linspace(key, len(clip.frames) - 1, columns - columns // 2)
+    before = np.linspace(0, key, columns // 2 + 1) if columns > 1 else np.array([key])
+    after = np.linspace(key, len(clip.frames) - 1, columns - columns // 2) if columns > 2 else before
     panels = []
     for frame in np.unique(np.concatenate([before, after]).round().astype(int)):
         pixels = np.asarray(clip.frames[frame], dtype=np.float32)
-        mask = read_mask(Path(cohort.root) / row["mask_path"], pixels.shape) if frame == key else None
+        drawn = frame == key and isinstance(row["mask_path"], str)
+        mask = read_mask(Path(cohort.root) / row["mask_path"], pixels.shape) if drawn else None
         name = f"frame {frame + 1}" + (" (key)" if frame == key else "")
         title = f"{_title(row)}: {name}" if not panels else name
         panels.append(Panel(pixels, title, mask=mask, spacing_mm=clip.spacing_mm, limits=(0.0, 255.0)))
     return panels
 
 
-def _visit_panels(images: pd.DataFrame, patient_id: str, cohort: Cohort, level: int | None) -> list[Panel]:
-    """One slice of every sequence of a visit, in the order T2, diffusion, contrast phases; others after them."""
-    own = images[images["patient_id"] == patient_id]
-    known = [name for name in SEQUENCE_ORDER if name in set(own["sequence_or_view"])]
-    order = known + [name for name in own["sequence_or_view"] if name not in known]
-    volumes = {row["sequence_or_view"]: _read(row, cohort) for _, row in own.iterrows()}
-    level = level if level is not None else _level_of(own.iloc[0], cohort)
-    mask = _mask_of(own.iloc[0], cohort, volumes[order[0]])
-    contrast = [volumes[name].values[level] for name in order if name.startswith("DCE")]
-    brightest = float(max((np.percentile(values, 99.7) for values in contrast), default=0.0))
-    panels = []
+def _visit_panels(images: pd.DataFrame, patient_id: str, cohort: Cohort, height: np.ndarray | None) -> list[Panel]:
+    """One slice of every sequence of a visit, in the order T2, diffusion, contrast phases; others after them.
+
+    height: (x, y, z) in mm of a point in the slice to show; None: where the lesion is largest. Each sequence shows its own
+    slice nearest to that point, with the mask of its own row, so grids may differ.
+    """
+    own = images[images["patient_id"] == patient_id].drop_duplicates("sequence_or_view").set_index("sequence_or_view")
+    known = [name for name in SEQUENCE_ORDER if name in own.index]
+    order = known + [name for name in own.index if name not in known]
+    height = height if height is not None else _middle_of_lesion(own.iloc[0], cohort)
+    visit = own["timepoint"].iloc[0]
+    first = f"{patient_id}, {'+' if own['outcome'].iloc[0] else '-'}{f', {visit}' if isinstance(visit, str) else ''}: "
+    slices = {}
     for name in order:
-        values = volumes[name].values[level]
-        top = brightest if name.startswith("DCE") else float(np.percentile(values, 99.7))
-        visit = own["timepoint"].iloc[0]
-        title = name if panels else f"{_title(own.iloc[0])}{f', {visit}' if isinstance(visit, str) else ''}: {name}"
-        outline = mask[level] if mask is not None else None
-        spacing = volumes[name].geometry.spacing_mm[1:]
-        panels.append(Panel(values, title, mask=outline, spacing_mm=spacing, limits=(0.0, max(top, 1.0))))
+        volume = _read(own.loc[name], cohort)
+        mask = _mask_of(own.loc[name], cohort, volume)
+        level = _level_at(volume, height)
+        slices[name] = (volume.values[level], mask[level] if mask is not None else None, volume.geometry.spacing_mm[1:])
+    contrast = [np.percentile(values, 99.7) for name, (values, _, _) in slices.items() if name.startswith("DCE")]
+    panels = []
+    for name, (values, mask, spacing) in slices.items():
+        top = max(contrast) if name.startswith("DCE") else np.percentile(values, 99.7)
+        title = name if panels else first + name
+        panels.append(Panel(values, title, mask=mask, spacing_mm=spacing, limits=(0.0, max(float(top), 1.0))))
     return panels
 
 
@@ -151,13 +157,21 @@ def _mask_of(row: pd.Series, cohort: Cohort, volume: Volume) -> np.ndarray | Non
     return read_volume_mask(Path(cohort.root) / row["mask_path"], volume)
 
 
-def _level_of(row: pd.Series, cohort: Cohort) -> int:
-    """Slice in which the lesion is largest; the middle one where there is none."""
+def _middle_of_lesion(row: pd.Series, cohort: Cohort) -> np.ndarray:
+    """(x, y, z) in mm of the middle of the slice in which the lesion is largest; of the volume where there is none."""
     volume = _read(row, cohort)
     mask = _mask_of(row, cohort, volume)
-    if mask is None or not mask.any():
-        return volume.values.shape[0] // 2
-    return int(mask.sum(axis=(1, 2)).argmax())
+    middle = np.array(volume.values.shape) // 2
+    if mask is not None and mask.any():
+        middle[0] = mask.sum(axis=(1, 2)).argmax()
+    return volume.geometry.position_mm(middle)
+
+
+def _level_at(volume: Volume, place_mm: np.ndarray) -> int:
+    """The slice nearest to a point, which may lie outside the volume."""
+    affine = volume.geometry.affine
+    z = np.linalg.solve(affine[:3, :3], place_mm - affine[:3, 3])[2]
+    return int(np.clip(np.rint(z), 0, volume.values.shape[0] - 1))
 
 
 def plate_size(rows: Iterable[list[Panel]], panel_inches: float = 2.1) -> tuple[float, float]:

@@ -99,10 +99,18 @@ def reference_table(patients: pd.DataFrame, smallest_cell: int = SMALLEST_CELL) 
     whose number is the n_level of the row "multivariable model". The reference level has odds ratio 1 without interval. Odds
     ratios are left empty where the level, or its reference, has fewer than five patients with or without the outcome. Rows
     "prevalence" give the endpoint itself; apcr is known for node-positive patients with ypN only, and its histology is left
-    out (too few lobular). Raises ValueError for a level of fewer than five patients.
+    out (too few lobular). An endpoint without both outcomes among the complete cases has no rows. smallest_cell: 1 for
+    simulated patients, who may be shown one by one; else ValueError for a level of fewer patients.
     """
     variables = reference_variables()
-    tables = [_endpoint_rows(patients, variables, endpoint, smallest_cell) for endpoint in MULTIVARIABLE]
+    estimable = [
+        endpoint
+        for endpoint, joint in MULTIVARIABLE.items()
+        if patients.dropna(subset=list(joint))[endpoint].nunique() == 2
+    ]
+    tables = [_endpoint_rows(patients, variables, endpoint, smallest_cell) for endpoint in estimable]
+    if not tables:
+        return pd.DataFrame(columns=list(COLUMNS))
     table = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
     measures = list(COLUMNS[COLUMNS.index("share") :])
     table[measures] = table[measures].astype(float).round(3)
