@@ -78,7 +78,9 @@ def test_the_row_with_the_outcome_comes_first_and_titles_tell_the_truth(modality
     labels = cohort.images.query("modality == 'CT'").groupby("patient_id")["unit_label"].agg(set)
     for seed in range(4):
         rows = drawn(cohort, modality, seed=seed)
-        assert [row[0].title.split(",")[1].lstrip()[0] for row in rows] == ["+", "-"]
+        signs = [row[0].title.split(",")[1].lstrip()[0] for row in rows]
+        assert signs == sorted(signs) and set(signs) == {"+", "-"}
+        assert len(rows) <= (4 if modality in ("USV", "MRI") else 2)
         for row in rows:
             for panel in row:
                 if not panel.title.startswith("SIM-"):  # a later frame or sequence of the patient named before
@@ -129,7 +131,7 @@ def test_the_draw_prefers_nobody(cohort, outcome):
 
 def test_a_sweep_is_shown_from_first_to_last_frame_with_the_key_frame_marked_and_outlined(cohort):
     rows = drawn(cohort, "USV", columns=6)
-    assert [len(row) for row in rows] == [6, 6]
+    assert len(rows) >= 2 and {len(row) for row in rows} == {6}
     for row in rows:
         table = image_row(cohort, patient_of(row[0]), "USV")
         clip = read_clip(cohort.root / table["path"])
@@ -148,7 +150,7 @@ def test_a_sweep_is_shown_from_first_to_last_frame_with_the_key_frame_marked_and
 
 def test_mri_is_every_sequence_in_order_at_the_slice_where_the_lesion_is_largest(cohort):
     rows = drawn(cohort, "MRI", columns=9)
-    assert len(rows) == 2
+    assert len(rows) == 4
     for row in rows:
         patient = patient_of(row[0])
         assert row[0].title.endswith("pre: T2")
@@ -219,11 +221,13 @@ def test_patients_whose_outcome_is_unknown_are_not_shown(cohort):
     assert drawn(only, "MRI") == []
 
 
-def test_one_outcome_alone_gives_one_row(cohort, outcome):
+def test_one_outcome_alone_gives_rows_of_its_own(cohort, outcome):
     positive = {patient for patient, label in outcome.items() if label == 1}
     only = replace(cohort, images=cohort.images[cohort.images["patient_id"].isin(positive)])
     for modality in MODALITIES:
-        assert len(drawn(only, modality)) == 1, modality
+        rows = drawn(only, modality)
+        assert 1 <= len(rows) <= (2 if modality in ("USV", "MRI") else 1), modality
+        assert all(patient_of(row[0]) in positive for row in rows)
 
 
 def test_an_unknown_modality_and_a_missing_file_are_named(cohort):
@@ -240,7 +244,7 @@ def test_images_without_a_mask_are_shown_without_an_outline(modality, cohort):
     """The contract asks for no mask; MRI then shows the middle slice."""
     bare = replace(cohort, images=cohort.images.assign(mask_path=np.nan).astype({"mask_path": "str"}))
     rows = drawn(bare, modality)
-    assert len(rows) == 2
+    assert len(rows) == len(drawn(cohort, modality))
     assert all(panel.mask is None for row in rows for panel in row)
     if modality == "MRI":
         table = image_row(cohort, patient_of(rows[0][0]), "MRI", sequence_or_view="T2")

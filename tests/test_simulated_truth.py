@@ -213,15 +213,15 @@ def test_the_likelihood_of_a_patients_nodes_is_the_sum_over_their_labels():
 def test_evidence_is_what_a_joint_normal_distribution_says():
     """Conditional mean and variance of the hidden variable from the joint covariance, after mixing, for one draw."""
     spec = SimulationSpec()
-    mixing, blur = oracle.after_therapy_mixing()
-    models = [traits.BEFORE_THERAPY, traits.CHANGE]
-    evidence = oracle.Evidence.of(models, spec, mixing, blur)
+    mixing = oracle.after_therapy_mixing()
+    models = oracle.VISITS
+    evidence = oracle.Evidence.of(models, spec, mixing)
     drivers = [driver for trait_model in models for driver in trait_model.drivers]
     columns = [column for trait_model in models for column in trait_model.columns()]
     hidden = np.array([0.0 if d.source == "size" else d.strength for d in drivers])
     size = np.array([d.strength if d.source == "size" else 0.0 for d in drivers])
     noise = np.diag(1 - hidden**2 - size**2)
-    seen = mixing @ (np.outer(hidden, hidden) + noise) @ mixing.T + np.diag(blur)
+    seen = mixing @ (np.outer(hidden, hidden) + noise) @ mixing.T
     rng = np.random.default_rng(28)
     x, u = rng.standard_normal(len(drivers)), 0.7
     inverse = np.linalg.inv(seen)
@@ -263,6 +263,42 @@ def test_more_signal_is_more_attainable():
     for name in (*truth.METASTASIS, *truth.RESPONSE, *truth.NODES):
         values = [known[name]["primary"].auc for known in found]
         assert values == sorted(values) and values[-1] - values[0] > 0.05, name
+
+
+def test_the_number_of_nodes_tells_what_is_said_of_it():
+    """Counts drawn for 50,000 patients; without signal they say nothing."""
+    status = (np.random.default_rng(30).random(50_000) < 0.35).astype(int)
+    counts = traits.draw_node_counts(status, SimulationSpec(), np.random.default_rng(31))
+    assert auc(status, counts) == pytest.approx(truth.node_count_auc(SimulationSpec()), abs=0.01)
+    assert 0.6 < truth.node_count_auc(SimulationSpec()) < 0.75
+    assert truth.node_count_auc(SimulationSpec(signal_ct=0.0)) == pytest.approx(0.5)
+    assert counts.mean() == pytest.approx(1128 / 523, abs=0.03)
+
+
+def test_after_therapy_alone_the_oracle_is_the_posterior_of_what_is_shown():
+    """Importance sampling: what the second visit shows of one patient, weighed over 400,000 patients drawn anew."""
+    spec = SimulationSpec()
+    many, few = treated(spec, 400_000, seed=32), treated(spec, 6, seed=33)
+    score = oracle_score(few, "response_mri_post", spec)
+    mixing = oracle.after_therapy_mixing()
+    columns = [column for trait_model in oracle.VISITS for column in trait_model.columns()]
+    drivers = [driver for trait_model in oracle.VISITS for driver in trait_model.drivers]
+    hidden = np.array([0.0 if d.source == "size" else d.strength for d in drivers])
+    size = np.array([d.strength if d.source == "size" else 0.0 for d in drivers])
+    noise = mixing @ np.diag(1 - hidden**2 - size**2) @ mixing.T
+    u = model.standardized_log_size(many["size_mm"].to_numpy())
+    mean = (np.outer(many["chemosensitivity"], hidden) + np.outer(u, size)) @ mixing.T
+    for patient, said in zip(few[columns].to_numpy(), score, strict=True):
+        weight = multivariate_normal.pdf(mixing @ patient - mean, cov=noise)
+        effective = weight.sum() ** 2 / (weight**2).sum()
+        found = np.average(many["apcr"], weights=weight)
+        assert effective > 300 and abs(found - said) < 4 * np.sqrt(said * (1 - said) / effective) + 0.01
+
+
+def test_no_group_no_truth():
+    found = attainable_auc(SimulationSpec(n_external=0, n_neoadjuvant=0), np.random.default_rng(5), 2_000)
+    assert not set(truth.RESPONSE) & set(found)
+    assert all(set(centres) == {"primary"} for centres in found.values())
 
 
 def test_jobs_do_not_change_the_truth():

@@ -37,9 +37,9 @@ def plate_rows(cohort: Cohort, modality: str, columns: int, rng: np.random.Gener
     """Panels of randomly drawn patients, row by row, those with the outcome first; no patient is chosen for its looks.
 
     US, CT and MG: two rows of `columns` images, with the outcome (CT: malignant node) and without; MG shows every view of
-    half as many patients. USV: one patient per row, its key frame in the middle of `columns` frames. MRI: one patient per
-    row, a panel for each sequence. A cohort without such images gives no rows. Raises InputError for an unknown modality,
-    or naming a file that cannot be read.
+    half as many patients. USV and MRI: a patient per row, two with the outcome and two without; `columns` frames with the
+    key frame in the middle, or a panel for each sequence. A cohort without such images gives no rows. Raises InputError
+    for an unknown modality, or naming a file that cannot be read.
     """
     if modality not in MODALITIES:
         raise InputError(f"there is no modality {modality!r}; known are {', '.join(MODALITIES)}")
@@ -48,7 +48,7 @@ def plate_rows(cohort: Cohort, modality: str, columns: int, rng: np.random.Gener
         images = images.assign(outcome=images["unit_label"].where(images["unit_label"].notna(), images["outcome"]))
     if modality == "MRI":
         images = images[images["timepoint"].fillna("pre") == "pre"]
-    drawn = _draw(images, {"US": columns, "CT": columns, "MG": max(columns // 2, 1)}.get(modality, 1), rng)
+    drawn = _draw(images, {"US": columns, "CT": columns, "MG": max(columns // 2, 1)}.get(modality, 2), rng)
     if modality == "USV":
         return [_sweep_panels(row, cohort, columns) for _, row in drawn.iterrows()]
     if modality == "MRI":

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from alnlib.cohorts import simulated
 from alnlib.cohorts.schema import ClinicalVariable, Cohort
+from alnlib.cohorts.simulated import SimulationSpec
+from alnlib.cohorts.simulated import patients as model
+from alnlib.cohorts.simulated.truth import draw_population, draw_response_population
 from alnlib.models.clinical import multivariable_table, univariable_table
 
 REFERENCE = Path(simulated.__file__).with_name("duke_reference.csv")
@@ -35,7 +39,7 @@ BESIDE_COLUMNS = (
     "endpoint",
     "variable",
     "level_or_unit",
-    *(f"{measure}_{whose}" for whose in ("simulated", "duke") for measure in ("n", *_MEASURES)),
+    *(f"{measure}_{whose}" for whose in ("simulated", "model", "duke") for measure in ("n", *_MEASURES)),
 )
 SUBTYPES = ("HR+/HER2-", "HR+/HER2+", "HR-/HER2+", "triple-negative")
 
@@ -46,14 +50,34 @@ MULTIVARIABLE = {
 """The one model per endpoint. Menopause is left out (it repeats age), subtype too (it repeats ER, PR and HER2)."""
 
 
+MODEL_PATIENTS = 20_000
+"""Patients operated at once from whom the model's own odds ratios are taken, and half as many treated first."""
+
+
+def _model_patients(spec: SimulationSpec) -> pd.DataFrame:
+    """patients.csv of MODEL_PATIENTS patients of the primary centre, and of half as many treated first; fixed seed."""
+    rng = np.random.default_rng([20250101, 12])
+    nodal = model.nodal_intercept(spec)
+    operated = draw_population(MODEL_PATIENTS, "primary", nodal, spec, rng)
+    tables = [pd.DataFrame(operated).assign(group="primary", apcr=np.nan)]
+    if spec.n_neoadjuvant:
+        response = model.response_intercept(spec, nodal)
+        treated = draw_response_population(MODEL_PATIENTS // 2, nodal, response, spec, rng)
+        treated |= model.draw_missing(treated, "primary", spec, rng)
+        tables.append(pd.DataFrame(treated).assign(group="neoadjuvant"))
+    latent = pd.concat(tables, ignore_index=True).assign(centre="primary")
+    return model.recorded_patients(latent.assign(patient_id=latent.index.astype(str)))
+
+
 def read_duke_reference() -> pd.DataFrame:
     """The committed aggregates of the Duke sheet, with `COLUMNS`."""
     return pd.read_csv(REFERENCE)
 
 
-def simulated_reference_patients(cohort: Cohort) -> pd.DataFrame:
-    """The simulated patients in the variables of `reference_variables`."""
-    patients = cohort.patients
+def simulated_reference_patients(patients: pd.DataFrame) -> pd.DataFrame:
+    """Simulated patients.csv in the variables of `reference_variables`; apcr is missing where the cohort lacks it."""
+    if "apcr" not in patients:
+        patients = patients.assign(apcr=pd.array([pd.NA] * len(patients), dtype="Int64"))
     stage = patients["ct"].replace({"T3": "T3-T4"})
     hormone = (patients["er"] == "positive") | (patients["pr"] == "positive")
     her2 = patients["her2"] == "positive"
@@ -90,7 +114,7 @@ def reference_variables() -> dict[str, ClinicalVariable]:
     }
 
 
-def reference_table(patients: pd.DataFrame, smallest_cell: int = SMALLEST_CELL) -> pd.DataFrame:
+def reference_table(patients: pd.DataFrame, *, publish: bool = True) -> pd.DataFrame:
     """One row per endpoint and level (or unit, for age and steps), with `COLUMNS`; rounded to three decimals.
 
     patients: patient_id, the endpoints of `MULTIVARIABLE` and the variables of `reference_variables`.
@@ -99,8 +123,8 @@ def reference_table(patients: pd.DataFrame, smallest_cell: int = SMALLEST_CELL) 
     whose number is the n_level of the row "multivariable model". The reference level has odds ratio 1 without interval. Odds
     ratios are left empty where the level, or its reference, has fewer than five patients with or without the outcome. Rows
     "prevalence" give the endpoint itself; apcr is known for node-positive patients with ypN only, and its histology is left
-    out (too few lobular). An endpoint without both outcomes among the complete cases has no rows. smallest_cell: 1 for
-    simulated patients, who may be shown one by one; else ValueError for a level of fewer patients.
+    out (too few lobular). An endpoint without both outcomes among the complete cases has no rows. publish: raise
+    ValueError for a level of fewer than five patients, whose number may not be shown; False for simulated patients.
     """
     variables = reference_variables()
     estimable = [
@@ -108,7 +132,7 @@ def reference_table(patients: pd.DataFrame, smallest_cell: int = SMALLEST_CELL) 
         for endpoint, joint in MULTIVARIABLE.items()
         if patients.dropna(subset=list(joint))[endpoint].nunique() == 2
     ]
-    tables = [_endpoint_rows(patients, variables, endpoint, smallest_cell) for endpoint in estimable]
+    tables = [_endpoint_rows(patients, variables, endpoint, publish) for endpoint in estimable]
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
     table = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
@@ -118,7 +142,7 @@ def reference_table(patients: pd.DataFrame, smallest_cell: int = SMALLEST_CELL) 
 
 
 def _endpoint_rows(
-    patients: pd.DataFrame, variables: dict[str, ClinicalVariable], endpoint: str, smallest_cell: int
+    patients: pd.DataFrame, variables: dict[str, ClinicalVariable], endpoint: str, publish: bool
 ) -> pd.DataFrame:
     known = patients[patients[endpoint].notna()]
     joint = {name: variables[name] for name in MULTIVARIABLE[endpoint]}
@@ -134,9 +158,9 @@ def _endpoint_rows(
         n = int(known[name].notna().sum())
         for row in own.itertuples():
             measured = variable.kind == "continuous"
-            enough = measured or _enough(own, row.n, row.events, smallest_cell)
+            enough = measured or _enough(own, row.n, row.events)
             cells = {"n_level": row.n, "share": row.n / n} if not measured else {}
-            if row.n < smallest_cell and smallest_cell > 1 and not measured:
+            if publish and row.n < SMALLEST_CELL and not measured:
                 raise ValueError(f"{variable.label} {row.level}: {row.n} patients, too few to publish")
             odds = {"or_univariable": row.odds_ratio, "low": row.low, "high": row.high} if enough else {}
             if enough and (variable.label, row.level) in adjusted.index:
@@ -155,22 +179,31 @@ def _endpoint_rows(
     return table.astype({"n": "Int64", "n_level": "Int64"})
 
 
-def _enough(own: pd.DataFrame, n: int, events: int, smallest_cell: int) -> bool:
+def _enough(own: pd.DataFrame, n: int, events: int) -> bool:
     """Whether no cell of the level against its reference is below the smallest one published."""
     reference = own.iloc[0]
     cells = (events, n - events, reference["events"], reference["n"] - reference["events"])
-    return min(cells) >= smallest_cell
+    return min(cells) >= SMALLEST_CELL
 
 
-def beside_duke(cohort: Cohort) -> pd.DataFrame:
-    """Simulated patients and the Duke sheet, a row per level or unit: share, univariable and multivariable odds ratio of each.
+def beside_duke(cohort: Cohort, spec: SimulationSpec) -> pd.DataFrame:
+    """Simulated patients, the model that made them, and the Duke sheet: a row per level or unit of the sheet.
 
-    Columns: `BESIDE_COLUMNS`; adjusted is the odds ratio of the multivariable model (`MULTIVARIABLE`).
+    spec: of the cohort. Columns: `BESIDE_COLUMNS`, the share and the univariable and multivariable odds ratio of each; the
+    model's are those of `MODEL_PATIENTS` patients drawn from it, so that chance in a small cohort is not taken for a
+    difference. adjusted is the odds ratio of the multivariable model (`MULTIVARIABLE`).
     """
     names = ["endpoint", "variable", "level_or_unit"]
     short = {"or_univariable": "odds_ratio", "or_multivariable": "adjusted"}
     short |= {"low_m": "adjusted_low", "high_m": "adjusted_high"}
-    ours = reference_table(simulated_reference_patients(cohort), smallest_cell=1).rename(columns=short)
-    theirs = read_duke_reference().rename(columns=short)
-    joined = ours.merge(theirs, on=names, how="right", suffixes=("_simulated", "_duke"))
+    groups = {
+        "simulated": reference_table(simulated_reference_patients(cohort.patients), publish=False),
+        "model": reference_table(simulated_reference_patients(_model_patients(spec)), publish=False),
+    }
+    joined = read_duke_reference().rename(columns=short)
+    joined = joined.rename(columns={name: f"{name}_duke" for name in joined.columns if name not in names})
+    for whose, table in groups.items():
+        table = table.rename(columns=short)
+        table = table.rename(columns={name: f"{name}_{whose}" for name in table.columns if name not in names})
+        joined = joined.merge(table, on=names, how="left")
     return joined.loc[joined["variable"] != "multivariable model", list(BESIDE_COLUMNS)].reset_index(drop=True)

@@ -3,7 +3,7 @@
 Real cohorts live beside this package, in `alnlib.cohorts`.
 """
 
-from alnlib.cohorts.simulated.build import simulate_cohort
+from alnlib.cohorts.simulated.build import read_specification, simulate_cohort
 from alnlib.cohorts.simulated.realism import read_realism, simulate_stills
 from alnlib.cohorts.simulated.specification import SimulationSpec
 from alnlib.cohorts.simulated.truth import attainable_auc, oracle_score, read_truth
@@ -13,6 +13,7 @@ __all__ = [
     "attainable_auc",
     "oracle_score",
     "read_realism",
+    "read_specification",
     "read_truth",
     "simulate_cohort",
     "simulate_stills",

@@ -5,6 +5,7 @@ The model is in `patients` and `traits`, one patient's images in `images`, the a
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -139,8 +140,9 @@ def draw_people(spec: SimulationSpec, seed: int) -> list[Person]:
     for number, ((group, index), row) in enumerate(zip(who, rows, strict=True), start=1):
         patient_id = f"SIM-{number:04d}"
         nodes = _draw_nodes(patient_id, row, spec, random_stream(seed, group, index, "node_traits"))
-        outcome = row["apcr"] if group == "neoadjuvant" else row["aln_metastasis"]
-        marked = _is_marked(bool(outcome), spec, random_stream(seed, group, index, "centre_mark"))
+        marked = group != "neoadjuvant" and _is_marked(
+            bool(row["aln_metastasis"]), spec, random_stream(seed, group, index, "centre_mark")
+        )
         latent = {name: value for name, value in row.items() if name not in ("allotment", "laterality")}
         latent["centre_marked"] = marked
         latent["ct_log_likelihood_ratio"] = _node_ratio(nodes, spec)
@@ -163,6 +165,7 @@ def _draw_patient(
         response = model.draw_response(clinical, response_intercept, spec, stream("response"))
         hidden = {**clinical, **axilla, **response}
         shown = traits.draw_traits(traits.BEFORE_THERAPY, hidden, spec, stream("mri_traits"))
+        shown |= traits.draw_traits(traits.VASCULARITY, hidden, spec, stream("vascularity"))
         shown |= traits.draw_traits(traits.CHANGE, hidden, spec, stream("change_traits"))
         readers: dict[str, np.ndarray] = {}
     else:
@@ -268,6 +271,14 @@ def _recipe(spec: SimulationSpec, seed: int) -> dict[str, Any]:
     }
 
 
+def read_specification(folder: str | Path) -> SimulationSpec:
+    """The recipe of a simulated cohort folder. Raises InputError if it has none."""
+    path = Path(folder) / RECIPE
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; only a simulated cohort has a recipe, simulate it again")
+    return SimulationSpec(**json.loads(path.read_text(encoding="utf-8"))["specification"])
+
+
 def _exponentials(coefficients: dict[str, float]) -> dict[str, float]:
     return {term: round(float(np.exp(value)), 6) for term, value in coefficients.items()}
 
@@ -286,14 +297,17 @@ def _cohort(spec: SimulationSpec, root: Path, latent: pd.DataFrame, images: list
     order = {reader: place for place, reader in enumerate(described)}
     scores = scores.sort_values(["patient_id", "reader_id"], key=lambda c: c.map(order) if c.name == "reader_id" else c)
     centres = tuple(centre for centre in CENTRES if spec.patients_of(centre))
+    endpoints = {"aln_metastasis": Endpoint("Axillary lymph node metastasis", "pN+", "pN0")}
+    patients = model.recorded_patients(latent)
+    if spec.n_neoadjuvant:
+        endpoints["apcr"] = Endpoint("Axillary pathological complete response", "ypN0", "ypN+")
+    else:
+        patients = patients.drop(columns="apcr")
     return Cohort(
         name="simulated",
         title="Simulated breast cancer patients, every modality",
         provenance="simulated",
-        endpoints={
-            "aln_metastasis": Endpoint("Axillary lymph node metastasis", "pN+", "pN0"),
-            "apcr": Endpoint("Axillary pathological complete response", "ypN0", "ypN+"),
-        },
+        endpoints=endpoints,
         primary_endpoint="aln_metastasis",
         centres=centres,
         external_centres=tuple(centre for centre in centres if centre != CENTRES[0]),
@@ -302,7 +316,7 @@ def _cohort(spec: SimulationSpec, root: Path, latent: pd.DataFrame, images: list
         licence="CC-BY-4.0",
         citation="ALN compendium: simulated cohort; no real person is described",
         source="alnlib.cohorts.simulated",
-        patients=model.recorded_patients(latent),
+        patients=patients,
         images=table,
         readers=scores.astype({"score": "float64"}).reset_index(drop=True),
         root=root,

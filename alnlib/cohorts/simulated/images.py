@@ -7,7 +7,7 @@ rendered from the traits, written with their masks, and described as rows of ima
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ STREAMS = {
     "node_count": 18,
     "node_traits": 19,
     "ct_pixels": 20,
+    "vascularity": 21,
 }
 """Last word of each patient's random seed: a new draw takes a new number and leaves the others as they were."""
 
@@ -94,16 +95,12 @@ def random_stream(seed: int, group: str, index: int, name: str) -> np.random.Gen
 def write_images(person: Person, spec: SimulationSpec, folder: Path, seed: int) -> list[dict[str, Any]]:
     """Write every image and mask of a patient below `folder`; return their rows of images.csv."""
     identity = Identity(person.patient_id, int(person.latent["age"]), person.centre, seed, person.laterality)
-    if person.group == "neoadjuvant":
-        writers = [_write_two_visits]
-    else:
-        optional = {
-            "has_mri": _write_mri,
-            "has_video": _write_sweep,
-            "has_ct": _write_nodes,
-            "has_mammography": _write_mammograms,
-        }
-        writers = [_write_still, *(writer for flag, writer in optional.items() if person.latent[flag])]
+    therapy = person.group == "neoadjuvant"
+    writers = [
+        writer
+        for name, (flag, writer) in WRITERS.items()
+        if (name == "MRI, two visits") == therapy and (flag is None or person.latent[flag])
+    ]
     return [row for writer in writers for row in writer(person, spec, folder, seed, identity)]
 
 
@@ -234,6 +231,7 @@ def _write_two_visits(
     rng = person.stream(seed, "mri_pixels")
     grid = _grid(spec)
     breast = mri.draw_breast(grid, rng, laterality=person.laterality)
+    breast = replace(breast, vascularity=mri.vascularity(person.latent["mri_vascularity"]))
     scanner = mri.SCANNERS[person.centre]
     first = mri.simulate_session(before, breast, scanner, rng)
     second = mri.simulate_session(after, breast, scanner, rng, before=before)
@@ -292,3 +290,14 @@ def _save(dataset: Any, person: Person, path: Path) -> None:
     if person.marked:
         dataset.BurnedInAnnotation = "YES"
     dataset.save_as(path, enforce_file_format=True)
+
+
+WRITERS = {
+    "ultrasound still": (None, _write_still),
+    "MRI": ("has_mri", _write_mri),
+    "ultrasound sweep": ("has_video", _write_sweep),
+    "CT nodes": ("has_ct", _write_nodes),
+    "mammograms": ("has_mammography", _write_mammograms),
+    "MRI, two visits": (None, _write_two_visits),
+}
+"""{name: (column of latent.csv that says who has it, writer)}; two visits are for patients treated first, and all they have."""

@@ -66,9 +66,6 @@ GAINS = {
 }
 """{trait before therapy: (response trait, g)}: after therapy it looks like a trait of t + g r, up to a constant."""
 
-ENHANCEMENT_BLUR = VASCULARITY_SD / ENHANCEMENT_DROP_PER_SD
-"""Standard deviation, in units of "enhancement_drop", with which a patient's vascularity hides it after therapy alone."""
-
 LARGEST_SCORE = 2.5
 EARLY_MIN, LATE_MIN = 1.5, 6.0
 LOW_B, HIGH_B = 0.05, 0.8
@@ -273,6 +270,11 @@ class Breast:
     lesion_seed: int
 
 
+def vascularity(score: float) -> float:
+    """Factor on the enhancement of a patient's lesion at every visit, from a standard normal score."""
+    return float(np.exp(VASCULARITY_SD * np.clip(score, -LARGEST_SCORE, LARGEST_SCORE)))
+
+
 def draw_breast(grid: VolumeGrid, rng: np.random.Generator, *, laterality: str = "L") -> Breast:
     """Anatomy of one patient, unrelated to any trait. laterality: "L" or "R", else ValueError."""
     if laterality not in ("L", "R"):
@@ -296,7 +298,7 @@ def draw_breast(grid: VolumeGrid, rng: np.random.Generator, *, laterality: str =
         density=float(np.clip(rng.normal(0.0, 0.55), -1.2, 1.2)),
         gland_t2=float(np.exp(rng.normal(0.0, 0.10))),
         enhancing_gland=float(np.clip(0.045 * np.exp(rng.normal(0.0, 0.55)), 0.0, 0.11)),
-        vascularity=float(np.exp(np.clip(rng.normal(0.0, VASCULARITY_SD), -0.6, 0.6))),
+        vascularity=vascularity(float(rng.normal())),
         vessels=_vessels(grid, wall, rng),
         lesion_place=tuple(float(value) for value in rng.uniform(-1.0, 1.0, 3)),
         lesion_seed=int(rng.integers(2**62)),

@@ -1,6 +1,7 @@
 """The Bayes classifiers of the simulation: exact posterior probabilities given what any set of modalities shows.
 
-The generative model is in `patients` and `traits`; how well these classifiers do over a population is in `truth`.
+The generative model is in `patients` and `traits`; how well these classifiers do over a population is in `truth`. They see
+traits, clinical variables and nodes on CT, not what readers said.
 
 Each posterior is the likelihood-ratio optimum for what it sees (Neyman & Pearson 1933). It is put together from
 
@@ -51,11 +52,10 @@ class Evidence:
         models: Sequence[TraitModel],
         spec: SimulationSpec,
         mixing: np.ndarray | None = None,
-        blur: np.ndarray | float = 0.0,
     ) -> Evidence:
         """The Gaussian traits of some modalities; those driven by the status are not among them.
 
-        mixing: (seen, traits), default: each trait by itself. blur: (seen,) further variance of what is seen.
+        mixing: (seen, traits), default: each trait by itself.
         """
         linear = [
             (column, driver.source, trait_model.strength(driver, spec))
@@ -71,7 +71,7 @@ class Evidence:
             tuple(column for column, _, _ in linear),
             mixing @ on_hidden,
             mixing @ on_size,
-            mixing @ covariance @ mixing.T + np.diag(np.broadcast_to(blur, len(mixing))),
+            mixing @ covariance @ mixing.T,
             mixing,
         )
 
@@ -298,26 +298,28 @@ class ResponseOracle:
     def _evidence(self, before: bool, after: bool) -> Evidence:
         if not after:
             return Evidence.of([traits.BEFORE_THERAPY] if before else [], self.spec)
-        both = [traits.BEFORE_THERAPY, traits.CHANGE]
-        return Evidence.of(both, self.spec) if before else Evidence.of(both, self.spec, *after_therapy_mixing())
+        return Evidence.of(VISITS, self.spec, None if before else after_therapy_mixing())
 
 
-def after_therapy_mixing() -> tuple[np.ndarray, np.ndarray]:
-    """(seen, traits) and (seen,): what MRI after therapy alone shows of the traits before and of their changes.
+VISITS = (traits.BEFORE_THERAPY, traits.VASCULARITY, traits.CHANGE)
+"""Traits of patients treated first, in the order of the columns of `after_therapy_mixing`."""
 
-    One row per trait before therapy, as it is afterwards, and one for enhancement, which is blurred by how strongly the
-    tumor enhanced to begin with. The gains are those of the maps in `mri.after_therapy`.
+
+def after_therapy_mixing() -> np.ndarray:
+    """(seen, traits of `VISITS`): what MRI after therapy alone shows of the traits before and of their changes.
+
+    One row per trait before therapy, as it is afterwards, and one for enhancement: its drop, less how strongly the tumor
+    enhanced to begin with. The gains are those of the maps in `mri.after_therapy`.
     """
-    before = [driver.trait for driver in traits.BEFORE_THERAPY.drivers]
-    change = [driver.trait for driver in traits.CHANGE.drivers]
-    mixing = np.zeros((len(before) + 1, len(before) + len(change)))
-    mixing[: len(before), : len(before)] = np.eye(len(before))
+    names = [driver.trait for trait_model in VISITS for driver in trait_model.drivers]
+    seen = [driver.trait for driver in traits.BEFORE_THERAPY.drivers]
+    mixing = np.zeros((len(seen) + 1, len(names)))
+    mixing[np.arange(len(seen)), [names.index(trait) for trait in seen]] = 1.0
     for trait, (response, gain) in mri.GAINS.items():
-        mixing[before.index(trait), len(before) + change.index(response)] = gain
-    mixing[-1, len(before) + change.index("enhancement_drop")] = 1.0
-    blur = np.zeros(len(mixing))
-    blur[-1] = mri.ENHANCEMENT_BLUR**2
-    return mixing, blur
+        mixing[seen.index(trait), names.index(response)] = gain
+    mixing[-1, names.index("enhancement_drop")] = 1.0
+    mixing[-1, names.index("vascularity")] = -mri.VASCULARITY_SD / mri.ENHANCEMENT_DROP_PER_SD
+    return mixing
 
 
 def _given_traits(

@@ -11,10 +11,10 @@ The model, in the order in which a patient is drawn (every N is standard normal 
     aln_metastasis         Bernoulli(sigmoid(intercept + signal_clinical * sum(log odds ratio * x) + zeta * Z))
     nodal burden g ~ N     given the status: number of positive nodes, and half of the variance of what readers see
 
-Two kinds of patients are drawn from this one population. Most are operated at once: aln_metastasis is known from
-pathology, apcr is empty. The others are node-positive patients whom `neoadjuvant_chance` sends to systemic therapy
-first (larger, HER2-positive or triple-negative tumors); their aln_metastasis is empty, because surgery found the axilla
-after therapy, and apcr is known:
+Two kinds of patients are drawn, as two hospitals with different habits would see them. Most are operated at once,
+whatever their tumor: aln_metastasis is known from pathology, apcr is empty. The others are node-positive patients whom
+`neoadjuvant_chance` sends to systemic therapy first (larger, HER2-positive or triple-negative tumors; no such patient is
+taken from the former); their aln_metastasis is empty, because surgery found the axilla after therapy, and apcr is known:
 
     chemosensitivity R ~ N hidden; what therapy will do beyond what receptors and stage say
     apcr                   Bernoulli(sigmoid(intercept + signal_clinical * sum(log odds ratio * x) + rho * R))
@@ -47,7 +47,7 @@ class OddsRatio:
 NODAL_ODDS = (
     OddsRatio(
         "log2_size",
-        "doubling of tumour size",
+        "doubling of tumor size",
         2.10,
         "Carter 1989, from its table, unadjusted; agrees with 1.06 per mm, adjusted (Br J Cancer 2004;91:1782)",
     ),
@@ -89,7 +89,8 @@ RESPONSE_ODDS = (
 
 Samiei et al. 2021, JAMA Surg 156:e210891 (33 studies, 57,531 patients): rates 60 % in receptor-negative HER2-positive,
 45 % in receptor-positive HER2-positive, 48 % in triple-negative and 18 % in receptor-positive HER2-negative disease; two
-main effects fitted to them, weighted by patients (the rates themselves hold an interaction). cT: PMC6888946, 38,864
+main effects fitted to them, weighted by patients (the rates themselves hold an interaction, and are by hormone receptors,
+estrogen or progesterone, which stand for ER here). cT: PMC6888946, 38,864
 patients, 0.64 (0.59 to 0.70), for complete response of breast and axilla.
 """
 
@@ -97,7 +98,7 @@ CHEMOSENSITIVITY_LOG_ODDS = 2.2
 """Log odds of apCR for one standard deviation of the hidden chemosensitivity R. Our choice: see `truth`."""
 
 TARGET_RESPONSE = 0.36
-"""Share of apCR; 50 of 149 in the Duke sheet, 37 to 41 % in series of clinically node-positive patients."""
+"""Share of apCR, near the 50 of 149 in the Duke sheet. Our choice."""
 
 GROUP_CODES = {"primary": 0, "external": 1, "neoadjuvant": 2}
 GROUP_CENTRE = {"primary": "primary", "external": "external", "neoadjuvant": "primary"}
@@ -371,8 +372,8 @@ def draw_missing(
 ) -> dict[str, np.ndarray]:
     """Which values are missing: <name>_missing, bool, for grade, ki67, lvi and menopause.
 
-    Missing at random given what is always recorded (Rubin 1976, Biometrika 63:581): grade with small tumours (little
-    tissue), Ki-67 at the external centre and in older patients, vascular invasion in large tumours (core biopsy only)
+    Missing at random given what is always recorded (Rubin 1976, Biometrika 63:581): grade with small tumors (little
+    tissue), Ki-67 at the external centre and in older patients, vascular invasion in large tumors (core biopsy only)
     and at the external centre, menopause around the age of fifty.
     """
     n = clinical["age"].size

@@ -12,6 +12,11 @@ Every trait has variance 1 given what drives it. Four things drive traits (s: th
 
 Lymph node traits on CT are driven by the node's own label, t = s d m + N, where part of N is shared by the nodes of a
 patient. With s = 0 images are unrelated to the patient, their lesion's size included.
+
+Given their drivers, traits are independent of each other, between modalities too: an irregular margin on ultrasound and
+one on MRI are two looks at Z, not one lesion seen twice, and the errors of size are independent. Real modalities share
+more, so real pairs add less; the attainable AUCs of pairs rest on this. In patients treated first, tumor traits follow R
+and not Z, so MRI before therapy obeys another law there than in patients operated at once: do not pool the two.
 """
 
 from __future__ import annotations
@@ -121,7 +126,10 @@ NODE = TraitModel(
 signs; the strengths are our choice and give one node image an attainable AUC near the 0.968 of Park 2024."""
 
 LOST_BY_ADJUSTABLE_SQUARE = ("size", "stranding")
-"""Traits that a square scaled to the node takes away: absolute size, and the fat beyond the margin."""
+"""Traits that a square scaled to the node takes away: absolute size, and the fat beyond the margin.
+
+Not quite: how coarse the grain of the enlarged pixels is still tells the size, so a network that reads the grain can
+exceed the AUC of the remaining traits."""
 
 BEFORE_THERAPY = TraitModel(
     "mri",
@@ -151,14 +159,24 @@ CHANGE = TraitModel(
 """What changes from before to after therapy. After therapy alone these are mixed with how the tumor was before; the two
 visits together show them undisturbed, which is why longitudinal MRI exceeds either visit. Our choice of strengths."""
 
+VASCULARITY = TraitModel("mri", "signal_response", (Driver("vascularity", "chemosensitivity", 0.0),))
+"""How strongly the tumor takes up contrast to begin with: says nothing of the response, and hides the drop of enhancement
+from whoever sees the second visit alone."""
+
 IMAGES = {"ultrasound": ULTRASOUND, "key_frame": KEY_FRAME, "motion": MOTION, "mri": MRI, "mammography": MAMMOGRAPHY}
 """Trait models of the patients operated at once, by the random stream that draws them."""
 
-NODE_COUNT_CHANCE = {0: (0.55, 0.30, 0.10, 0.05), 1: (0.08, 0.17, 0.32, 0.43)}
-"""Chance of 1-4 nodes on CT, without and with metastasis: about 2.16 each, as 1,128 in 523 patients (Park 2024)."""
+NODE_COUNT_CHANCE = {0: (0.46, 0.30, 0.16, 0.08), 1: (0.15, 0.25, 0.30, 0.30)}
+"""Chance of 1-4 nodes on CT, without and with metastasis: about 2.16 each, as 1,128 in 523 patients (Park 2024).
 
-MALIGNANT_SHARE = 0.92
-"""Chance that a node imaged in a positive patient is malignant, given that at least one is; about 48 % of all nodes."""
+More nodes are imaged where there is disease, so their number alone tells something (`ct_node_count` in truth.json), and
+whoever counts a patient's rows in images.csv uses it. A model of single node images must not."""
+
+NODES_PER_PATIENT = 1128 / 523
+
+MALIGNANT_SHARE = 0.97
+"""Chance that a node imaged in a positive patient is malignant, given that at least one is; about 43 % of all nodes are
+(Park 2024: 48 %, among patients with more disease)."""
 
 NODE_ALIKE = 0.35
 """Correlation of a trait between nodes of one patient, given their labels: one scanner, one phase, one body. Our choice."""

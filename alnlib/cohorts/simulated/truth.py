@@ -1,8 +1,11 @@
 """What the best possible classifier would reach: the attainable AUC of every modality, pair and of all together, by Monte Carlo.
 
-The generative model is in `patients` and `traits`, the classifiers themselves in `oracle`. An attainable AUC is an upper
-bound on the population: pixels lose a little of the traits they are drawn from (speckle, clipping at 2.5 standard
-deviations, a lesion that has gone after therapy), and a classifier trained on few patients loses more.
+The generative model is in `patients` and `traits`, the classifiers themselves in `oracle`. An attainable AUC is what the
+traits tell, an upper bound on the population for whoever sees images: pixels lose part of the traits they are drawn from
+(sampling, speckle, other anatomy, clipping at 2.5 standard deviations, a lesion that has gone after therapy; how much
+simple readers recover at demo sampling is measured in benchmarks/trait_recovery.py), and a classifier trained on few
+patients loses more. One exception: an adjustable crop keeps a trace of the size, see
+`traits.LOST_BY_ADJUSTABLE_SQUARE`.
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ from scipy.stats import rankdata
 from alnlib.cohorts.simulated import patients as model
 from alnlib.cohorts.simulated import traits
 from alnlib.cohorts.simulated.oracle import (
+    VISITS,
     MetastasisOracle,
     ResponseOracle,
     node_evidence,
     node_separation,
     nodes_log_likelihood_ratio,
 )
-from alnlib.cohorts.simulated.specification import CENTRES, GROUPS, SimulationSpec
+from alnlib.cohorts.simulated.specification import GROUPS, SimulationSpec
 from alnlib.errors import InputError
 
 SHOWN = {
@@ -53,7 +57,7 @@ METASTASIS = {
     "clinical_ultrasound_mri": _together("clinical", "ultrasound", "mri"),
     "all": _together(*SHOWN),
 }
-"""Every set of modalities whose attainable AUC for aln_metastasis is known. A sweep already holds its still."""
+"""Every set of modalities whose attainable AUC for aln_metastasis is known; readers are in none. A sweep holds its still."""
 
 RESPONSE = {
     "response_clinical": ("clinical",),
@@ -135,9 +139,8 @@ def draw_response_population(
     """n patients treated before surgery, with everything hidden and shown at both visits."""
     clinical, axilla = model.draw_neoadjuvant(n, nodal_intercept, spec, rng)
     drawn = {**clinical, **axilla, **model.draw_response(clinical, intercept, spec, rng)}
-    return {**drawn, **traits.draw_traits(traits.BEFORE_THERAPY, drawn, spec, rng)} | traits.draw_traits(
-        traits.CHANGE, drawn, spec, rng
-    )
+    shown = [traits.draw_traits(trait_model, drawn, spec, rng) for trait_model in VISITS]
+    return drawn | {column: values for part in shown for column, values in part.items()}
 
 
 def attainable_auc(
@@ -145,25 +148,27 @@ def attainable_auc(
 ) -> dict[str, dict[str, Attainable]]:
     """{modality, pair or reader: {centre: Attainable}} from n_patients simulated patients per centre.
 
-    Response to therapy is of the primary centre alone. Single CT nodes and readers are exact (binormal), so their Monte
-    Carlo error is 0. The same rng gives the same values for any n_jobs.
+    Groups without patients are left out; response to therapy is of the primary centre alone. Single CT nodes, their
+    number, and readers are exact, so their Monte Carlo error is 0. The same rng gives the same values for any n_jobs.
     """
     intercept = model.nodal_intercept(spec)
-    streams = dict(zip((*CENTRES, "response"), rng.spawn(3), strict=True))
-    tasks = [delayed(_metastasis_at)(spec, centre, intercept, n_patients, streams[centre]) for centre in CENTRES]
-    tasks.append(delayed(_response)(spec, intercept, n_patients // 2, streams["response"]))
-    *centres, response = Parallel(n_jobs=n_jobs)(tasks)
-    found = {
-        name: {centre: of_centre[name] for centre, of_centre in zip(CENTRES, centres, strict=True)}
-        for name in METASTASIS
-    }
-    for name, lost in NODES.items():
-        exact = Attainable(float(ndtr(node_separation(spec, lost) / np.sqrt(2.0))), 0.0)
-        found[name] = dict.fromkeys(CENTRES, exact)
-    found |= {name: {"primary": known} for name, known in response.items()}
-    for reader, skill in {**model.READER_SKILL, **model.MRI_READER_SKILL}.items():
-        found[reader] = dict.fromkeys(CENTRES, Attainable(graded_reader_auc(skill, spec), 0.0))
-    return found
+    streams = dict(zip(GROUPS, rng.spawn(len(GROUPS)), strict=True))
+    groups = [group for group in GROUPS if spec.patients_of(group)]
+    tasks = [
+        delayed(_response)(spec, intercept, n_patients // 2, streams[group])
+        if group == "neoadjuvant"
+        else delayed(_metastasis_at)(spec, group, intercept, n_patients, streams[group])
+        for group in groups
+    ]
+    by_group = dict(zip(groups, Parallel(n_jobs=n_jobs)(tasks), strict=True))
+    response = by_group.pop("neoadjuvant", {})
+    found = {name: {centre: known[name] for centre, known in by_group.items()} for name in METASTASIS}
+    exact = {name: float(ndtr(node_separation(spec, lost) / np.sqrt(2.0))) for name, lost in NODES.items()}
+    exact["ct_node_count"] = node_count_auc(spec)
+    skills = {**model.READER_SKILL, **model.MRI_READER_SKILL}
+    exact |= {reader: graded_reader_auc(skill, spec) for reader, skill in skills.items()}
+    found |= {name: dict.fromkeys(by_group, Attainable(auc, 0.0)) for name, auc in exact.items()}
+    return found | {name: {"primary": known} for name, known in response.items()}
 
 
 def _metastasis_at(
@@ -285,6 +290,13 @@ def node_oracle_score(node_traits: pd.DataFrame, crop: str, spec: SimulationSpec
 def _columns(latent: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndarray]:
     table = latent.drop(columns=["patient_id", "centre", "group"]).iloc[rows]
     return {name: column.to_numpy() for name, column in table.items()}
+
+
+def node_count_auc(spec: SimulationSpec) -> float:
+    """AUC of the number of nodes on CT alone: P(more) + P(as many) / 2."""
+    negative, positive = (traits.node_count_chance(status, spec) for status in (0, 1))
+    below = np.concatenate([[0.0], np.cumsum(negative)[:-1]])
+    return float((positive * (below + 0.5 * negative)).sum())
 
 
 def graded_reader_auc(skill: float, spec: SimulationSpec) -> float:
