@@ -1,10 +1,14 @@
-"""Clips: truth is what the test wrote; every frame must be what the reader of single images gives for it."""
+"""Clips: truth is what the test wrote; every frame must be what the reader of single images gives for it.
+
+Videos are written by FFmpeg through PyAV: with a lossless codec what is read back is equal, with a lossy one near.
+"""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
+import av
 import numpy as np
 import pydicom
 import pytest
@@ -152,7 +156,7 @@ def test_spacing_of_the_file_and_given_spacing(tmp_path):
     [
         ("missing", "no such file"),
         ("empty", "empty"),
-        ("picture", "multi-frame DICOM"),
+        ("picture", "is no clip; export it as multi-frame DICOM"),
         ("one frame", "single image"),
         ("truncated", "truncated"),
         ("header only", "holds no pixels"),
@@ -176,3 +180,191 @@ def test_a_bad_file_is_named_with_the_remedy(how, reason, tmp_path):
     with pytest.raises(InputError, match=reason) as caught:
         read_clip(path)
     assert str(path) in str(caught.value)
+
+
+def smooth(frames: int, rows: int = 46, columns: int = 64) -> np.ndarray:
+    """(T, rows, columns) uint8: a bright spot that wanders over a ramp, which lossy codecs keep well."""
+    y, x = np.mgrid[:rows, :columns]
+    spots = [120 * np.exp(-((y - rows / 2) ** 2 + (x - 10 - 2 * t) ** 2) / 80) for t in range(frames)]
+    return (40 + x + np.stack(spots)).astype(np.uint8)
+
+
+def write_video(path: Path, frames: np.ndarray, codec: str, pixel_format: str, rate: int = 25) -> Path:
+    """frames: (T, rows, columns) or (T, rows, columns, 3) uint8."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixel_format
+        stream.bit_rate = 8_000_000
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, format="gray" if frame.ndim == 2 else "rgb24")
+            container.mux(stream.encode(picture.reformat(format=pixel_format)))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("count", [2, 7, 31])
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "ffv1"), ("a.mkv", "ffv1"), ("a.avi", "rawvideo")])
+def test_lossless_grey_video_comes_back_equal(name, codec, count, tmp_path):
+    """Frame counts and sizes may be odd: 31 frames of 47 x 63."""
+    frames = np.random.default_rng(count).integers(0, 256, (count, 47, 63), dtype=np.uint8)
+    clip = read_clip(write_video(tmp_path / name, frames, codec, "gray"))
+    np.testing.assert_array_equal(clip.frames, frames)
+    assert clip.frames.dtype == np.uint8
+    assert clip.frame_time_ms == 40.0
+    assert clip.spacing_mm is None and clip.key_frame is None
+
+
+def test_lossless_color_video_turns_to_luma_in_whole_numbers(tmp_path):
+    frames = np.random.default_rng(3).integers(0, 256, (5, 46, 64, 3), dtype=np.uint8)
+    clip = read_clip(write_video(tmp_path / "a.avi", frames, "rawvideo", "bgr24"), (0.1, 0.2))
+    np.testing.assert_allclose(clip.frames, frames @ [0.299, 0.587, 0.114], atol=0.5001)
+    assert clip.frames.dtype == np.uint8 and clip.spacing_mm == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.mp4", "mpeg4", "yuv420p"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.mov", "mjpeg", "yuvj420p"),
+        ("a.MKV", "mjpeg", "yuvj420p"),
+        ("a.m4v", "mpeg4", "yuv420p"),
+        ("a.wmv", "msmpeg4v2", "yuv420p"),
+    ],
+)
+def test_lossy_video_comes_back_near_in_order_and_in_its_full_range(name, codec, pixel_format, tmp_path):
+    """Video range (16 to 235) must be undone: the mean is right to one grey level, where it would be 8 off."""
+    frames = smooth(9)
+    clip = read_clip(write_video(tmp_path / name, frames, codec, pixel_format, rate=20))
+    assert clip.shape == frames.shape and clip.frame_time_ms == 50.0
+    difference = clip.frames.astype(float) - frames
+    assert np.abs(difference).mean() < 2.5 and abs(difference.mean()) < 1
+    nearest = [np.abs(frames.astype(float) - frame).mean(axis=(1, 2)).argmin() for frame in clip.frames]
+    assert nearest == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.mkv", "ffv1", "gray"),
+        ("a.avi", "huffyuv", "bgra"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.mp4", "mpeg4", "yuv420p"),
+    ],
+)
+@pytest.mark.parametrize("share", [0.5, 0.85])
+def test_a_truncated_video_is_an_error(name, codec, pixel_format, share, tmp_path):
+    path = write_video(tmp_path / name, smooth(31), codec, pixel_format)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match="truncated") as caught:
+        read_clip(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("nonsense", "cannot be read"),
+        ("empty", "the file is empty"),
+        ("one frame", "holds 1 frame where a clip is expected"),
+        ("sound", "holds no moving picture"),
+    ],
+)
+def test_what_is_no_video_is_named_with_the_remedy(how, reason, tmp_path):
+    path = tmp_path / "a.mkv"
+    if how == "one frame":
+        write_video(path, smooth(1), "ffv1", "gray")
+    elif how == "sound":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    else:
+        path.write_bytes(b"" if how == "empty" else b"no video at all" * 50)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_clip(path)
+    assert str(path) in str(caught.value)
+
+
+def write_frames(folder: Path, frames: np.ndarray, names: list[str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for frame, name in zip(frames, names, strict=True):
+        Image.fromarray(frame).save(folder / name)
+    return folder
+
+
+TWELVE = np.random.default_rng(4).integers(0, 256, (12, 7, 9), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("name", ["frame_{}", "f{:04d}", "{}", "P017 sweep 2 ({})"])
+def test_a_folder_of_numbered_pictures_is_read_in_natural_order(name, suffix, tmp_path):
+    """frame_2 before frame_10; steps of 5 are as good as steps of 1; notes and hidden files are ignored."""
+    names = [f"{name.format(5 * number)}.{suffix}" for number in range(1, 13)]
+    folder = write_frames(tmp_path / "sweep", TWELVE, names)
+    (folder / "notes.txt").write_text("left breast")
+    (folder / ".DS_Store").write_bytes(b"x")
+    clip = read_clip(folder)
+    np.testing.assert_array_equal(clip.frames, TWELVE)
+    assert clip.frames.dtype == np.uint8 and clip.path == folder
+    assert clip.spacing_mm is None and clip.frame_time_ms is None and clip.key_frame is None
+    assert read_clip(folder, (0.1, 0.2)).spacing_mm == (0.1, 0.2)
+
+
+def test_a_folder_of_jpegs_comes_back_near(tmp_path):
+    frames = smooth(5)
+    clip = read_clip(write_frames(tmp_path / "sweep", frames, [f"{number}.jpg" for number in range(5)]))
+    assert np.abs(clip.frames.astype(float) - frames).max() < 8
+
+
+def test_a_folder_of_dicom_frames_keeps_spacing_and_timing(tmp_path):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    for number, frame in enumerate(TWELVE):
+        write_clip(folder / f"IM{number}", frame[None], PixelSpacing=["0.2", "0.3"], FrameTime="40")
+    clip = read_clip(folder)
+    np.testing.assert_array_equal(clip.frames, TWELVE)
+    assert clip.spacing_mm == (0.2, 0.3) and clip.frame_time_ms == 40.0 and clip.key_frame is None
+    write_clip(folder / "IM5", TWELVE[5:6], PixelSpacing=["0.2", "0.4"])
+    with pytest.raises(InputError, match="IM5 has another pixel spacing than IM0"):
+        read_clip(folder)
+    write_clip(folder / "IM5", TWELVE)
+    with pytest.raises(InputError, match=r"IM5: holds 12 frames where one image is expected"):
+        read_clip(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ([], "holds no frames where a clip is expected"),
+        (["1.png"], "holds 1 frame where a clip is expected"),
+        (["1.png", "2.png", "4.png", "5.png"], "jump between 2.png and 4.png"),
+        (["1.png", "2.png", "2_mask.png"], "differ in more than a number"),
+        (["left.png", "right.png"], "differ in more than a number"),
+        (["a1_1.png", "a1_2.png", "a2_1.png"], "differ in 2 numbers"),
+        (["1.png", "2.jpg"], "differ in more than a number"),
+    ],
+)
+def test_a_folder_that_is_no_clip_is_named_with_the_remedy(names, reason, tmp_path):
+    folder = write_frames(tmp_path / "sweep", TWELVE[: len(names)], names)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_clip(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_frames_of_another_size_kind_or_content_are_errors(tmp_path):
+    folder = write_frames(tmp_path / "sweep", TWELVE[:3], ["1.png", "2.png", "3.png"])
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(folder / "3.png")
+    with pytest.raises(InputError, match="3.png has 8 x 9 pixels, 1.png 7 x 9"):
+        read_clip(folder)
+    (folder / "3.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"3.png: the file is empty"):
+        read_clip(folder)
+    Image.fromarray(TWELVE[2]).save(folder / "3.png")
+    write_clip(folder / "IM4", TWELVE[3:4])
+    with pytest.raises(InputError, match="holds DICOM files and pictures"):
+        read_clip(folder)

@@ -1,18 +1,36 @@
-"""Ultrasound sweeps and other moving images: a multi-frame DICOM file as grey frames with spacing, timing and key frame.
+"""Ultrasound sweeps and other moving images as grey frames with spacing, timing and key frame.
 
-Nothing is sampled, resized or normalized here; single images are read in `read`. Other containers than DICOM are not read yet.
+Multi-frame DICOM, AVI, MP4, MOV, MKV and WMV video, and folders of numbered frames. Nothing is sampled, resized or
+normalized here (see `sampling`); single images are read in `read`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 from pydicom.dataset import Dataset
 
 from alnlib.errors import InputError
-from alnlib.imaging.read import _checked_spacing, _dicom_pixels, _dicom_spacing, _is_dicom, _read_dicom
+from alnlib.imaging.read import (
+    _checked_spacing,
+    _decode,
+    _dicom_pixels,
+    _dicom_spacing,
+    _grey,
+    _is_dicom,
+    _read_dicom,
+    read_image,
+)
+
+VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".wmv")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+LOST_FRAMES = 1.5
+"""A video that ends more than this many frames before the duration it states is truncated. Our choice, for rounding."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +61,35 @@ class Clip:
 
 
 def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -> Clip:
-    """Read a multi-frame DICOM file, every frame as `read.read_image` would: rescaled, bright is echogenic, color turned to grey.
+    """Read a multi-frame DICOM file, a video, or a folder of frames.
 
-    Compressed and color (RGB, YBR, palette) frames are decoded by pydicom and its plugins. Timing from Frame Time, else
-    the median of Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. spacing_mm: (row, column);
-    overrides the file's. Raises InputError, naming the file and the remedy, for a missing or truncated file, a single
-    image or another format.
+    DICOM: every frame as `read.read_image` would, rescaled, bright is echogenic, color turned to grey; compressed and
+    color (RGB, YBR, palette) frames are decoded by pydicom and its plugins. Timing from Frame Time, else the median of
+    Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video (`VIDEO_SUFFIXES`): decoded by FFmpeg, color
+    turned to grey by BT.601 luma and rounded to whole numbers, timing from the stream's frame rate; lossy codecs have
+    changed the speckle. Folder: PNG, JPEG, TIFF or single-frame DICOM files, one per frame, in natural order (frame_2
+    before frame_10); numbers of pictures must rise in equal steps; other files are ignored. Video and pictures know
+    neither spacing nor key frame.
+    spacing_mm: (row, column); overrides the file's. Raises InputError, naming the file and the remedy, for a missing,
+    empty or truncated file, a single image, frames of different size, a gap in the numbers or another format.
     """
     path = Path(path)
     if spacing_mm is not None:
         spacing_mm = _checked_spacing(spacing_mm)
-    if not _is_dicom(path):
-        raise InputError(f"{path}: is not a DICOM file; export the clip as multi-frame DICOM")
+    if path.is_dir():
+        return _read_folder(path, spacing_mm)
+    if _is_dicom(path):
+        return _read_multiframe(path, spacing_mm)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        frames, frame_time_ms = _decode(path, "the video", lambda: _video_frames(path))
+        return Clip(_in_8_bits(frames), spacing_mm, frame_time_ms, None, path)
+    raise InputError(
+        f"{path}: is no clip; export it as multi-frame DICOM or as a video ({', '.join(VIDEO_SUFFIXES)}), or name the "
+        "folder that holds its numbered frames"
+    )
+
+
+def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip:
     dataset = _read_dicom(path)
     count = int(_number(dataset.get("NumberOfFrames")) or 1)
     if count < 2:
@@ -65,6 +100,137 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
     return Clip(
         frames, spacing_mm or _dicom_spacing(dataset), _frame_time_ms(dataset), _key_frame(dataset, count), path
     )
+
+
+def _video_frames(path: Path) -> tuple[list[np.ndarray], float | None]:
+    """Grey frames and ms from frame to frame. Raises InputError for what is no clip, whatever FFmpeg raises otherwise."""
+    _check_riff(path)
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise InputError(f"{path}: holds no moving picture; name the video file of the sweep")
+        stream = container.streams.video[0]
+        frames, end_s = [], 0.0
+        for frame in container.decode(stream):
+            frames.append(_video_grey(frame))
+            end_s = max(end_s, frame.time or 0.0)
+        rate = _number(stream.average_rate)
+        stated_s = _stated_duration_s(container, stream)
+    if len(frames) < 2:
+        raise InputError(
+            f"{path}: holds {len(frames)} frame{'s' * (len(frames) != 1)} where a clip is expected; it may be truncated: "
+            "fetch or export it again, or name the video of the sweep"
+        )
+    if rate and stated_s and (stated_s - end_s) * rate - 1 > LOST_FRAMES:
+        raise InputError(
+            f"{path}: the video states {stated_s:.3g} s and ends after {end_s + 1 / rate:.3g} s ({len(frames)} frames); it is "
+            "truncated: fetch or export it again"
+        )
+    _check_one_size(path, [(f"frame {index}", frame.shape) for index, frame in enumerate(frames)])
+    return frames, 1000.0 / rate if rate else None
+
+
+def _check_riff(path: Path) -> None:
+    """AVI states its own size; FFmpeg reads a cut one as a shorter video without a word."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+    stated = 8 + int.from_bytes(head[4:8], "little")
+    if head[:4] == b"RIFF" and head[8:] == b"AVI " and path.stat().st_size < stated < 2**32:
+        raise InputError(
+            f"{path}: the video states {stated} bytes and has {path.stat().st_size}; it is truncated: fetch or export it again"
+        )
+
+
+def _video_grey(frame: av.VideoFrame) -> np.ndarray:
+    """(rows, columns) float32 whole numbers; grey formats as stored, others through RGB, which undoes the video range."""
+    if frame.format.name.startswith("gray"):
+        return frame.to_ndarray().astype(np.float32)
+    return np.rint(_grey(frame.to_ndarray(format="rgb24")))
+
+
+def _stated_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """From the first frame's start, which may lie after 0, to the end; None where the container does not say."""
+    if stream.duration and stream.time_base:
+        return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+    if tag:  # Matroska
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    if container.duration and len(container.streams) == 1:
+        return container.duration / av.time_base
+    return None
+
+
+def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+    dicoms = [file for file in files if file not in pictures and _is_frame_file(file)]
+    if pictures and dicoms:
+        raise InputError(
+            f"{folder}: holds DICOM files and pictures ({dicoms[0].name}, {pictures[0].name}); keep one clip per folder"
+        )
+    chosen = sorted(pictures or dicoms, key=lambda file: _natural(file.name))
+    if len(chosen) < 2:
+        raise InputError(
+            f"{folder}: holds {len(chosen) or 'no'} frame{'s' * (len(chosen) != 1)} where a clip is expected; put its frames "
+            "there as numbered PNG, JPEG, TIFF or DICOM files"
+        )
+    if pictures:
+        _check_numbers(folder, chosen)
+    images = [read_image(file) for file in chosen]
+    _check_one_size(folder, [(image.path.name, image.shape) for image in images])
+    if spacing_mm is None:
+        spacing_mm = images[0].spacing_mm
+        other = next((image for image in images if image.spacing_mm != spacing_mm), None)
+        if other:
+            raise InputError(
+                f"{folder}: {other.path.name} has another pixel spacing than {images[0].path.name}; keep one clip per folder"
+            )
+    frame_time_ms = None if pictures else _frame_time_ms(_read_dicom(chosen[0]))
+    return Clip(_in_8_bits([image.pixels for image in images]), spacing_mm, frame_time_ms, None, folder)
+
+
+def _is_frame_file(path: Path) -> bool:
+    return path.name != "DICOMDIR" and path.stat().st_size > 0 and _is_dicom(path)
+
+
+def _natural(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """What is between the numbers, and the numbers: (("frame_", ".png"), (10,)) for frame_10.png."""
+    parts = re.split(r"(\d+)", name.lower())
+    return tuple(parts[::2]), tuple(int(part) for part in parts[1::2])
+
+
+def _check_numbers(folder: Path, files: list[Path]) -> None:
+    """Names that differ in nothing but one number, which rises in equal steps."""
+    keys = [_natural(file.name) for file in files]
+    for file, key in zip(files, keys, strict=True):
+        if key[0] != keys[0][0] or not key[1]:
+            raise InputError(
+                f"{folder}: {files[0].name} and {file.name} differ in more than a number; keep the frames of one clip, and "
+                "no masks, in a folder, and number them"
+            )
+    numbers = np.array([key[1] for key in keys])
+    varying = np.flatnonzero((numbers != numbers[0]).any(axis=0))
+    if len(varying) != 1:
+        raise InputError(
+            f"{folder}: {files[0].name} to {files[-1].name} differ in {len(varying)} numbers, so their order is unknown; "
+            "keep one clip per folder, its frames numbered by one number"
+        )
+    steps = np.diff(numbers[:, varying[0]])
+    wrong = np.flatnonzero(steps != np.median(steps))
+    if wrong.size:
+        first, second = files[wrong[0]].name, files[wrong[0] + 1].name
+        raise InputError(
+            f"{folder}: the numbers jump between {first} and {second}; put the missing frame there or number the frames evenly"
+        )
+
+
+def _check_one_size(path: Path, frames: list[tuple[str, tuple[int, int]]]) -> None:
+    first, size = frames[0]
+    for name, other in frames[1:]:
+        if other != size:
+            raise InputError(
+                f"{path}: {name} has {other[0]} x {other[1]} pixels, {first} {size[0]} x {size[1]}; keep the frames of one "
+                "clip together, exported at one size"
+            )
 
 
 def _in_8_bits(frames: list[np.ndarray]) -> np.ndarray:
