@@ -86,6 +86,8 @@ def test_why_stale_names_what_changed(tmp_path):
     )
     (tmp_path / "out.csv").unlink()
     assert why_stale(stored, same, hashes, tmp_path) == "output missing: out.csv"
+    new_need = same | {"inputs": {**same["inputs"], "s": None}}  # a file that the table names and nobody has made yet
+    assert why_stale(stored, new_need, hashes, tmp_path) == "inputs changed: s"
 
 
 def test_file_hashes_notice_a_change_of_content_and_are_kept(tmp_path):

@@ -155,7 +155,8 @@ def why_stale(stored: dict[str, Any] | None, today: dict[str, Any], hashes: File
         if before == now:
             continue
         if isinstance(now, dict) and isinstance(before, dict):
-            changed = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
+            # A need that is new in the table and whose file is not there yet is a name with no digest.
+            changed = sorted(name for name in {*now, *before} if now.get(name, "") != before.get(name, ""))
             return f"{component} changed: {changed[0]}" + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
         return f"{component} changed"
     for name, digest in stored["outputs"].items():
