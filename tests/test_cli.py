@@ -52,9 +52,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
-    """A cohort folder that is right: 70 + 30 simulated patients, 96-pixel stills, a few images of every modality."""
+    """A cohort folder that is right: 70 + 30 simulated patients, 96-pixel stills, no other image."""
     folder = tmp_path_factory.mktemp("cohorts") / "my-cohort"
-    few = {"n_mri": 4, "n_video_primary": 3, "n_video_external": 1, "n_ct": 6, "n_mammography": 4, "n_neoadjuvant": 3}
+    few = {"n_mri": 0, "n_video_primary": 0, "n_video_external": 0, "n_ct": 0, "n_mammography": 0, "n_neoadjuvant": 0}
     spec = SimulationSpec(n_primary=70, n_external=30, image_rows=96, image_columns=96, **few)
     simulate_cohort(spec, folder, seed=5, truth_patients=2000)
     return folder
