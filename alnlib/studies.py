@@ -76,7 +76,7 @@ TANG = Study(
         "stratified by patient; univariable then multivariable logistic regression for the clinical model; score-level fusion "
         "on out-of-fold logits."
     ),
-    notebooks=("21_clinical", "22_ultrasound"),
+    notebooks=("21_clinical", "22_ultrasound", "24_mri"),
 )
 
 PARK = Study(

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from alnlib.errors import InputError
+from alnlib.imaging.sampling import segment_indices
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
-from alnlib.training.data import CropDataset, intensity_statistics, standardise
+from alnlib.training.data import CropDataset, intensity_statistics, sample_frames, standardise
 from alnlib.training.fit import (
     FitSpec,
     fit_classifier,
@@ -283,3 +284,71 @@ def test_learning_rate_rises_linearly_and_falls_to_near_zero():
     assert max(rates) == 1.0 and rates.index(1.0) == 19
     np.testing.assert_allclose(np.diff(rates[:20]), 0.05)
     assert all(later <= earlier for earlier, later in zip(rates[19:], rates[20:], strict=False)) and rates[-1] < 0.001
+
+
+def clips_of_motion(n: int, seed: int, frames: int = 9, side: int = 24) -> CropDataset:
+    """A bright bar that moves to the right in positives and to the left in negatives; any frame alone says nothing."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    clips = rng.normal(60, 8, (n, 1, frames, side, side))
+    for clip, label in zip(clips, y, strict=True):
+        start, step = rng.uniform(0, side), (1.5 if label else -1.5)
+        for t in range(frames):
+            clip[0, t, :, int(start + step * t) % side] += 140
+    units = tuple(f"{seed}-{i}" for i in range(n))
+    return CropDataset(clips.clip(0, 255).astype(np.uint8), y, units)
+
+
+def test_frames_are_one_of_each_segment_the_middle_one_when_nothing_is_drawn():
+    """Nine frames in three segments: 0-2, 3-5, 6-8; the same middle frames as `imaging.sampling`."""
+    clips = torch.arange(9.0).view(1, 1, 9, 1, 1).repeat(200, 1, 1, 2, 2)
+    assert sample_frames(clips, 3)[0, 0, :, 0, 0].tolist() == [1, 4, 7]
+    drawn = sample_frames(clips, 3, torch.Generator().manual_seed(1))
+    assert drawn.shape == (200, 1, 3, 2, 2)
+    for segment in range(3):
+        assert set(drawn[:, 0, segment, 0, 0].tolist()) == {3.0 * segment, 3.0 * segment + 1, 3.0 * segment + 2}
+    for total, frames in ((24, 8), (17, 8), (5, 8), (40, 16)):
+        numbered = torch.arange(float(total)).view(1, 1, total, 1, 1)
+        np.testing.assert_array_equal(sample_frames(numbered, frames).flatten(), segment_indices(total, frames))
+
+
+def test_every_frame_of_a_clip_is_changed_in_the_same_way():
+    """A clip of equal frames stays one; two samples of a batch are changed differently."""
+    spec = AugmentSpec(noise_sd=0.0)
+    clips = torch.randn(2, 1, 1, 16, 16, generator=torch.Generator().manual_seed(2)).repeat(1, 1, 4, 1, 1)
+    changed = augment_batch(clips, spec, torch.Generator().manual_seed(3))
+    assert changed.shape == clips.shape
+    torch.testing.assert_close(changed, changed[:, :, :1].expand_as(changed))
+    assert not torch.allclose(changed[0], clips[0])
+
+
+@pytest.mark.parametrize("architecture", ["tin_resnet18", "r2plus1d_18", "r3d_18"])
+def test_clips_are_fitted_to_the_same_bits_and_a_killed_fit_resumes(architecture, tmp_path):
+    train, validation = clips_of_motion(12, 1, frames=6), clips_of_motion(6, 2, frames=6)
+    spec = FitSpec(architecture, 24, frames=4, epochs=3, batch_size=6, augment=NO_AUGMENTATION, seed=5)
+    whole = fit_classifier(spec, train, validation)
+
+    class Killed(Exception):
+        pass
+
+    def kill(row):
+        if row["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_classifier(spec, train, validation, tmp_path, progress=kill)
+    resumed = fit_classifier(spec, train, validation, tmp_path)
+    pd.testing.assert_frame_equal(whole.history, resumed.history)
+    scores = predict_proba(whole, validation)
+    np.testing.assert_array_equal(scores, predict_proba(resumed, validation))
+    longer = clips_of_motion(3, 3, frames=11)
+    assert predict_proba(whole, longer).shape == (3,), "clips of another length are sampled to as many frames"
+    with pytest.raises(ValueError, match="as in the fit"):
+        predict_proba(whole, validation.crops[:, :, 0])
+
+
+def test_clips_need_a_video_network_and_stills_none():
+    with pytest.raises(ValueError, match="clips need a video network"):
+        FitSpec("resnet18", 24, frames=4)
+    with pytest.raises(ValueError, match="clips need a video network"):
+        FitSpec("tin_resnet18", 24)

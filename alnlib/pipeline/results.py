@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from alnlib.cohorts.schema import Cohort
 
-LABELLED = ("evaluation/", "clinical/", "ultrasound/")
+LABELLED = ("evaluation/", "clinical/", "ultrasound/", "mri/")
 """Tables below these folders carry a column `provenance`, so that a simulated number says so wherever it is copied."""
 
 FIGURE_DPI = 110

@@ -35,7 +35,7 @@ COHORT = tuple(
     f"cohort/{name}"
     for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
 )
-PREDICTIONS = ("predictions/clinical.csv", "predictions/ultrasound.csv")
+PREDICTIONS = ("predictions/clinical.csv", "predictions/ultrasound.csv", "predictions/mri.csv")
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -85,6 +85,14 @@ STAGES: tuple[Stage, ...] = (
         ),
         reads_data=True,
         modality="US",
+    ),
+    Stage(
+        "24_mri",
+        "Three 2-D networks on MRI, three slices as channels",
+        needs=COHORT,
+        makes=("predictions/mri.csv", "mri/training_history.csv", "mri/choice.csv", "numbers/24_mri.json"),
+        reads_data=True,
+        modality="MRI",
     ),
     Stage(
         "41_discrimination",

@@ -29,7 +29,7 @@ SPLIT_NAMES = {
 """Splits as figures name them."""
 
 
-FIXED_COLOURS = {"clinical": 0, "clinical+": 1, "DL_US": 2, "clinical_ridge": 9}
+FIXED_COLOURS = {"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical_ridge": 9}
 """Places in the palette that belong to a model wherever it is drawn."""
 
 

@@ -24,6 +24,7 @@ REAL = Path("tests/references/runs")
 SIMULATED_ROWS = (
     ("clinical model", "clinical", "clinical"),
     ("ultrasound network (`DL_US`)", "DL_US", "ultrasound"),
+    ("MRI network (`DL_MRI`)", "DL_MRI", "mri"),
 )
 """Name, model, and the modality whose attainable AUC it is held to."""
 

@@ -46,9 +46,12 @@ NO_AUGMENTATION = AugmentSpec(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 def augment_batch(images: torch.Tensor, spec: AugmentSpec, generator: torch.Generator) -> torch.Tensor:
     """Change standardised images (n, channels, height, width) float32, each by its own draw; same shape and device.
 
+    Clips (n, channels, frames, height, width) are changed as a whole: every frame of one in the same way, noise apart.
     generator: a CPU generator; its draws do not depend on the device of the images. All geometry is one bilinear resampling
     with reflection at the border, so no sample shows a black wedge that its label could be read from.
     """
+    if images.ndim == 5:
+        return augment_batch(images.flatten(1, 2), spec, generator).unflatten(1, images.shape[1:3])
     n = len(images)
     # Always the same number of draws: switching one change off leaves the others as they were.
     draws = torch.rand(n, 8, generator=generator)

@@ -1,4 +1,4 @@
-"""Crops in memory: what a network is trained on, decoded and cropped beforehand.
+"""Crops and clips in memory: what a network is trained on, decoded and cropped beforehand.
 
 Reading images and cropping them live in `alnlib.imaging`; random changes of crops in `alnlib.training.augment`.
 """
@@ -17,12 +17,13 @@ _MAXIMUM = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np
 
 @dataclass(frozen=True, eq=False)
 class CropDataset:
-    """Square crops of the same size with their labels.
+    """Square crops of the same size, or clips of as many frames, with their labels.
 
-    crops: (n, channels, height, width) uint8, uint16 or float32; (n, height, width) gains one channel. Integers are read as
-    fractions of their type's maximum, floats as they are. y: (n,) 0/1. unit_ids: (n,) unique names of the units scored
-    (patients, images or nodes). patient_ids: (n,) the patient of each unit; the units themselves if not given.
-    Raises ValueError for wrong shapes, types, labels, doubled units or values that are not finite.
+    crops: (n, channels, height, width) or (n, channels, frames, height, width), uint8, uint16 or float32; (n, height,
+    width) gains one channel. Integers are read as fractions of their type's maximum, floats as they are. y: (n,) 0/1.
+    unit_ids: (n,) unique names of the units scored (patients, images or nodes). patient_ids: (n,) the patient of each
+    unit; the units themselves if not given. Raises ValueError for wrong shapes, types, labels, doubled units or
+    values that are not finite.
     """
 
     crops: np.ndarray
@@ -52,9 +53,10 @@ class CropDataset:
         return len(self.crops)
 
     def __repr__(self) -> str:
-        n, channels, height, width = self.crops.shape
+        n, *shape = self.crops.shape
+        kind = "clips" if len(shape) == 4 else "crops"
         return (
-            f"CropDataset: {n} crops of {channels} x {height} x {width} ({self.crops.dtype}), "
+            f"CropDataset: {n} {kind} of {' x '.join(map(str, shape))} ({self.crops.dtype}), "
             f"{int(self.y.sum())} positive, {len(set(self.patient_ids))} patients"
         )
 
@@ -70,7 +72,7 @@ class CropDataset:
         )
 
     def tensors(self, device: str | torch.device = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-        """Crops (n, channels, height, width), uint8 or float32, and labels (n,) float32, on `device`."""
+        """Crops or clips, uint8 or float32, and labels (n,) float32, on `device`."""
         return crops_to_tensor(self.crops).to(device), torch.from_numpy(self.y.astype(np.float32)).to(device)
 
     def fingerprint(self) -> str:
@@ -83,15 +85,16 @@ class CropDataset:
 
 
 def as_crops(images: np.ndarray) -> np.ndarray:
-    """Images as a C-ordered (n, channels, height, width) array of uint8, uint16 or float32.
+    """Images as a C-ordered array (n, channels, height, width), clips (n, channels, frames, height, width), of uint8,
+    uint16 or float32.
 
     Raises ValueError for other shapes or types, and for values that are not finite.
     """
     crops = np.asarray(images)
     if crops.ndim == 3:
         crops = crops[:, None]
-    if crops.ndim != 4 or len(crops) == 0:
-        raise ValueError(f"crops must be (n, channels, height, width) with n > 0, not {crops.shape}")
+    if crops.ndim not in (4, 5) or len(crops) == 0:
+        raise ValueError(f"crops must be (n, channels, [frames,] height, width) with n > 0, not {crops.shape}")
     if crops.dtype == np.float64:
         crops = crops.astype(np.float32)
     if crops.dtype not in _MAXIMUM:
@@ -120,3 +123,21 @@ def standardise(batch: torch.Tensor, mean: float, sd: float) -> torch.Tensor:
     """A uint8 or float32 batch as float32, less `mean`, over `sd` (both as fractions of the type's maximum)."""
     scale = 255.0 if batch.dtype == torch.uint8 else 1.0
     return (batch.to(torch.float32) / scale - mean) / sd
+
+
+def sample_frames(clips: torch.Tensor, frames: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """(n, channels, frames, height, width): one frame from each of `frames` equal segments of clips (n, channels, T, ...).
+
+    generator: draws a frame of each segment, anew for every clip; without it the middle one is taken (temporal segments,
+    Wang et al. 2016, ECCV). Clips shorter than `frames` repeat some. The generator's draws do not depend on the device.
+    """
+    n, total = len(clips), clips.shape[2]
+    edges = torch.arange(frames + 1) * total // frames
+    first = edges[:-1].clamp(max=total - 1)
+    length = (edges[1:] - edges[:-1]).clamp(min=1)
+    if generator is None:
+        chosen = (first + (length - 1) // 2).expand(n, frames)
+    else:
+        chosen = first + (torch.rand(n, frames, generator=generator) * length).long()
+    rows = torch.arange(n, device=clips.device)[:, None]
+    return clips[rows, :, chosen.to(clips.device)].transpose(1, 2)

@@ -1,6 +1,7 @@
-"""Fitting one network to crops: resumable to the byte, a function of its specification and its data alone.
+"""Fitting one network to crops or clips: resumable to the byte, a function of its specification and its data alone.
 
-The networks live in `alnlib.models.cnn2d`, augmentation in `alnlib.training.augment`, folds in `alnlib.training.oof`.
+The networks live in `alnlib.models.cnn2d` and `video`, augmentation in `alnlib.training.augment`, folds in
+`alnlib.training.oof`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,18 @@ from torch import nn
 
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
-from alnlib.models import cnn2d
+from alnlib.models import cnn2d, video
 from alnlib.models.cnn2d import build_cnn2d, read_tensors
+from alnlib.models.video import build_video_network
 from alnlib.training.augment import AugmentSpec, augment_batch
-from alnlib.training.data import CropDataset, as_crops, crops_to_tensor, intensity_statistics, standardise
+from alnlib.training.data import (
+    CropDataset,
+    as_crops,
+    crops_to_tensor,
+    intensity_statistics,
+    sample_frames,
+    standardise,
+)
 
 CHECKPOINT_FORMAT = 2
 PREDICTION_BATCH = 64
@@ -34,19 +43,23 @@ PREDICTION_BATCH = 64
 class FitSpec:
     """Everything that decides a fit, besides its data.
 
-    architecture, stem, weights, dropout: as `build_cnn2d`. image_size: side of the square crops in pixels. batch_size: crops
-    per step; a last batch of fewer than half as many joins the one before. learning_rate: the peak, reached linearly over
-    warmup (fraction of all steps) and left along a cosine to zero. weight_decay: AdamW's, not applied to biases and norms.
-    average_decay: decay per step of the moving average of the weights, which is what is validated, kept and used (0: none).
-    balanced: weigh positives by negatives/positives; the prior is put back in `predict_proba`. label_smoothing: in [0, 1).
-    choose_from: fraction of the epochs before which none is kept, because some forty validation patients often prefer a
-    network that has hardly begun to learn. patience: stop after this many epochs without a better one (0: never). threads:
-    of torch on CPU, because the order of a sum depends on them. device: "cpu", "cuda" or "auto". autocast: bfloat16, meant
-    for a GPU; on CPUs its last bits, and its gain, differ from one to the next.
+    architecture, stem, weights, dropout: as `build_cnn2d`, or as `build_video_network` for clips (without stem).
+    image_size: side of the square crops in pixels. frames: how many of a clip the network sees, one of each equal
+    segment, drawn anew in every epoch and the middle one in validation and prediction (0: still images). batch_size:
+    crops per step; a last batch of fewer than half as many joins the one before. learning_rate: the peak, reached
+    linearly over warmup (fraction of all steps) and left along a cosine to zero. weight_decay: AdamW's, not applied
+    to biases and norms. average_decay: decay per step of the moving average of the weights, which is what is
+    validated, kept and used (0: none). balanced: weigh positives by negatives/positives; the prior is put back in
+    `predict_proba`. label_smoothing: in [0, 1). choose_from: fraction of the epochs before which none is kept,
+    because some forty validation patients often prefer a network that has hardly begun to learn. patience: stop after
+    this many epochs without a better one (0: never). threads: of torch on CPU, because the order of a sum depends on
+    them. device: "cpu", "cuda" or "auto". autocast: bfloat16, meant for a GPU; on CPUs its last bits, and its gain,
+    differ from one to the next.
     """
 
     architecture: str
     image_size: int
+    frames: int = 0
     epochs: int = 20
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -72,6 +85,10 @@ class FitSpec:
             raise ValueError("epochs and threads must be at least 1, batch_size at least 2, patience at least 0")
         if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 <= self.warmup < 1:
             raise ValueError("learning_rate must be positive, weight_decay not negative, warmup in [0, 1)")
+        if (self.architecture in video.ARCHITECTURES) != (self.frames > 0):
+            raise ValueError(
+                f"{self.architecture} with frames = {self.frames}: clips need a video network, stills none"
+            )
         if not 0 <= self.choose_from < 1:
             raise ValueError("choose_from must be in [0, 1)")
         if not 0 <= self.average_decay < 1 or not 0 <= self.label_smoothing < 1:
@@ -106,10 +123,9 @@ class FittedClassifier:
 
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
         """The network with its fitted weights, in evaluation mode, on `device`."""
-        spec = self.spec
-        network = build_cnn2d(spec.architecture, self.in_channels, dropout=spec.dropout, stem=spec.stem)
+        network = _build(self.spec, self.in_channels)
         network.load_state_dict(self.state)
-        return network.to(device, memory_format=_memory_format(spec)).eval()
+        return network.to(device, memory_format=_network_format(self.spec)).eval()
 
 
 def fit_classifier(
@@ -152,7 +168,7 @@ def predict_proba(
     device: where to compute, the fit's own by default.
     """
     crops = images.crops if isinstance(images, CropDataset) else as_crops(images)
-    expected = (fitted.in_channels, fitted.spec.image_size, fitted.spec.image_size)
+    expected = _expected_shape(fitted.spec, crops, fitted.in_channels)
     if crops.shape[1:] != expected:
         raise ValueError(f"crops must be {expected}, as in the fit, not {crops.shape[1:]}")
     target = resolve_device(device or fitted.spec.device)
@@ -189,7 +205,7 @@ def fit_fingerprint(spec: FitSpec, train: CropDataset, validation: CropDataset) 
     Specification, both sets, given weights, torch's version, and the code of this package and of the networks: a
     checkpoint of older code is never taken for a fit of today's.
     """
-    code = [*Path(__file__).parent.glob("*.py"), Path(cnn2d.__file__)]
+    code = [*Path(__file__).parent.glob("*.py"), Path(cnn2d.__file__), Path(video.__file__)]
     weights = sha256_file(spec.weights) if Path(spec.weights).is_file() else spec.weights
     parts = {
         "format": CHECKPOINT_FORMAT,
@@ -238,11 +254,9 @@ def _fit(
     weight = (len(train) - n_positive) / n_positive if spec.balanced else 1.0
     pos_weight = torch.tensor(weight, device=device)
 
-    network = build_cnn2d(
-        spec.architecture, in_channels, weights=spec.weights, dropout=spec.dropout, stem=spec.stem, seed=spec.seed
-    ).to(device, memory_format=_memory_format(spec))
-    averaged = build_cnn2d(spec.architecture, in_channels, dropout=spec.dropout, stem=spec.stem)
-    averaged = averaged.to(device, memory_format=_memory_format(spec)).eval()
+    network = _build(spec, in_channels, weights=spec.weights, seed=spec.seed)
+    network = network.to(device, memory_format=_network_format(spec))
+    averaged = _build(spec, in_channels).to(device, memory_format=_network_format(spec)).eval()
     averaged.load_state_dict(network.state_dict())
     optimizer = _optimizer(network, spec)
     batches_per_epoch = len(_batches(torch.arange(len(train)), spec.batch_size))
@@ -270,8 +284,9 @@ def _fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch = batch.to(device)
-            images = augment_batch(standardise(pixels[batch], mean, sd), spec.augment, generator)
-            images = images.contiguous(memory_format=_memory_format(spec))
+            chosen = pixels[batch] if not spec.frames else sample_frames(pixels[batch], spec.frames, generator)
+            images = augment_batch(standardise(chosen, mean, sd), spec.augment, generator)
+            images = images.contiguous(memory_format=_input_format(spec))
             target = y[batch] * (1 - spec.label_smoothing) + spec.label_smoothing / 2
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=spec.autocast):
@@ -321,7 +336,7 @@ def _finished(spec: FitSpec, history: list[dict[str, float]], best_epoch: int) -
 
 
 def _check_sets(spec: FitSpec, train: CropDataset, validation: CropDataset) -> None:
-    shape = (train.crops.shape[1], spec.image_size, spec.image_size)
+    shape = _expected_shape(spec, train.crops, train.crops.shape[1])
     for name, data in (("training", train), ("validation", validation)):
         if data.crops.shape[1:] != shape:
             raise ValueError(f"{name} crops are {data.crops.shape[1:]}, the specification says {shape}")
@@ -334,8 +349,35 @@ def _check_sets(spec: FitSpec, train: CropDataset, validation: CropDataset) -> N
         raise ValueError(f"patients in both training and validation: {', '.join(shared[:5])} ({len(shared)} in all)")
 
 
-def _memory_format(spec: FitSpec) -> torch.memory_format:
-    return torch.channels_last if spec.channels_last else torch.contiguous_format
+def _build(spec: FitSpec, in_channels: int, weights: str = "none", seed: int = 0) -> nn.Module:
+    if spec.frames:
+        return build_video_network(
+            spec.architecture, in_channels, n_segments=spec.frames, weights=weights, dropout=spec.dropout, seed=seed
+        )
+    return build_cnn2d(spec.architecture, in_channels, weights=weights, dropout=spec.dropout, stem=spec.stem, seed=seed)
+
+
+def _expected_shape(spec: FitSpec, crops: np.ndarray, in_channels: int) -> tuple[int, ...]:
+    """Shape of one crop; clips may have any number of frames, all of a set the same."""
+    frames = (crops.shape[2],) if spec.frames and crops.ndim == 5 else ("frames",) if spec.frames else ()
+    return (in_channels, *frames, spec.image_size, spec.image_size)
+
+
+def _network_format(spec: FitSpec) -> torch.memory_format:
+    """Channels last suits convolutions on CPUs; the weights of TIN are two-dimensional, those of the others are not."""
+    if not spec.channels_last:
+        return torch.contiguous_format
+    return torch.channels_last_3d if _volumetric(spec) else torch.channels_last
+
+
+def _input_format(spec: FitSpec) -> torch.memory_format:
+    if spec.frames and not _volumetric(spec):
+        return torch.contiguous_format
+    return _network_format(spec)
+
+
+def _volumetric(spec: FitSpec) -> bool:
+    return bool(spec.frames) and not spec.architecture.startswith("tin_")
 
 
 def _optimizer(network: nn.Module, spec: FitSpec) -> torch.optim.Optimizer:
@@ -377,7 +419,8 @@ def _logits(network: nn.Module, pixels: torch.Tensor, mean: float, sd: float, sp
     network.eval()
     found = []
     for batch in pixels.split(PREDICTION_BATCH):
-        images = standardise(batch, mean, sd).contiguous(memory_format=_memory_format(spec))
+        chosen = sample_frames(batch, spec.frames) if spec.frames else batch
+        images = standardise(chosen, mean, sd).contiguous(memory_format=_input_format(spec))
         with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.autocast):
             found.append(network(images).squeeze(1).float())
     network.train(was_training)

@@ -1,0 +1,5 @@
+"""Explanations: where a network looks, whether it relies on that, and what lies there.
+
+Grad-CAM is in `gradcam`, tests of its faithfulness in `faithfulness`, shares of heat per anatomical region in `regions`.
+Nothing is imported here, so that tables never pay for torch.
+"""

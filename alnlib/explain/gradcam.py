@@ -1,0 +1,237 @@
+"""Grad-CAM for images, volumes and clips through one function, and the scales on which its maps are compared.
+
+Whether a map is faithful to the network is tested in `alnlib.explain.faithfulness`, where its heat lies in
+`alnlib.explain.regions`. Maps are (n, rows, columns), (n, z, y, x) or (n, frames, rows, columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+LAST_STAGES = (("layer4", None), ("features", "classifier"), ("features", "class_layers"))
+"""The last feature layer of a family, and the sibling that tells the family: ResNets of two and three dimensions from
+torchvision and MONAI; DenseNet and EfficientNet of torchvision; DenseNet of MONAI."""
+
+FLAT = 1e-6
+"""Relative spread of a frame profile below which it names no frame: rounding of the interpolation."""
+
+
+def grad_cam(
+    network: nn.Module,
+    images: np.ndarray | torch.Tensor,
+    layer: str | nn.Module | None = None,
+    target: int = 0,
+    frames_in_batch: bool | None = None,
+    batch_size: int = 16,
+) -> np.ndarray:
+    """Heat (n, *spatial) float32 of each image for output `target`, not negative, on the grid of the input.
+
+    The channels of `layer`, weighed by the gradient of the output averaged over space (and time), summed, negative sums
+    set to 0, interpolated linearly. Raw scale: see `normalise_over_cohort`. Selvaraju et al. 2017 (ICCV).
+
+    network: logits (n, outputs) or (n,); it is put into evaluation mode for the call. images: (n, C, rows, columns),
+    (n, C, z, y, x) or (n, C, T, rows, columns), scaled as in its training; moved to the network's device. layer: its name
+    as in named_modules(), the module itself, or None for `default_layer`. target: which output; of a single logit, the
+    heat speaks for the positive class, and a confidently negative image may have none. frames_in_batch: the layer sees frames
+    as images, (n * T, F, h, w) with the frames of a clip in sequence (TIN); None finds out from its number of axes. There
+    are then one weight per channel and clip, as in a 3-D network. batch_size: images (clips) at once; the memory it takes.
+
+    Mode, gradients, requires_grad and hooks of the network are as before, also after an error; no random number is drawn. The
+    CPU gives the same bits for the same thread count and batch size. A DenseNet's features are taken behind the ReLU that
+    follows them in place, where the pooling sees them. Raises ValueError for images of other dimensions, an unknown layer, one
+    that is not passed exactly once or on which the target does not depend, or for values that are not finite.
+    """
+    n_spatial = images.ndim - 2
+    if n_spatial not in INTERPOLATION or len(images) == 0 or batch_size < 1:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}, batch_size is {batch_size}; expected at least one image, "
+            "(n, C, rows, columns), (n, C, z, y, x) or (n, C, T, rows, columns), and batches of at least 1"
+        )
+    module = _find_layer(network, layer)
+    place = next(network.parameters(), torch.empty(0))
+    heat = []
+    with _explaining(network), torch.inference_mode(False), torch.enable_grad():
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            # A copy: a memory-mapped array may not be writable, which torch warns of.
+            batch = (torch.tensor(batch) if isinstance(batch, np.ndarray) else batch.detach()).to(place)
+            features, gradient = _features_and_gradient(network, module, batch, target)
+            features = _unfold_frames(features, batch, frames_in_batch)
+            gradient = _unfold_frames(gradient, batch, frames_in_batch)
+            weights = gradient.flatten(2).mean(dim=2)
+            coarse = torch.einsum("nf,nf...->n...", weights, features).clamp(min=0).unsqueeze(1)
+            size = tuple(batch.shape[2:])
+            fine = F.interpolate(coarse.float(), size=size, mode=INTERPOLATION[n_spatial], align_corners=False)
+            heat.append(fine.squeeze(1).cpu().numpy())
+    maps = np.concatenate(heat)
+    if not np.isfinite(maps).all():
+        raise ValueError("the heat is not finite; look for values that are not finite in the images or the weights")
+    return maps
+
+
+def default_layer(network: nn.Module) -> str:
+    """Name of the last convolutional feature layer: `layer4` of a ResNet (2-D, R3D, R(2+1)D, MONAI's, or one inside another
+    network, as in TIN), `features` of a DenseNet or EfficientNet.
+
+    The last layer of r3d_18 and r2plus1d_18 has an eighth of the frames of the clip: of 8 frames, one, and no frame profile.
+    Give layer="layer2" (a half of the frames) or "layer1" (all) to tell frames apart. Raises ValueError for other networks.
+    """
+    for name, module in network.named_modules():
+        children = dict(module.named_children())
+        for stage, sibling in LAST_STAGES:
+            if stage in children and (sibling is None or sibling in children):
+                return f"{name}.{stage}" if name else stage
+    convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
+    raise ValueError(
+        f"no default layer is known for {type(network).__name__}; give layer, for instance one of the last convolutions: "
+        f"{', '.join(convolutions[-3:]) or 'there are none'}"
+    )
+
+
+def cohort_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.0) -> float:
+    """The heat that `normalise_over_cohort` shows as 1: a percentile of the positive heat of all patients.
+
+    maps: (n, *spatial), or a sequence of maps of any shapes. Zeros are left out, or a cohort with little heat would have the
+    scale 0. 0 only if no map has any heat. Raises ValueError for negative or infinite heat, or a percentile outside (0, 100].
+    """
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile is {percentile}; expected more than 0, at most 100")
+    heat = np.concatenate([np.ravel(one) for one in maps]) if len(maps) else np.zeros(0)
+    if not np.isfinite(heat).all() or (heat < 0).any():
+        raise ValueError("maps hold negative or infinite heat; give them as `grad_cam` returns them")
+    positive = heat[heat > 0]
+    return float(np.percentile(positive, percentile)) if positive.size else 0.0
+
+
+def normalise_over_cohort(
+    maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.0, scale: float | None = None
+) -> np.ndarray | list[np.ndarray]:
+    """Maps in [0, 1], float32, divided by one scale for all patients and clipped: equal colors mean equal evidence.
+
+    Divided each by its own maximum, as is common, every map reaches red: that of a patient in whom the network found
+    nothing is noise stretched to look like a finding, and no two maps can be compared. scale: what becomes 1, such as
+    the `cohort_scale` of another centre; None takes that of these maps. Without any heat everything is 0. An array
+    gives an array, a sequence a list.
+    """
+    if scale is None:
+        scale = cohort_scale(maps, percentile)
+    elif not scale > 0:
+        raise ValueError(f"scale is {scale}; expected a positive heat")
+    scaled = [np.clip(np.asarray(one, np.float32) / np.float32(scale or 1.0), 0.0, 1.0) for one in maps]
+    return np.stack(scaled) if isinstance(maps, np.ndarray) and scaled else scaled
+
+
+@dataclass(frozen=True, eq=False)
+class FrameProfile:
+    """Heat over the frames of clips.
+
+    heat: (n, T) mean heat per frame, on the scale of the maps. key_frame: (n,) index of the hottest frame, the earliest of
+    equals; -1 for a clip without heat or with the same heat in all frames, which names none.
+    """
+
+    heat: np.ndarray
+    key_frame: np.ndarray
+
+    def __repr__(self) -> str:
+        n, frames = self.heat.shape
+        return f"FrameProfile({n} clips of {frames} frames, {int((self.key_frame >= 0).sum())} with a key frame)"
+
+
+def frame_profile(maps: np.ndarray) -> FrameProfile:
+    """Mean heat per frame of maps (n, T, rows, columns), and the key frame it names.
+
+    Heat is interpolated between the time steps of the layer it was taken from: key frames are no finer than these (see
+    `default_layer`), and with a single step the profile is flat. Raises ValueError for other shapes.
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 4:
+        raise ValueError(f"maps have shape {maps.shape}; expected (n, T, rows, columns)")
+    heat = maps.mean(axis=(2, 3), dtype=np.float64)
+    top = heat.max(axis=1)
+    return FrameProfile(heat, np.where(top - heat.min(axis=1) > FLAT * top, heat.argmax(axis=1), -1))
+
+
+def _find_layer(network: nn.Module, layer: str | nn.Module | None) -> nn.Module:
+    if isinstance(layer, nn.Module):
+        if all(layer is not module for module in network.modules()):
+            raise ValueError("the layer is no part of the network")
+        return layer
+    name = default_layer(network) if layer is None else layer
+    modules = dict(network.named_modules())
+    if name not in modules:
+        raise ValueError(
+            f"the network has no layer {name!r}; its parts are {', '.join(dict(network.named_children()))}"
+        )
+    return modules[name]
+
+
+@contextmanager
+def _explaining(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and no graph below the explained layer: parameters ask for no gradient meanwhile."""
+    modes = [(module, module.training) for module in network.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    try:
+        network.eval()
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+
+
+def _features_and_gradient(
+    network: nn.Module, module: nn.Module, batch: torch.Tensor, target: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    passed: list[torch.Tensor] = []
+
+    def start_graph(_: nn.Module, __: tuple, output: torch.Tensor) -> torch.Tensor:
+        if not isinstance(output, torch.Tensor) or output.ndim < 4:
+            raise ValueError(f"the layer {type(module).__name__} does not return features (n, F, *spatial)")
+        # A leaf may not be changed in place, its copy may: what follows in place (DenseNet's ReLU) is then part of `passed`.
+        passed.append(output.detach().requires_grad_().clone())
+        return passed[-1]
+
+    hook = module.register_forward_hook(start_graph)
+    try:
+        outputs = network(batch)
+    finally:
+        hook.remove()
+    if len(passed) != 1:
+        raise ValueError(f"the layer is passed {len(passed)} times in one image; give a layer that is passed once")
+    if outputs.ndim == 1:
+        outputs = outputs.unsqueeze(1)
+    if outputs.ndim != 2 or len(outputs) != len(batch) or not 0 <= target < outputs.shape[1]:
+        raise ValueError(f"outputs have shape {tuple(outputs.shape)}; there is no output {target} for each image")
+    # Images do not meet in evaluation mode: the gradient of the sum holds that of each image.
+    score = outputs[:, target].sum()
+    gradient = torch.autograd.grad(score, passed[0], allow_unused=True)[0] if score.requires_grad else None
+    if gradient is None:
+        raise ValueError("the target does not depend on the layer; give a layer on the way to the output")
+    return passed[0].detach(), gradient
+
+
+def _unfold_frames(values: torch.Tensor, batch: torch.Tensor, frames_in_batch: bool | None) -> torch.Tensor:
+    """(n, F, *spatial) from (n, F, *spatial), or from (n * T, F, h, w) of clips whose frames lie in the batch."""
+    n = len(batch)
+    folded = (batch.ndim == 5 and values.ndim == 4) if frames_in_batch is None else frames_in_batch
+    if folded:
+        if batch.ndim != 5 or values.ndim != 4 or len(values) % n:
+            raise ValueError(f"features {tuple(values.shape)} do not hold the frames of clips {tuple(batch.shape)}")
+        return values.unflatten(0, (n, -1)).movedim(1, 2)
+    if len(values) != n or values.ndim != batch.ndim:
+        raise ValueError(
+            f"features {tuple(values.shape)} do not fit images {tuple(batch.shape)}; give another layer"
+            + (", or frames_in_batch=True" if batch.ndim == 5 and values.ndim == 4 else "")
+        )
+    return values
