@@ -25,6 +25,7 @@ def duke(tmp_path_factory) -> dict:
     done = run_all("--cohort", "duke", "--data", data, results=results)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "22_ultrasound          does not apply" in done.stdout
+    assert "24_mri                 does not apply (the cohort has no MRI images with a mask" in done.stdout
     return numbers_of(results, "duke-demo")
 
 

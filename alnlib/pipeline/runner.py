@@ -212,7 +212,9 @@ class Runner:
         import csv
 
         with open(images, encoding="utf-8", newline="") as stream:
-            found = {row["modality"] for row in csv.DictReader(stream)}
+            rows = list(csv.DictReader(stream))
+        found = {row["modality"] for row in rows}
+        found |= {f"{row['modality']}+lesion" for row in rows if row.get("mask_path") or row.get("box")}
         if yaml.safe_load(described.read_text(encoding="utf-8")).get("clinical"):
             found.add("clinical")
         return frozenset(found)
@@ -222,11 +224,10 @@ class Runner:
         if modalities is None:
             return None
         if not applies(stage, modalities):
-            return (
-                "the cohort has no clinical variables"
-                if stage.modality == "clinical"
-                else f"the cohort has no {stage.modality} images"
-            )
+            if stage.modality == "clinical":
+                return "the cohort has no clinical variables"
+            name, _, placed = stage.modality.partition("+")
+            return f"the cohort has no {name} images" + (" with a mask or box of the lesion" if placed else "")
         bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.modality is not None]
         if bound and not any(applies(maker, modalities) for maker in bound):
             return "no model of the table applies to this cohort"

@@ -14,8 +14,8 @@ class Stage:
     """One notebook of the pipeline.
 
     notebook: file name without .ipynb, "NN_topic"; needs, makes: files of the run folder, a trailing "/" naming a folder;
-    reads_data: reads the cohort's data folder; modality: the cohort must have images of it ("US", ...), or "clinical" for
-    clinical variables, else the stage does not apply.
+    reads_data: reads the cohort's data folder; modality: the cohort must have images of it ("US", ...; "MRI+lesion": with
+    a mask or box), or "clinical" for clinical variables, else the stage does not apply.
     """
 
     notebook: str
@@ -92,7 +92,7 @@ STAGES: tuple[Stage, ...] = (
         needs=COHORT,
         makes=("predictions/mri.csv", "mri/training_history.csv", "mri/choice.csv", "numbers/24_mri.json"),
         reads_data=True,
-        modality="MRI",
+        modality="MRI+lesion",
     ),
     Stage(
         "41_discrimination",

@@ -397,9 +397,8 @@ def draw_readers(
 ) -> dict[str, np.ndarray]:
     """Grades 1-5 of suspicion of the axilla, one array per reader.
 
-    Equal-variance binormal evidence: d' = sqrt(2) * probit(AUC); half of the variance belongs to the case and is
-    shared by the readers. In
-    positives that shared part is the nodal burden: many nodes are easier to see.
+    Equal-variance binormal evidence: d' = sqrt(2) * probit(AUC); half of the variance belongs to the case and is shared
+    by the readers. In positives that shared part is the nodal burden: many nodes are easier to see.
     """
     n = axilla["aln_metastasis"].size
     positive = axilla["aln_metastasis"]
