@@ -34,7 +34,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Study:
-    """One of the five systems. n: patients by cohort part as published; endpoint: column of patients.csv."""
+    """One of the five systems.
+
+    n: patients by cohort part as published; endpoint: column of patients.csv; rebuilt_as: {our name: published name} of
+    models that have a name of their own here, because which network it is was chosen on our validation patients.
+    """
 
     key: str
     title: str
@@ -48,6 +52,7 @@ class Study:
     default_build: str
     notebooks: tuple[str, ...]
     anchors: tuple[str, ...] = field(default=())
+    rebuilt_as: dict[str, str] = field(default_factory=dict)
 
 
 TANG = Study(
@@ -103,7 +108,12 @@ PARK = Study(
         "Soft-tissue window; fixed-size crop of 40-50 mm and adjustable square crop with a 10-20 % margin, both at 224 pixels; "
         "mean probability of the best network per crop, chosen on validation; split by patient, intervals clustered by patient."
     ),
-    notebooks=(),
+    notebooks=("25_ct_nodes",),
+    rebuilt_as={
+        "CT_FSC": "DenseNet121 FSC",
+        "CT_ASC": "DenseNet121 ASC",
+        "CT_FSC+ASC": "DenseNet121 FSC+ASC",
+    },
 )
 
 LI_VIDEO = Study(
@@ -127,7 +137,7 @@ LI_VIDEO = Study(
         "Eight segments sampled per video; R(2+1)D-18, ResNet-3D-18 and TIN on a ResNet; the same 2-D backbone on the key frame "
         "as static baseline."
     ),
-    notebooks=(),
+    notebooks=("23_ultrasound_video",),
 )
 
 GUO = Study(
@@ -174,7 +184,33 @@ LI_NAT = Study(
 STUDIES: dict[str, Study] = {study.key: study for study in (TANG, PARK, LI_VIDEO, GUO, LI_NAT)}
 
 
+SHOWN_TO = {
+    "clinical": "clinical",
+    "DL_US": "ultrasound",
+    "DL_MRI": "mri",
+    "TIN": "video",
+    "R(2+1)D": "video",
+    "ResNet-3D": "video",
+    "static image": "video_key_frame",
+    "CT_FSC": "ct_nodes_fixed_size",
+    "CT_ASC": "ct_nodes_adjustable_square",
+    "CT_FSC+ASC": "ct_nodes",
+}
+"""{model: what it is shown}, by the names under which a simulated cohort states the best AUC that could be reached."""
+
+
+def title_of(study: str) -> str:
+    """A study's subject and who published it, for headings; the key itself if it is none of the five."""
+    known = STUDIES.get(study)
+    return study if known is None else f"{known.title} (after {known.source.split(',')[0]})"
+
+
 def published_value(study: str, model: str, split: str, metric: str = "auc") -> Published | None:
-    """The published figure, or None if the study is silent on it (an entry with value None is "not available" too)."""
-    wanted = (model, split, metric)
+    """The published figure of a model, ours or theirs by name.
+
+    None if the study is silent on it, or unknown; an entry with value None is "not available" too.
+    """
+    if study not in STUDIES:
+        return None
+    wanted = (STUDIES[study].rebuilt_as.get(model, model), split, metric)
     return next((p for p in STUDIES[study].published if (p.model, p.split, p.metric) == wanted), None)

@@ -18,6 +18,7 @@ from alnlib.evaluation.bootstrap import (
     bootstrap_auc_interval,
     bootstrap_aucs,
     bootstrap_interval,
+    clustered_mean,
     percentile_limits,
     resample_weights,
     summarize_resamples,
@@ -180,6 +181,18 @@ def test_two_sided_p_counts_the_smaller_side():
 def test_identical_scores_do_not_differ(paired, rng):
     result = bootstrap_auc_difference(paired["y"], paired["a"], paired["a"], rng=rng, n_bootstrap=100)
     assert (result.delta, result.low, result.high, result.p) == (0, 0, 0, 1)
+
+
+def test_a_mean_over_patients_has_the_width_that_theory_gives(rng):
+    """200 patients of 3 equal values: the standard error is that of 200 values, not of 600."""
+    values = np.repeat(rng.normal(size=200), 3)
+    found = clustered_mean(values, np.repeat(np.arange(200), 3), rng, 4000)
+    assert found["mean"] == pytest.approx(values.mean())
+    width = (found["mean_high"] - found["mean_low"]) / (2 * 1.96)
+    assert width == pytest.approx(values.std() / np.sqrt(200), rel=0.06)
+    assert np.isnan(clustered_mean([], [], rng)["mean"])
+    with pytest.raises(ValueError, match="finite"):
+        clustered_mean([1.0, np.nan], [0, 1], rng)
 
 
 def test_percentile_limits_leave_out_missing_resamples():

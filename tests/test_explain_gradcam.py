@@ -11,7 +11,14 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.video import r2plus1d_18, r3d_18
 
-from alnlib.explain.gradcam import cohort_scale, default_layer, frame_profile, grad_cam, normalise_over_cohort
+from alnlib.explain.gradcam import (
+    cohort_scale,
+    default_layer,
+    frame_profile,
+    grad_cam,
+    layer_with_cells,
+    normalise_over_cohort,
+)
 from alnlib.models.cnn2d import build_cnn2d
 
 
@@ -237,6 +244,21 @@ def test_what_cannot_be_explained_says_why():
     wide = resnet18(num_classes=1)
     with pytest.raises(ValueError, match="passed 2 times"):
         grad_cam(wide, torch.randn(1, 3, 32, 32), layer="layer1.0.relu")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stage"),
+    [("resnet18", "layer2"), ("densenet121", "features.denseblock2"), ("efficientnet_b0", "features.3")],
+)
+def test_the_deepest_stage_with_enough_cells_is_found(architecture, stage):
+    """Strides by hand: the second stage of each family has an eighth of the side of the image."""
+    network = build_cnn2d(architecture)
+    image = torch.zeros(1, 1, 64, 64)
+    assert layer_with_cells(network, image, 8) == (stage, 8)
+    deepest, side = layer_with_cells(network, image, 2)
+    assert (deepest, side) == (default_layer(network), 2)
+    assert layer_with_cells(network, image, 1000)[1] == (16 if architecture == "resnet18" else 32), "the finest"
+    assert grad_cam(network, image, stage).shape == (1, 64, 64)
 
 
 def test_one_scale_keeps_a_weak_map_weak():

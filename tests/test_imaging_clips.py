@@ -6,6 +6,7 @@ Videos are written by FFmpeg through PyAV: with a lossless codec what is read ba
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,6 +17,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    MPEG2MPML,
+    MPEG4HP41,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -114,6 +117,29 @@ def test_jpeg_color_clips_as_ultrasound_machines_store_them(tmp_path):
     clip = read_clip(tmp_path / "jpeg.dcm")
     assert clip.shape == (3, 48, 64)
     assert np.abs(clip.frames.astype(float) - np.stack(frames)[..., 0]).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name", "codec"), [(MPEG4HP41, "a.mp4", "libx264"), (MPEG2MPML, "a.mpg", "mpeg2video")]
+)
+def test_a_video_stream_inside_a_dicom_file(syntax, name, codec, tmp_path):
+    """PS3.5 8.2.5 to 8.2.8: one stream for all frames. Timing and spacing are those of the header."""
+    frames = smooth(25)
+    stream = write_video(tmp_path / name, frames, codec, "yuv420p").read_bytes()
+    for cut in (None, len(stream) // 2):
+        dataset = pydicom.dcmread(write_clip(tmp_path / "a.dcm", frames, FrameTime="50", PixelSpacing=["0.2", "0.3"]))
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "YBR_PARTIAL_420", 3
+        dataset.PlanarConfiguration = 0
+        dataset.PixelData = encapsulate([stream[:cut]], fragments_per_frame=1)
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+        if cut is None:
+            clip = read_clip(tmp_path / "a.dcm")
+            assert clip.shape == frames.shape and np.abs(clip.frames.astype(float) - frames).mean() < 2.5
+            assert clip.frame_time_ms == 50 and clip.spacing_mm == (0.2, 0.3)
+    with pytest.raises(InputError, match=r"a\.dcm.*(truncated|damaged).*again"):
+        read_clip(tmp_path / "a.dcm")
 
 
 @pytest.mark.parametrize(
@@ -288,6 +314,114 @@ def test_what_is_no_video_is_named_with_the_remedy(how, reason, tmp_path):
     with pytest.raises(InputError, match=reason) as caught:
         read_clip(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.avi", "rawvideo", "yuv420p"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.mp4", "mpeg4", "yuv420p"),
+        ("a.mp4", "libx264", "yuv444p"),
+        ("a.mkv", "libx264", "yuv444p"),
+        ("a.mkv", "libvpx-vp9", "yuv420p"),
+        ("a.mov", "mjpeg", "yuvj420p"),
+        ("a.mov", "png", "rgb24"),
+        ("a.wmv", "msmpeg4v2", "yuv420p"),
+    ],
+)
+def test_odd_numbers_of_frames_rows_and_columns(name, codec, pixel_format, tmp_path):
+    """11 frames of 47 x 63: half a chroma sample at the edge costs no row or column of grey."""
+    frames = smooth(11, 47, 63)
+    clip = read_clip(write_video(tmp_path / name, frames, codec, pixel_format))
+    assert clip.shape == (11, 47, 63)
+    difference = clip.frames.astype(float) - frames
+    assert np.abs(difference).mean() < 2.5 and abs(difference.mean()) < 1
+    assert np.abs(difference[:, -1]).mean() < 4 and np.abs(difference[:, :, -1]).mean() < 4
+
+
+def test_grey_video_of_more_than_eight_bits_keeps_them(tmp_path):
+    frames = GREY.astype(np.uint16) * 257
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 7, 9, "gray16le"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray16le")))
+        container.mux(stream.encode())
+    clip = read_clip(path)
+    np.testing.assert_array_equal(clip.frames, frames)
+    assert clip.frames.dtype == np.float32
+
+
+def test_grey_video_marked_as_video_range_is_stretched(tmp_path):
+    """ITU-R BT.601: 16 is black, 235 is white; values beyond are clipped."""
+    stored = np.tile(np.array([0, 16, 126, 235, 250], np.uint8), (3, 4, 1))
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 4, 5, "gray"
+        stream.codec_context.color_range = 1  # MPEG
+        for frame in stored:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        container.mux(stream.encode())
+    frames = read_clip(path).frames
+    assert frames[0, 0].tolist() == [0, 0, round(110 * 255 / 219), 255, 255] and frames.dtype == np.uint8
+
+
+STEADY_MS = [0, 33, 67, 100, 133, 167, 200, 233, 267, 300, 333]
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "expected"),
+    [(STEADY_MS, 1000 / 30), ([0, 40, 80, 160, 200, 400, 440, 480, 900, 940, 980], 40.0)],
+)
+@pytest.mark.parametrize(("name", "codec", "pixel_format"), [("a.mkv", "ffv1", "gray"), ("a.mp4", "mpeg4", "yuv420p")])
+def test_variable_frame_rate_gives_every_stored_frame_and_the_usual_step(
+    name, codec, pixel_format, times_ms, expected, tmp_path
+):
+    """Time stamps rounded to ms are steady; a clip with pauses keeps its 11 frames and names the median step."""
+    frames = smooth(11)
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.height, stream.width = frames.shape[1:]
+        stream.pix_fmt, stream.bit_rate = pixel_format, 8_000_000
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for frame, time in zip(frames, times_ms, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="gray").reformat(format=pixel_format)
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    clip = read_clip(path)
+    assert clip.shape == frames.shape and clip.frame_time_ms == pytest.approx(expected, abs=0.5)
+    assert np.abs(clip.frames.astype(float) - frames).mean() < 2.5
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.mp4", "mpeg4", "yuv420p"),
+        ("a.mp4", "libx264", "yuv444p"),
+        ("a.mkv", "libx264", "yuv444p"),
+        ("a.mkv", "ffv1", "gray"),
+        ("a.wmv", "msmpeg4v2", "yuv420p"),
+    ],
+)
+def test_a_video_damaged_in_the_middle_is_an_error(name, codec, pixel_format, tmp_path):
+    path = write_video(tmp_path / name, smooth(31), codec, pixel_format)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged|cannot be read|truncated") as caught:
+        read_clip(path)
+    assert str(path) in str(caught.value) and "again" in str(caught.value)
+
+
+def test_frames_numbered_9_10_11_are_in_that_order(tmp_path):
+    clip = read_clip(write_frames(tmp_path / "sweep", TWELVE[:3], ["10.png", "9.png", "11.png"]))
+    np.testing.assert_array_equal(clip.frames, TWELVE[[1, 0, 2]])
 
 
 def write_frames(folder: Path, frames: np.ndarray, names: list[str]) -> Path:

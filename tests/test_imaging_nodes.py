@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.errors import InputError
-from alnlib.imaging.nodes import crop_nodes
+from alnlib.imaging.nodes import crop_node_masks, crop_nodes
 from tests.real_data import real_data
 
 
@@ -192,3 +192,20 @@ def test_public_ct_slices_with_their_boxes():
         np.testing.assert_allclose(crop, expected, atol=1)
     middle = adjusted[:, 20:36, 20:36].mean(axis=(1, 2))
     assert np.mean((middle > 30) & (middle < 225)) > 0.8
+
+
+@pytest.mark.parametrize(("kind", "edge_mm"), [("fixed_size", 20.0), ("adjustable_square", 12.0)])
+def test_outlines_lie_on_the_grid_of_the_crops(slice_hu, tmp_path, kind, edge_mm):
+    """The node is 80 HU in fat of -100: with a window from -100 to 80, the crop is its own mask."""
+    options = {"kind": kind, "side_px": 40, "size_mm": 20.0, "margin_fraction": 0.2}
+    crops = crop_nodes(table(), tmp_path, level=-10, width=180, **options)
+    masks, spacing = crop_node_masks(table(), tmp_path, **options)
+    np.testing.assert_array_equal(masks, crops >= 128)
+    assert 0 < masks.mean() < 1
+    np.testing.assert_allclose(spacing, [[edge_mm / 40, edge_mm / 40]])
+
+
+def test_a_node_without_a_mask_has_no_outline_and_no_spacing(slice_hu, tmp_path):
+    masks, spacing = crop_node_masks(table(mask_path=[None], box=["20 30 30 50"]), tmp_path, "fixed_size", 16)
+    assert not masks.any() and np.isnan(spacing).all()
+    assert crop_node_masks(table().iloc[:0], tmp_path, "fixed_size", 16)[0].shape == (0, 16, 16)

@@ -15,7 +15,7 @@ from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.errors import InputError
 from alnlib.imaging.clips import Clip, read_clip
-from alnlib.imaging.sampling import clip_crop, crop_sweeps, key_frame, key_frame_crops, segment_indices
+from alnlib.imaging.sampling import clip_crop, crop_sweeps, key_frame, key_frame_crops, key_frames, segment_indices
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +186,13 @@ def test_sweeps_of_a_simulated_cohort(kind, cohort):
         share = [(high - low) / 2 for low, high in zip(box[:2], box[2:], strict=True)]
         assert min(share) > 5  # the middle eighth of the crop lies within the lesion
         assert still[21:27, 21:27].mean() < still[:, [0, 1, -2, -1]].mean()
+
+
+def test_key_frames_are_those_of_the_files(cohort, folder):
+    images = cohort.images[cohort.images["modality"] == "USV"]
+    frames, lengths = key_frames(images, cohort.root)
+    clips = [read_clip(cohort.root / path) for path in images["path"]]
+    assert frames.tolist() == [clip.key_frame for clip in clips] and None not in frames.tolist()
+    assert lengths.tolist() == [len(clip.frames) for clip in clips]
+    frames, lengths = key_frames(table(), folder)
+    assert (frames.tolist(), lengths.tolist()) == ([2, 4], [6, 9]), "the middle where a file names none"

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import scipy.io
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from scipy.spatial.transform import Rotation
 
 from alnlib.errors import InputError
@@ -360,6 +361,100 @@ def test_one_file_of_a_series_points_to_its_folder(tmp_path):
     folder = write_series(tmp_path / "s", [0.0])
     with pytest.raises(InputError, match="name the folder"):
         read_volume(folder / "0")
+
+
+def test_an_oblique_series_lies_where_simpleitk_places_it(tmp_path):
+    """Turned about three axes, as breast MRI planned along the chest wall; file names say nothing of the order."""
+    axes = np.array(OBLIQUE.direction)
+    folder = write_series(tmp_path / "s", [0.0] * 4)
+    for number, place in enumerate((2, 0, 3, 1)):
+        change(
+            folder / f"{number}",
+            ImageOrientationPatient=[f"{cosine:.12f}" for cosine in (*axes[:, 0], *axes[:, 1])],
+            ImagePositionPatient=[f"{at:.9f}" for at in (12.5, -30.0, 41.0) + place * 2.5 * axes[:, 2]],
+        )
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume.values[:, 0, 0], [15, 35, 5, 25])
+    assert volume.geometry.spacing_mm == pytest.approx((2.5, 0.8, 0.5))
+    np.testing.assert_allclose(volume.geometry.direction, axes, atol=1e-9)
+    image = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    for zyx in corners(volume.shape):
+        place = image.TransformIndexToPhysicalPoint([int(index) for index in zyx[::-1]])
+        assert volume.geometry.position_mm(zyx) == pytest.approx(place, abs=1e-4)
+
+
+def write_enhanced(path: Path, places_mm: list[float], **attributes: object) -> Path:
+    """One enhanced multi-frame object: frame k holds k + 1, is rescaled by 2 x - 1 and lies at places_mm[k] along z."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = EnhancedMRImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "2.25.300"
+    dataset.SeriesInstanceUID, dataset.Modality = "2.25.9", "MR"
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = len(places_mm), 3, 4
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    frames = np.arange(1, len(places_mm) + 1, dtype=np.uint16)[:, None, None] * np.ones((1, 3, 4), np.uint16)
+    dataset.PixelData = frames.tobytes()
+    dataset["PixelData"].VR = "OW"
+    shared, measures, plane, rescale = (Dataset() for _ in range(4))
+    measures.PixelSpacing, measures.SliceThickness = [0.8, 0.5], 9
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    rescale.RescaleSlope, rescale.RescaleIntercept = 2, -1
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    shared.PixelValueTransformationSequence = [rescale]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    groups = []
+    for place in places_mm:
+        group, position = Dataset(), Dataset()
+        position.ImagePositionPatient = [-20.0, 30.0, place]
+        group.PlanePositionSequence = [position]
+        groups.append(group)
+    dataset.PerFrameFunctionalGroupsSequence = groups
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    path.parent.mkdir(exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_an_enhanced_multi_frame_object_is_a_volume(tmp_path):
+    """DICOM PS3.3 C.7.6.16: place, spacing and rescale lie in the functional groups, per frame or shared."""
+    path = write_enhanced(tmp_path / "s" / "a.dcm", [4.0, 0.0, 2.0])
+    for given in (path, path.parent):
+        volume = read_volume(given)
+        np.testing.assert_array_equal(volume.values[:, 0, 0], [3, 5, 1])
+        assert volume.geometry == VolumeGeometry((2.0, 0.8, 0.5), (-20.0, 30.0, 0.0))
+    write_enhanced(path, [4.0, 0.0, 4.0])
+    with pytest.raises(InputError, match=r"frame \d of a\.dcm and frame \d of a\.dcm lie at the same place"):
+        read_volume(path)
+    write_enhanced(path, [4.0, 0.0, 2.0], PerFrameFunctionalGroupsSequence=[])
+    with pytest.raises(InputError, match="its place among the slices is unknown"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_the_content_and_not_the_suffix_says_whether_it_is_compressed(name, tmp_path):
+    other = {"a.nii": "b.nii.gz", "a.nii.gz": "b.nii"}[name]
+    write_volume(tmp_path / other, VALUES, OBLIQUE).rename(tmp_path / name)
+    np.testing.assert_array_equal(read_volume(tmp_path / name).values, VALUES)
+
+
+def test_a_matlab_volume_needs_its_spacing(tmp_path):
+    """MATLAB's axes are row, column, slice."""
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"volume": np.moveaxis(VALUES, 0, 2), "note": "first visit", "map": VALUES[0]})
+    volume = read_volume(path, (5, 1.3, 1.2))
+    np.testing.assert_array_equal(volume.values, VALUES)
+    assert volume.geometry == VolumeGeometry((5, 1.3, 1.2))
+    with pytest.raises(InputError, match=r"a\.mat: a MATLAB file says no voxel spacing; give spacing_mm"):
+        read_volume(path)
+    scipy.io.savemat(path, {"pre": VALUES, "post": VALUES})
+    with pytest.raises(InputError, match=r"a\.mat: holds 2 arrays of three axes \(pre, post\)"):
+        read_volume(path, (5, 1.3, 1.2))
+    path.write_bytes(b"MATLAB 5.0 MAT-file" + bytes(300))
+    with pytest.raises(InputError, match=r"a\.mat: the MATLAB file cannot be read"):
+        read_volume(path, (5, 1.3, 1.2))
 
 
 def test_real_duke_slices_are_sorted_by_position(tmp_path):

@@ -19,6 +19,7 @@ from alnlib.models.video import (
     TemporalInterlacing,
     build_video_network,
     interlace,
+    published_weights,
     shift_matrix,
     tin_layers,
 )
@@ -353,3 +354,15 @@ def test_a_label_that_lies_in_motion_alone_is_not_learned_from_the_key_frame(one
     (train, y), (test, test_y) = moving_blobs(128, 0), moving_blobs(200, 1)
     found = held_out_auc(build_cnn2d("resnet18"), (train[:, :, T // 2], y), (test[:, :, T // 2], test_y), steps=48)
     assert found.low < 0.5 < found.high < 0.8
+
+
+@pytest.mark.parametrize("architecture", ["r3d_18", "r2plus1d_18"])
+def test_the_pooled_stem_halves_the_frame_and_keeps_weights_and_time(architecture):
+    standard, pooled = (build_video_network(architecture, stem=stem) for stem in ("standard", "pooled"))
+    assert [value.shape for value in standard.state_dict().values()] == [v.shape for v in pooled.state_dict().values()]
+    clip = torch.zeros(1, 1, 4, 32, 32)
+    assert standard.eval().stem(clip).shape == (1, 64, 4, 16, 16)
+    assert pooled.eval().stem(clip).shape == (1, 64, 4, 8, 8)
+    with pytest.raises(ValueError, match="stem"):
+        build_video_network("tin_resnet18", stem="pooled")
+    assert published_weights(architecture) == "kinetics" and published_weights("tin_resnet18") == "imagenet"

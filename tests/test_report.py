@@ -17,7 +17,7 @@ from PIL import Image
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.evaluation.calibration import calibration_summary, flexible_calibration_curve
 from alnlib.evaluation.decision_curve import decision_curve
-from alnlib.evaluation.roc import auc, delong_auc
+from alnlib.evaluation.roc import auc, clustered_delong_test, delong_auc
 from alnlib.evaluation.tables import PREDICTION_COLUMNS, validate_predictions
 from alnlib.files import palette_png
 from alnlib.report import figures
@@ -27,9 +27,12 @@ from alnlib.report.tables import (
     number_of,
     odds_ratio_rows,
     prediction_rows,
+    published_rows,
+    reader_cuts,
+    readers_beside_model,
     recovered_share,
 )
-from alnlib.studies import STUDIES, published_value
+from alnlib.studies import STUDIES, published_value, title_of
 
 
 @pytest.fixture
@@ -77,13 +80,54 @@ def test_recovered_share_holds_a_model_to_the_oracle_on_the_same_patients(scored
         [prediction_rows("s", "m", split, ids, y, score) for split in ("train", "test", "external")]
     )
     truth = pd.DataFrame({"modality": ["us", "us"], "centre": ["primary", "external"], "attainable_auc": [0.9, 0.8]})
-    oracle = pd.DataFrame({"patient_id": ids, "modality": "us", "probability": score})
+    oracle = pd.DataFrame({"patient_id": ids, "unit_id": ids, "modality": "us", "probability": score})
     table = recovered_share(predictions, truth, oracle, {"m": "us"}).set_index("split")
     assert list(table.index) == ["test", "external"]
     assert table.loc["test", "recovered_share"] == pytest.approx((auc(y, score) - 0.5) / 0.4)
     assert table.loc["external", "recovered_share"] == pytest.approx((auc(y, score) - 0.5) / 0.3)
     assert (table["behind_oracle"] == 0).all()
     assert recovered_share(predictions, truth.head(0), oracle.head(0), {"m": "us"}).empty
+
+
+def test_recovered_share_of_nodes_finds_each_in_the_oracle_and_takes_intervals_by_patient(scored):
+    y, score = scored
+    units = pd.Series([f"{i % 3}" for i in range(100)])
+    ids = pd.Series([f"p{i // 3}" for i in range(100)])
+    predictions = prediction_rows("s", "m", "test", ids, y, score, unit_id=units)
+    truth = pd.DataFrame({"modality": ["ct"], "centre": ["primary"], "attainable_auc": [0.9]})
+    best = np.random.default_rng(0).permutation(score)
+    oracle = pd.DataFrame({"patient_id": ids, "unit_id": units, "modality": "ct", "probability": best})
+    row = recovered_share(predictions, truth, oracle.sample(frac=1, random_state=1), {"m": "ct"}).iloc[0]
+    by_patient = clustered_delong_test(y, best, score, ids)
+    assert (row["oracle_auc"], row["behind_oracle"]) == pytest.approx((auc(y, best), by_patient.delta))
+    assert (row["behind_oracle_low"], row["behind_oracle_high"]) == pytest.approx((by_patient.low, by_patient.high))
+    with pytest.raises(ValueError, match="cover"):
+        recovered_share(predictions, truth, oracle.iloc[1:], {"m": "ct"})
+
+
+def test_readers_are_held_to_cuts_from_other_patients():
+    training = pd.Series([0, 0, 1, 1], index=["a", "b", "c", "d"])
+    scores = pd.DataFrame(
+        {"r": [1, 2, 3, 5, 4, 2, 3, 1], "one class": [1, 1, np.nan, np.nan, 1, 1, 1, 1]}, index=list("abcdwxyz")
+    )
+    cuts = reader_cuts(scores, training)
+    assert cuts == {"r": 3}, "the grade from which Youden's index is largest; a reader of one class has none"
+    rows = prediction_rows("s", "m", "test", pd.Series(list("wxyz")), [1, 0, 1, 0], [0.9, 0.2, 0.3, 0.4])
+    table = readers_beside_model(rows, scores, cuts, rng=np.random.default_rng(0), n_bootstrap=50)
+    row = table.iloc[0]
+    assert (row["reader"], row["split"], row["n"], row["cut"]) == ("r", "test", 4, 3)
+    assert (row["sensitivity"], row["specificity"], row["model_sensitivity"]) == (1.0, 1.0, 0.5)
+    nobody = readers_beside_model(rows, scores, {}, rng=np.random.default_rng(0))
+    assert nobody.empty and {"study", "split", "reader", "sensitivity"} <= set(nobody)
+
+
+def test_what_an_abstract_does_not_give_is_not_available():
+    table = published_rows("li_video", ("auc", "accuracy")).set_index(["model", "split"])
+    assert table.loc[("TIN", "test"), "auc"] == "0.91 (0.84 to 0.98)"
+    assert table.loc[("TIN", "test"), "accuracy"] == f"{52 / 61:.2f}"
+    assert table.loc[("static image", "test"), "accuracy"] == "not available"
+    assert (table["origin"] == "published").all()
+    assert published_rows("nobody", ("auc",)).empty
 
 
 def test_calibration_row_has_an_interval_for_every_estimate(scored):
@@ -290,8 +334,41 @@ def test_published_numbers_are_those_of_the_abstracts():
     assert (fused.value, fused.low, fused.high) == (0.809, 0.723, 0.895)
     assert published_value("tang", "DL_US", "test").value is None
     assert published_value("tang", "no such model", "test") is None
+    assert published_value("no such study", "DL_US", "test") is None
+    assert published_value("park", "CT_FSC+ASC", "test").value == 0.968, (
+        "a network chosen here, under its published name"
+    )
+    assert title_of("li_video") == "Ultrasound video (after Li 2023)" and title_of("mine") == "mine"
     assert published_value("park", "DenseNet121 FSC+ASC", "test", "sensitivity").value == 0.98
     assert published_value("li_video", "TIN", "test", "accuracy").value == 52 / 61
     for study in STUDIES.values():
         for claim in study.claims:
             assert {claim.better, claim.worse} <= set(study.models), study.key
+
+
+def test_heat_is_drawn_on_the_scale_it_was_given(ax):
+    image, heat = np.zeros((8, 8)), np.linspace(0, 0.5, 64).reshape(8, 8)
+    outline = np.zeros((8, 8), bool)
+    outline[2:5, 2:5] = True
+    figures.plot_heat(image, heat, ax, outline)
+    grey, drawn = ax.images
+    np.testing.assert_array_equal(drawn.get_array(), heat)
+    assert drawn.get_clim() == (0, 1), "not stretched to its own maximum"
+    np.testing.assert_allclose(drawn.get_alpha(), 0.6 * heat)
+    assert len(ax.collections) == 1, "the outline"
+
+
+def test_paired_intervals_stand_in_the_row_of_their_label(ax):
+    table = pd.DataFrame(
+        {
+            "region": ["a", "b", "a"],
+            "crop": ["x", "x", "y"],
+            "m": [1.0, 2.0, 3.0],
+            "m_low": [0.5, 1, 2],
+            "m_high": [2, 3, 4],
+        }
+    )
+    figures.plot_paired_intervals(table, ax, "region", "crop", "m", {"x": 0, "y": 1})
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "a"]
+    points = {(line.get_xdata()[0], round(line.get_ydata()[0])) for line in ax.lines if len(line.get_xdata()) == 1}
+    assert points == {(1.0, 1), (2.0, 0), (3.0, 1)}

@@ -25,7 +25,7 @@ from alnlib.files import palette_png
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import clean_executed
 from alnlib.pipeline.results import LABELLED, RunFolder
-from alnlib.pipeline.stages import STAGES
+from alnlib.pipeline.stages import NOT_COMMITTED, STAGES
 from alnlib.report.readme import filled_readme, readme_blocks
 
 ROOT = repository_root()
@@ -40,7 +40,8 @@ def committed_files() -> list:
 
 def test_every_stage_left_what_the_table_says():
     for stage in STAGES:
-        for made in (*stage.makes, f"notebooks/{stage.notebook}.ipynb"):
+        committed = [made for made in stage.makes if not made.startswith(NOT_COMMITTED)]
+        for made in (*committed, f"notebooks/{stage.notebook}.ipynb"):
             assert (COMMITTED / made).is_file(), f"{stage.notebook}: {made}"
 
 

@@ -15,6 +15,7 @@ from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset, intensity_statistics, sample_frames, standardise
 from alnlib.training.fit import (
     FitSpec,
+    _batches,
     fit_classifier,
     fit_fingerprint,
     learning_rate_at,
@@ -188,8 +189,12 @@ def test_a_saved_network_comes_back_whole(sets, fitted, tmp_path):
 def test_mistakes_are_named(sets):
     with pytest.raises(ValueError, match="both training and validation: 0000"):
         fit_classifier(SPEC, sets[0], sets[0])
-    with pytest.raises(ValueError, match="one class"):
+    with pytest.raises(InputError, match="training set cannot be used: 32 crops, 32 positive and 0 negative"):
         fit_classifier(SPEC, sets[0].subset(sets[0].y == 1), sets[1])
+    with pytest.raises(InputError, match="validation set cannot be used: 1 crop, 0 positive and 1 negative"):
+        fit_classifier(SPEC, sets[0], sets[1].subset([0]))
+    with pytest.raises(InputError, match="no crops in this set"):
+        sets[0].subset(np.zeros(64, bool))
     with pytest.raises(ValueError, match="specification says"):
         fit_classifier(replace(SPEC, image_size=64), sets[0], sets[1])
     with pytest.raises(ValueError, match="unique"):
@@ -223,6 +228,30 @@ def test_out_of_fold_scores_never_see_their_patient(monkeypatch):
     scores = out_of_fold_scores(SPEC, data, np.random.default_rng(0), n_folds=3)
     assert scores["unit_id"].tolist() == list(data.unit_ids) and (scores["y_score"] == scores["fold"]).all()
     assert scores.groupby("patient_id")["fold"].nunique().max() == 1
+
+
+def test_out_of_fold_scores_may_train_on_all_other_folds_and_keep_the_last_epoch():
+    data = stripes(24, 4)
+    spec = replace(SPEC, epochs=3, patience=1)
+    fits = []
+    scores = out_of_fold_scores(
+        spec,
+        data,
+        np.random.default_rng(0),
+        n_folds=2,
+        keep="last",
+        progress=lambda fold, row: fits.append((fold, row)),
+    )
+    assert [fold for fold, _ in fits] == [0, 0, 0, 1, 1, 1], "every epoch, whatever the scored fold makes of it"
+    fold = scores["fold"].to_numpy()
+    last = replace(spec, choose_from=0.9, patience=0)
+    fitted = fit_classifier(last, data.subset(fold == 1), data.subset(fold == 0))
+    assert fitted.best_epoch == 3
+    np.testing.assert_array_equal(scores["y_score"][fold == 0], predict_proba(fitted, data.subset(fold == 0)))
+    with pytest.raises(ValueError, match="keep"):
+        out_of_fold_scores(spec, data, np.random.default_rng(0), keep="first")
+    with pytest.raises(InputError, match="at least 3"):
+        out_of_fold_scores(spec, data, np.random.default_rng(0), n_folds=2)
 
 
 def test_augmentation_keeps_shape_and_is_the_identity_when_nothing_is_asked():
@@ -348,7 +377,63 @@ def test_clips_are_fitted_to_the_same_bits_and_a_killed_fit_resumes(architecture
 
 
 def test_clips_need_a_video_network_and_stills_none():
-    with pytest.raises(ValueError, match="clips need a video network"):
+    with pytest.raises(InputError, match="clips need a video network"):
         FitSpec("resnet18", 24, frames=4)
-    with pytest.raises(ValueError, match="clips need a video network"):
+    with pytest.raises(InputError, match="clips need a video network"):
         FitSpec("tin_resnet18", 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", -1e-3),
+        ("learning_rate", float("nan")),
+        ("weight_decay", -1.0),
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("image_size", 0),
+        ("frames", -1),
+        ("dropout", 1.0),
+        ("label_smoothing", 1.0),
+        ("warmup", 1.0),
+        ("choose_from", -0.1),
+        ("stem", "large"),
+        ("architecture", "vgg16"),
+    ],
+)
+def test_a_parameter_out_of_range_is_the_users_mistake_and_is_named(name, value):
+    with pytest.raises(InputError, match=f"{name} .*give|{name} 'vgg16' .*one of resnet18"):
+        replace(SPEC, **{name: value})
+
+
+def test_autocast_on_a_cpu_trains_in_bfloat16_and_scores_in_single_precision(sets):
+    """Bfloat16 has 8 significant bits: the loss agrees to about a percent, and its scores would often be tied."""
+    assert SPEC.autocast is None
+    short = replace(SPEC, epochs=1)
+    plain, cast = (fit_classifier(replace(short, autocast=on), *sets[:2]) for on in (None, True))
+    losses = [fitted.history["train_loss"].iloc[-1] for fitted in (plain, cast)]
+    assert np.isfinite(losses[1]) and losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    scores = predict_proba(cast, sets[2])
+    assert scores.dtype == np.float64 and ((scores >= 0) & (scores <= 1)).all()
+    assert len(np.unique(scores)) == len(scores)
+
+
+def test_a_fingerprint_counts_what_auto_comes_to(sets, monkeypatch):
+    """A fit begun on a GPU, in bfloat16, must not be gone on with on a CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    own = fit_fingerprint(SPEC, *sets[:2])
+    assert own == fit_fingerprint(replace(SPEC, device="auto"), *sets[:2])
+    assert own == fit_fingerprint(replace(SPEC, autocast=False), *sets[:2])
+    assert own != fit_fingerprint(replace(SPEC, autocast=True), *sets[:2])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert own != fit_fingerprint(replace(SPEC, device="auto"), *sets[:2])
+    assert own == fit_fingerprint(SPEC, *sets[:2])
+
+
+def test_no_batch_holds_a_single_crop():
+    """Batch norm over one crop with a last feature map of one element is undefined."""
+    for n in range(2, 12):
+        for size in (2, 3, 4, 8):
+            assert min(len(batch) for batch in _batches(torch.arange(n), size)) >= 2

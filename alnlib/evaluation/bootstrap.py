@@ -253,6 +253,28 @@ def bootstrap_interval(
     )
 
 
+def clustered_mean(
+    values: ArrayLike, cluster: ArrayLike, rng: np.random.Generator, n_bootstrap: int = 2000, confidence: float = 0.95
+) -> dict[str, float]:
+    """{"mean", "mean_low", "mean_high"} of values (n,), percentile interval over resampled clusters (n,), such as patients.
+
+    Without any value all three are nan. Raises ValueError for values that are not finite.
+    """
+    numbers = np.asarray(values, dtype=float)
+    if not np.isfinite(numbers).all():
+        raise ValueError("values hold numbers that are not finite; leave them out and say how many")
+    if numbers.size == 0:
+        return {"mean": nan, "mean_low": nan, "mean_high": nan}
+    resampled = np.concatenate(
+        [
+            weights @ numbers / weights.sum(axis=1)
+            for weights in resample_weights(numbers.size, n_bootstrap, rng, cluster=cluster)
+        ]
+    )
+    low, high = percentile_limits(resampled, confidence)
+    return {"mean": float(numbers.mean()), "mean_low": float(low), "mean_high": float(high)}
+
+
 def summarize_resamples(
     estimate: float,
     resampled: np.ndarray,

@@ -109,6 +109,11 @@ def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list
     return _content_problems(raw)
 
 
+def clusters(rows: pd.DataFrame) -> pd.Series | None:
+    """The patient of each row, for intervals that know which units share one; None where every patient has one row."""
+    return rows["patient_id"] if rows["patient_id"].duplicated().any() else None
+
+
 def discrimination_table(
     predictions: pd.DataFrame,
     thresholds: Mapping[tuple[str, str], float] | None = None,

@@ -6,7 +6,7 @@ Whether a map is faithful to the network is tested in `alnlib.explain.faithfulne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -94,6 +94,38 @@ def default_layer(network: nn.Module) -> str:
         f"no default layer is known for {type(network).__name__}; give layer, for instance one of the last convolutions: "
         f"{', '.join(convolutions[-3:]) or 'there are none'}"
     )
+
+
+def layer_with_cells(network: nn.Module, images: np.ndarray | torch.Tensor, at_least: int = 6) -> tuple[str, int]:
+    """The deepest stage whose feature map is at least `at_least` cells along its shorter side in the plane, and that side.
+
+    Stages are the siblings of `default_layer` (layer1 to layer4 of a ResNet, the parts of `features` of the others). The last
+    one of a small crop has 2 x 2 cells and tells no region from another; an earlier one is finer and further from the
+    decision, so say which was used. The finest stage if none has so many. images: one is enough, (n, C, *spatial).
+    """
+    last = default_layer(network)
+    if last.rpartition(".")[2] == "layer4":
+        stages = [f"{last.removesuffix('4')}{place}" for place in (1, 2, 3, 4)]
+    else:
+        stages = [f"{last}.{name}" for name, _ in network.get_submodule(last).named_children()]
+    sides: dict[str, int] = {}
+
+    def measured(name: str) -> Callable[[nn.Module, tuple, torch.Tensor], None]:
+        return lambda _, __, output: sides.update({name: min(output.shape[-2:])})
+
+    hooks = [network.get_submodule(name).register_forward_hook(measured(name)) for name in stages]
+    place = next(network.parameters())
+    try:
+        with _explaining(network), torch.inference_mode():
+            one = images[:1]
+            network((torch.tensor(one) if isinstance(one, np.ndarray) else one).to(place))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    fine = [name for name in stages if sides[name] >= at_least]
+    chosen = fine[-1] if fine else max(sides, key=lambda name: sides[name])
+    # Behind the last part of a DenseNet follows the ReLU that only the whole stage holds.
+    return (last if chosen == stages[-1] else chosen), sides[chosen]
 
 
 def cohort_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.0) -> float:

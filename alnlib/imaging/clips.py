@@ -6,13 +6,16 @@ normalized here (see `sampling`); single images are read in `read`.
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 
 from alnlib.errors import InputError
 from alnlib.imaging.read import (
@@ -26,8 +29,14 @@ from alnlib.imaging.read import (
     read_image,
 )
 
+VIDEO_SYNTAXES = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10\d(\.1)?")
+"""DICOM transfer syntaxes whose pixel data is one MPEG-2, H.264 or HEVC stream (PS3.6 A-1)."""
+
 VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".wmv")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+STAMP_ROUNDING_MS = 1.5
+"""Time stamps of Matroska and WMV are whole milliseconds; steps that differ more from the frame rate vary."""
 
 LOST_FRAMES = 1.5
 """A video that ends more than this many frames before the duration it states is truncated. Our choice, for rounding."""
@@ -64,14 +73,15 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
     """Read a multi-frame DICOM file, a video, or a folder of frames.
 
     DICOM: every frame as `read.read_image` would, rescaled, bright is echogenic, color turned to grey; compressed and
-    color (RGB, YBR, palette) frames are decoded by pydicom and its plugins. Timing from Frame Time, else the median of
-    Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video (`VIDEO_SUFFIXES`): decoded by FFmpeg, color
-    turned to grey by BT.601 luma and rounded to whole numbers, timing from the stream's frame rate; lossy codecs have
-    changed the speckle. Folder: PNG, JPEG, TIFF or single-frame DICOM files, one per frame, in natural order (frame_2
-    before frame_10); numbers of pictures must rise in equal steps; other files are ignored. Video and pictures know
-    neither spacing nor key frame.
+    color (RGB, YBR, palette) frames are decoded by pydicom and its plugins, MPEG-2, H.264 and HEVC by FFmpeg. Timing
+    from Frame Time, else the median of Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video
+    (`VIDEO_SUFFIXES`): decoded by FFmpeg, color turned to grey by BT.601 luma and rounded to whole numbers, timing from
+    the stream's frame rate, or, where that varies, the median step; frames stay as they were stored, however long each
+    is shown; lossy codecs have changed the speckle. Folder: PNG, JPEG, TIFF or single-frame DICOM files, one per frame,
+    in natural order (frame_2 before frame_10); numbers of pictures must rise in equal steps; other files are ignored.
+    Video and pictures know neither spacing nor key frame.
     spacing_mm: (row, column); overrides the file's. Raises InputError, naming the file and the remedy, for a missing,
-    empty or truncated file, a single image, frames of different size, a gap in the numbers or another format.
+    empty, truncated or damaged file, a single image, frames of different size, a gap in the numbers or another format.
     """
     path = Path(path)
     if spacing_mm is not None:
@@ -82,7 +92,7 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
         return _read_multiframe(path, spacing_mm)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         frames, frame_time_ms = _decode(path, "the video", lambda: _video_frames(path))
-        return Clip(_in_8_bits(frames), spacing_mm, frame_time_ms, None, path)
+        return Clip(_stacked(frames), spacing_mm, frame_time_ms, None, path)
     raise InputError(
         f"{path}: is no clip; export it as multi-frame DICOM or as a video ({', '.join(VIDEO_SUFFIXES)}), or name the "
         "folder that holds its numbered frames"
@@ -96,37 +106,76 @@ def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip
         raise InputError(
             f"{path}: holds a single image where a clip is expected; name the multi-frame file of the sweep"
         )
-    frames = _in_8_bits([_dicom_pixels(dataset, path, frame) for frame in range(count)])
+    if VIDEO_SYNTAXES.fullmatch(dataset.file_meta.TransferSyntaxUID):
+        frames = _stacked(
+            _decode(path, "the video in the DICOM file", lambda: _encapsulated_video(path, dataset, count))
+        )
+    else:
+        frames = _stacked([_compact(_dicom_pixels(dataset, path, frame)) for frame in range(count)])
     return Clip(
         frames, spacing_mm or _dicom_spacing(dataset), _frame_time_ms(dataset), _key_frame(dataset, count), path
     )
 
 
-def _video_frames(path: Path) -> tuple[list[np.ndarray], float | None]:
-    """Grey frames and ms from frame to frame. Raises InputError for what is no clip, whatever FFmpeg raises otherwise."""
-    _check_riff(path)
-    with av.open(str(path)) as container:
+def _encapsulated_video(path: Path, dataset: Dataset, count: int) -> list[np.ndarray]:
+    stream = io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))  # one stream for all frames
+    frames, _ = _video_frames(path, stream)
+    if count - len(frames) > LOST_FRAMES:
+        raise InputError(
+            f"{path}: states {count} frames and holds {len(frames)}; it is truncated: fetch or export it again"
+        )
+    return frames
+
+
+def _video_frames(path: Path, stream: io.BytesIO | None = None) -> tuple[list[np.ndarray], float | None]:
+    """Grey frames and ms from frame to frame. stream: read in place of the file that path names.
+
+    Raises InputError for what is no clip, whatever FFmpeg raises otherwise.
+    """
+    if stream is None:
+        _check_riff(path)
+    with av.open(stream or str(path)) as container:
         if not container.streams.video:
             raise InputError(f"{path}: holds no moving picture; name the video file of the sweep")
-        stream = container.streams.video[0]
-        frames, end_s = [], 0.0
-        for frame in container.decode(stream):
-            frames.append(_video_grey(frame))
-            end_s = max(end_s, frame.time or 0.0)
-        rate = _number(stream.average_rate)
-        stated_s = _stated_duration_s(container, stream)
+        video = container.streams.video[0]
+        rate = _number(video.average_rate)
+        frames, times_s, end_s, packets = [], [], 0.0, 0
+        for packet in container.demux(video):
+            packets += packet.size > 0  # an empty one repeats the frame before it
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise InputError(f"{path}: frame {len(frames)} is damaged; fetch or export the video again")
+                frames.append(_compact(_video_grey(frame)))
+                times_s.append(frame.time)
+                lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+                end_s = max(end_s, (frame.time or 0.0) + max(lasts_s, 1.0 / rate if rate else 0.0))
+        stated_s = _stated_duration_s(container, video)
+        one_by_one = video.codec_context.codec.intra_only
     if len(frames) < 2:
         raise InputError(
             f"{path}: holds {len(frames)} frame{'s' * (len(frames) != 1)} where a clip is expected; it may be truncated: "
             "fetch or export it again, or name the video of the sweep"
         )
-    if rate and stated_s and (stated_s - end_s) * rate - 1 > LOST_FRAMES:
+    if rate and stated_s and (stated_s - end_s) * rate > LOST_FRAMES:
         raise InputError(
-            f"{path}: the video states {stated_s:.3g} s and ends after {end_s + 1 / rate:.3g} s ({len(frames)} frames); it is "
+            f"{path}: the video states {stated_s:.3g} s and ends after {end_s:.3g} s ({len(frames)} frames); it is "
             "truncated: fetch or export it again"
         )
+    if packets - len(frames) > (0 if one_by_one else LOST_FRAMES):
+        raise InputError(
+            f"{path}: only {len(frames)} of {packets} frames can be decoded; it is damaged: fetch or export the video again"
+        )
     _check_one_size(path, [(f"frame {index}", frame.shape) for index, frame in enumerate(frames)])
-    return frames, 1000.0 / rate if rate else None
+    return frames, _video_frame_time_ms(times_s, rate)
+
+
+def _video_frame_time_ms(times_s: list[float | None], rate: float | None) -> float | None:
+    """1 / rate, or the median step between time stamps where they do not follow that rate."""
+    steps_ms = 1000.0 * np.diff([time for time in times_s if time is not None])
+    steady_ms = 1000.0 / rate if rate else None
+    if steady_ms is not None and (not steps_ms.size or np.abs(steps_ms - steady_ms).max() < STAMP_ROUNDING_MS):
+        return steady_ms
+    return _number(np.median(steps_ms)) if steps_ms.size else None
 
 
 def _check_riff(path: Path) -> None:
@@ -141,9 +190,13 @@ def _check_riff(path: Path) -> None:
 
 
 def _video_grey(frame: av.VideoFrame) -> np.ndarray:
-    """(rows, columns) float32 whole numbers; grey formats as stored, others through RGB, which undoes the video range."""
+    """(rows, columns) float32 whole numbers, the video range (16 to 235) undone; grey formats in their own bits."""
     if frame.format.name.startswith("gray"):
-        return frame.to_ndarray().astype(np.float32)
+        values = frame.to_ndarray().astype(np.float32)
+        if frame.color_range == ColorRange.MPEG:
+            scale = 2.0 ** (frame.format.components[0].bits - 8)
+            values = np.rint(np.clip((values - 16 * scale) * (255 / 219), 0, 256 * scale - 1))
+        return values
     return np.rint(_grey(frame.to_ndarray(format="rgb24")))
 
 
@@ -185,7 +238,7 @@ def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
                 f"{folder}: {other.path.name} has another pixel spacing than {images[0].path.name}; keep one clip per folder"
             )
     frame_time_ms = None if pictures else _frame_time_ms(_read_dicom(chosen[0]))
-    return Clip(_in_8_bits([image.pixels for image in images]), spacing_mm, frame_time_ms, None, folder)
+    return Clip(_stacked([_compact(image.pixels) for image in images]), spacing_mm, frame_time_ms, None, folder)
 
 
 def _is_frame_file(path: Path) -> bool:
@@ -233,10 +286,16 @@ def _check_one_size(path: Path, frames: list[tuple[str, tuple[int, int]]]) -> No
             )
 
 
-def _in_8_bits(frames: list[np.ndarray]) -> np.ndarray:
-    stacked = np.stack(frames)
-    whole = stacked.min() >= 0 and stacked.max() <= 255 and np.array_equal(stacked, np.rint(stacked))
-    return stacked.astype(np.uint8) if whole else stacked
+def _compact(frame: np.ndarray) -> np.ndarray:
+    """uint8 if that loses nothing: a sweep of hundreds of frames must not fill the memory."""
+    whole = frame.min() >= 0 and frame.max() <= 255 and np.array_equal(frame, np.rint(frame))
+    return frame.astype(np.uint8) if whole else frame
+
+
+def _stacked(frames: list[np.ndarray]) -> np.ndarray:
+    """uint8 if every frame is, else float32."""
+    kind = np.uint8 if all(frame.dtype == np.uint8 for frame in frames) else np.float32
+    return np.stack([frame.astype(kind, copy=False) for frame in frames])
 
 
 def _frame_time_ms(dataset: Dataset) -> float | None:

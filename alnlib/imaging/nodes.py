@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alnlib.errors import InputError
-from alnlib.imaging.crop import box_from_mask
+from alnlib.imaging.crop import box_from_mask, resample_mask_to_square
 from alnlib.imaging.normalize import ct_window
 from alnlib.imaging.read import Image2D, read_image, read_mask
 from alnlib.imaging.sampling import _as_bytes, _square, of_patient, row_box, row_spacing
@@ -68,6 +68,46 @@ def crop_nodes(
             )
         crops.append(_as_bytes(square, side_px))
     return np.stack(crops) if crops else np.empty((0, side_px, side_px), np.uint8)
+
+
+def crop_node_masks(
+    images: pd.DataFrame,
+    root: str | Path,
+    kind: str,
+    side_px: int,
+    *,
+    size_mm: float = 45.0,
+    margin_fraction: float = 0.15,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, side_px, side_px) bool outlines of the nodes on the grid of `crop_nodes`, and (n, 2) row and column spacing in mm.
+
+    For the same rows and sizes. A row without a mask, or whose node covers less than half of every pixel of the crop, is
+    all false. The spacing is that of the crop's pixels, nan where the image has none. Raises InputError as `crop_nodes`.
+    """
+    root = Path(root)
+    masks, spacings = [], []
+    for _, row in images[images["modality"] == "CT"].iterrows():
+        with of_patient(row):
+            image = read_image(root / row["path"], spacing_mm=row_spacing(row))
+            if not _given(row["mask_path"]):
+                masks.append(np.zeros((side_px, side_px), bool))
+                spacings.append((np.nan, np.nan))
+                continue
+            mask = read_mask(root / row["mask_path"], image.shape)
+            square = _square(
+                mask.astype(np.float32),
+                row_box(row) or box_from_mask(mask, row["mask_path"]),
+                image.spacing_mm,
+                kind=kind,
+                size_mm=size_mm,
+                margin_fraction=margin_fraction,
+                fill=0.0,
+                name=str(image.path),
+            )
+        masks.append(resample_mask_to_square(square, side_px))
+        known = image.spacing_mm or (np.nan, np.nan)
+        spacings.append(tuple(step * edge / side_px for step, edge in zip(known, square.shape, strict=True)))
+    return np.array(masks).reshape(-1, side_px, side_px), np.array(spacings).reshape(-1, 2)
 
 
 def _hounsfield(image: Image2D, picture_rescale: tuple[float, float] | None) -> np.ndarray:

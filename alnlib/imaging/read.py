@@ -5,16 +5,28 @@ Nothing is windowed, scaled or cropped here; volumes and video are read elsewher
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import gdcm
 import numpy as np
 import pydicom
+import SimpleITK
 from PIL import Image, UnidentifiedImageError
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
+    JPEGTransferSyntaxes,
+)
 
 from alnlib.errors import InputError
 
@@ -25,6 +37,25 @@ CENTIMETRE = 3
 """Code of cm in Physical Units X/Y Direction (DICOM PS3.3 C.8.5.5)."""
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+LOWEST_HU = -1024.0
+"""Air of CT scanners with 12 bits. What lies below is filling around the field of view, not a measurement."""
+
+PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+READABLE_COLORS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422")
+"""Read under any transfer syntax; YBR_ICT and YBR_RCT exist in JPEG 2000 alone (DICOM PS3.3 C.7.6.3.1.2)."""
+
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 262, 284, 339
+"""TIFF tags; the next three are values of the last three (TIFF 6.0, sections 8 and 19)."""
+
+WHITE_IS_ZERO, ONE_PLANE_PER_COLOR, SIGNED = 0, 2, 2
+
+INTEGER_ELEMENTS = ("NumberOfFrames", "Rows", "Columns", "BitsStored", "HighBit")
+TEXT_ELEMENTS = ("Modality", "PhotometricInterpretation")
+
+ADOBE_TRANSFORM = re.compile(rb"\xff\xee\x00\x0eAdobe.{6}([^\x00-\x02])", re.DOTALL)
+"""Application segment of a JPEG stream with a color transform that does not exist; GDCM ends the process over it."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +85,19 @@ class Image2D:
 def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = None, frame: int | None = None) -> Image2D:
     """Read one image as float32 grey values.
 
-    DICOM: modality rescale applied; MONOCHROME1 inverted over the range of its stored bits, so that bright is always
-    dense or echogenic; color turned to grey; spacing from Pixel Spacing, else the ultrasound region in cm, else Imager
-    Pixel Spacing (at the detector, not corrected for magnification), else Nominal Scanned Pixel Spacing. PNG, JPEG,
-    TIFF: 8 or 16 bits, alpha ignored, three equal channels collapsed, color turned to grey by BT.601 luma; no spacing.
+    DICOM, with or without preamble, uncompressed, deflated, JPEG (baseline, extended, lossless), JPEG-LS, JPEG 2000 or
+    RLE: modality rescale or lookup table applied; MONOCHROME1 inverted over the range of its stored bits, so that bright
+    is always dense or echogenic; pixel padding becomes the smallest of the other values, in CT -1024 HU, below which no
+    CT value goes; color turned to grey; overlays in bits or elements of their own left out; spacing from Pixel Spacing,
+    else the ultrasound region in cm, else Imager Pixel Spacing (at the detector, not corrected for magnification), else
+    Nominal Scanned Pixel Spacing. PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white
+    where the file says that 0 is white, no spacing. Color: three equal channels collapse to grey; others (color
+    Doppler, calipers and labels burnt into the picture) turn to BT.601 luma, so that colored pixels stay where they
+    are and lose their meaning as velocity; crop them away or choose another frame. A palette of 8-bit colors in
+    16-bit entries is read in 8 bits.
     spacing_mm: (row, column); overrides the file's. frame: which frame of a multi-frame file, from 0; such a file
     without it is an error. Raises InputError, naming the file and the remedy, for a missing, empty, truncated or
-    unreadable file or a wrong frame.
+    unreadable file, a wrong frame, or values that are not numbers.
     """
     path = Path(path)
     if spacing_mm is not None:
@@ -68,8 +105,17 @@ def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = Non
     if _is_dicom(path):
         dataset = _read_dicom(path)
         pixels = _dicom_pixels(dataset, path, frame)
-        return Image2D(pixels, spacing_mm or _dicom_spacing(dataset), dataset.get("Modality") or None, path)
-    return Image2D(_grey(_read_picture(path, frame)), spacing_mm, None, path)
+        spacing_mm = spacing_mm or _dicom_spacing(dataset, frame or 0)
+        modality = str(dataset.get("Modality") or "") or None
+    else:
+        pixels, modality = _grey(_read_picture(path, frame)), None
+    wrong = int(pixels.size - np.isfinite(pixels).sum())
+    if wrong:
+        raise InputError(
+            f"{path}: {wrong} of {pixels.size} pixels are not numbers (NaN or infinite); export it again with a finite "
+            "background value"
+        )
+    return Image2D(pixels, spacing_mm, modality, path)
 
 
 def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> np.ndarray:
@@ -79,7 +125,7 @@ def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> np.ndar
     returned as it is; `crop.box_from_mask` refuses it.
     """
     path = Path(path)
-    pixels = _dicom_pixels(_read_dicom(path), path, None) if _is_dicom(path) else _read_picture(path, None)
+    pixels = _dicom_pixels(_read_dicom(path), path, None, mask=True) if _is_dicom(path) else _read_picture(path, None)
     mask = (pixels != 0).any(axis=-1) if pixels.ndim == 3 else pixels != 0
     if shape is not None and mask.shape != tuple(shape):
         raise InputError(
@@ -97,7 +143,7 @@ def _checked_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float]:
 
 
 def _is_dicom(path: Path) -> bool:
-    """By content where there is any; a DICOM file without preamble is known by its suffix. Checks that the file can be opened."""
+    """By its preamble, else its first element, else its suffix. Checks that the file can be opened."""
     if not path.exists():
         raise InputError(f"{path}: no such file; correct the path in images.csv or put the file there")
     if not path.is_file():
@@ -109,7 +155,17 @@ def _is_dicom(path: Path) -> bool:
         raise InputError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
     if not start:
         raise InputError(f"{path}: the file is empty; fetch or export it again")
-    return start[128:] == b"DICM" or path.suffix.lower() in DICOM_SUFFIXES
+    return start[128:] == b"DICM" or _starts_with_element(start) or path.suffix.lower() in DICOM_SUFFIXES
+
+
+def _starts_with_element(start: bytes) -> bool:
+    """Old files and exports without preamble begin with an element of group 2 or 8, in either byte order."""
+    return any(
+        int.from_bytes(start[:2], order) in (2, 8)
+        and int.from_bytes(start[2:4], order) <= 0x20
+        and (re.fullmatch(rb"[A-Z]{2}", start[4:6]) or int.from_bytes(start[4:8], order) <= 64)
+        for order in ("little", "big")
+    )
 
 
 def _decode(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -> np.ndarray | Dataset:
@@ -131,40 +187,147 @@ def _decode(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -
 def _read_dicom(path: Path) -> Dataset:
     def decode() -> Dataset:
         try:
-            return pydicom.dcmread(path)
+            dataset = pydicom.dcmread(path)
         except InvalidDicomError:
             dataset = pydicom.dcmread(path, force=True)
             if "Rows" not in dataset:
                 raise
-            dataset.file_meta.setdefault("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-            return dataset
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little = dataset.original_encoding
+            explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        for keyword in INTEGER_ELEMENTS:  # pydicom finds a damaged value only when it is asked for
+            int(dataset.get(keyword) or 0)
+        for keyword in TEXT_ELEMENTS:
+            str(dataset.get(keyword))
+        _dicom_spacing(dataset)
+        return dataset
 
     return _decode(path, "the DICOM header", decode)
 
 
-def _dicom_pixels(dataset: Dataset, path: Path, frame: int | None) -> np.ndarray:
-    """(rows, columns) float32."""
-    if "PixelData" not in dataset:
+def _dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool = False) -> np.ndarray:
+    """(rows, columns) float32. mask: leave padding and low values alone."""
+    if not any(keyword in dataset for keyword in PIXEL_ELEMENTS):
         raise InputError(
-            f"{path}: this DICOM object holds no pixels ({dataset.get('Modality', 'unknown modality')}); "
-            "name an image object, not a report or presentation state"
+            f"{path}: this DICOM object holds no pixels ({dataset.get('Modality', 'unknown modality')}); name an image "
+            "object, not a report or presentation state; if it is one, it is truncated: fetch or export it again"
         )
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    index = _checked_frame(path, frame, frames)
-    photometric = dataset.get("PhotometricInterpretation", "")
+    index = _checked_frame(path, frame, _frame_count(dataset))
+    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if photometric not in READABLE_COLORS and not (
+        photometric in ("YBR_ICT", "YBR_RCT") and syntax in JPEG2000TransferSyntaxes
+    ):
+        raise InputError(
+            f"{path}: its colors are {photometric} in {syntax.name}, which is not read; convert it to RGB or MONOCHROME2"
+        )
+    if "BitsStored" in dataset and int(dataset.get("HighBit") or 0) >= int(dataset.BitsStored or 1):
+        raise InputError(
+            f"{path}: its {dataset.BitsStored} bits end at bit {dataset.HighBit}, which DICOM no longer allows; convert it "
+            "with a current tool (gdcmconv --raw)"
+        )
 
     def decode() -> np.ndarray:
-        stored = pixel_array(dataset, index=index)
+        stored = _stored_pixels(dataset, index)
         if photometric == "PALETTE COLOR":
-            return apply_color_lut(stored, dataset)
+            return _in_8_bits_if_exact(apply_color_lut(stored, dataset))
+        if stored.ndim == 3:
+            return stored
+        values = stored
         if photometric == "MONOCHROME1":
             bits = int(dataset.BitsStored)
             top = 2 ** (bits - 1) - 1 if dataset.PixelRepresentation else 2**bits - 1
             bottom = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
-            stored = top + bottom - stored.astype(np.int64)
-        return apply_rescale(stored, dataset) if stored.ndim == 2 else stored
+            values = top + bottom - stored.astype(np.int64)
+        values = _rescaled(values, dataset, index)
+        return values if mask else _without_padding(values, stored, dataset)
 
-    return _grey(_decode(path, "the DICOM image", decode))
+    return _grey(_decode(path, f"the DICOM image ({syntax.name})", decode))
+
+
+def _frame_count(dataset: Dataset) -> int:
+    return int(dataset.get("NumberOfFrames") or 1)
+
+
+def _stored_pixels(dataset: Dataset, index: int) -> np.ndarray:
+    """(rows, columns) or (rows, columns, 3) of one frame, YBR turned to RGB."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in JPEGTransferSyntaxes:
+        frame = get_frame(dataset.PixelData, index, number_of_frames=_frame_count(dataset))
+        if ADOBE_TRANSFORM.search(frame[:4096]):
+            raise ValueError("unknown color transform in the JPEG stream")
+    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
+        return _jpeg_extended_12_bits(dataset, frame)
+    try:
+        return pixel_array(dataset, index=index)
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # pylibjpeg-rle, written in Rust, over a damaged stream
+            raise ValueError(f"damaged stream: {error}") from error
+        raise
+
+
+def _jpeg_extended_12_bits(dataset: Dataset, frame: bytes) -> np.ndarray:
+    """Decoded by GDCM, to which pydicom 3.0 does not hand more than 8 bits. It says on stderr that it tries twice."""
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(frame)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    rows, columns, bits = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsStored)
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((columns, rows, 1))
+    image.SetDataElement(element)
+    kind = gdcm.PhotometricInterpretation.GetPIType(str(dataset.PhotometricInterpretation))
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
+    image.SetPixelFormat(
+        gdcm.PixelFormat(int(dataset.SamplesPerPixel), 16, bits, bits - 1, int(dataset.PixelRepresentation))
+    )
+    decoded = image.GetBuffer().encode("utf-8", "surrogateescape")  # GDCM hands bytes over as text
+    return np.frombuffer(decoded, np.int16 if dataset.PixelRepresentation else np.uint16).reshape(rows, columns)
+
+
+def _in_8_bits_if_exact(colors: np.ndarray) -> np.ndarray:
+    """Palettes of 8-bit colors are stored in 16-bit entries as k * 256 or k * 257 (PS3.3 C.7.6.3.1.5)."""
+    if colors.dtype.itemsize == 2 and colors.max() > 255:
+        high, low = colors >> 8, colors & 255
+        if not low.any() or np.array_equal(high, low):
+            return high.astype(np.uint8)
+    return colors
+
+
+def _rescaled(values: np.ndarray, dataset: Dataset, index: int) -> np.ndarray:
+    """By the modality lookup table or slope, which enhanced multi-frame objects state per frame or for all frames."""
+    own = _frame_item(dataset, index, "PixelValueTransformationSequence")
+    if own is not None and "RescaleSlope" in own:
+        return values * float(own.RescaleSlope) + float(own.get("RescaleIntercept") or 0.0)
+    return apply_rescale(values, dataset)
+
+
+def _without_padding(values: np.ndarray, stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """values, with those of padded pixels replaced, as `read_image` says."""
+    hounsfield = dataset.get("Modality") == "CT" and values is not stored
+    first = dataset.get("PixelPaddingValue")
+    if isinstance(first, int) and stored.dtype.kind in "iu":
+        last = dataset.get("PixelPaddingRangeLimit", first)
+        kind = np.dtype(f"{stored.dtype.kind}{stored.dtype.itemsize}")
+        low, high = sorted(int(np.array(edge).astype(kind)) for edge in (first, last))  # US read as SS, or the reverse
+        padded = (stored >= low) & (stored <= high)
+        if padded.any() and not padded.all():
+            values = np.where(padded, LOWEST_HU if hounsfield else values[~padded].min(), values)
+    return np.maximum(values, LOWEST_HU) if hounsfield else values
+
+
+def _frame_item(dataset: Dataset, index: int, keyword: str) -> Dataset | None:
+    """The item of a functional group of enhanced multi-frame objects: of this frame, else shared, else None."""
+    frames, shared = (dataset.get(f"{which}FunctionalGroupsSequence") or () for which in ("PerFrame", "Shared"))
+    for group in (*frames[index : index + 1], *shared[:1]):
+        if group.get(keyword):
+            return group[keyword].value[0]
+    return None
 
 
 def _checked_frame(path: Path, frame: int | None, frames: int) -> int:
@@ -176,8 +339,9 @@ def _checked_frame(path: Path, frame: int | None, frames: int) -> int:
     return index
 
 
-def _dicom_spacing(dataset: Dataset) -> tuple[float, float] | None:
-    spacing = _usable(dataset.get("PixelSpacing"))
+def _dicom_spacing(dataset: Dataset, index: int = 0) -> tuple[float, float] | None:
+    own = _frame_item(dataset, index, "PixelMeasuresSequence")
+    spacing = _usable(dataset.get("PixelSpacing")) or (own and _usable(own.get("PixelSpacing")))
     if spacing is None:
         spacing = _region_spacing(dataset)
     for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
@@ -213,21 +377,51 @@ def _read_picture(path: Path, frame: int | None) -> np.ndarray:
 
     def decode() -> np.ndarray:
         with Image.open(path) as picture:
-            picture.seek(_checked_frame(path, frame, getattr(picture, "n_frames", 1)))
+            index = _checked_frame(path, frame, getattr(picture, "n_frames", 1))
+            picture.seek(index)
+            tags = getattr(picture, "tag_v2", {})
+            many_bits = any(";16" in str(tile) for tile in picture.tile) or max(tags.get(BITS_PER_SAMPLE, (8,))) == 16
+            if many_bits and not picture.mode.startswith("I"):
+                picture.load()  # notices a truncated file
+                if tags.get(PLANAR) == ONE_PLANE_PER_COLOR:
+                    raise InputError(f"{path}: holds 16-bit colors plane by plane; export it pixel by pixel or as PNG")
+                return _many_bit_channels(path, index)
             if picture.mode in ("1", "LA", "La"):
                 picture = picture.convert("L")
             elif picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
                 picture = picture.convert("RGB")
-            return np.array(picture)
+            values = np.array(picture)
+            if picture.mode == "L" and tags.get(SAMPLE_FORMAT) == (SIGNED,):
+                return values.view(np.int8)
+            if picture.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+                return 65535 - values  # Pillow turns over 8 bits alone
+            return values
 
     try:
         return _decode(path, "the picture", decode)
     except InputError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
+            tiff = path.read_bytes()[:4] in (b"II*\0", b"MM\0*")
             raise InputError(
-                f"{path}: is neither DICOM nor a PNG, JPEG or TIFF picture; export it as one of these"
+                f"{path}: is a TIFF picture that is truncated or of a kind that is not read; export it again, with 8 or 16 bits "
+                "or 32-bit floating point"
+                if tiff
+                else f"{path}: is neither DICOM nor a PNG, JPEG or TIFF picture; export it as one of these"
             ) from error
         raise
+
+
+def _many_bit_channels(path: Path, index: int) -> np.ndarray:
+    """(rows, columns) or (rows, columns, 3) of 16 bits per channel, of which Pillow keeps 8; alpha dropped."""
+    try:
+        values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: is no 16-bit color picture that is read (grey with transparency?); export it as 16-bit grey"
+        ) from error
+    while values.ndim > 3 or (values.ndim == 3 and values.shape[-1] > 4):  # pages of a TIFF
+        values = values[index]
+    return values[..., :3] if values.shape[-1] > 2 else values[..., 0]
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Three-dimensional images and masks with their place in the patient: NIfTI read and written, DICOM series and NRRD read.
+"""Three-dimensional images and masks with their place in the patient: NIfTI read and written, DICOM, NRRD, MATLAB read.
 
 Nothing is resampled, windowed or cropped here. Arrays are (z, y, x): slice, row, column. Positions are in mm in the
 LPS system of DICOM and ITK (x to the patient's left, y to the back, z to the head); NIfTI's RAS is converted on the way.
@@ -15,17 +15,27 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import scipy.io
 import SimpleITK
 from pydicom.dataset import Dataset
 
 from alnlib.errors import InputError
 from alnlib.files import atomic_path
-from alnlib.imaging.read import _decode, _dicom_pixels, _dicom_spacing, _is_dicom, _read_dicom
+from alnlib.imaging.read import (
+    _decode,
+    _dicom_pixels,
+    _dicom_spacing,
+    _frame_count,
+    _frame_item,
+    _is_dicom,
+    _read_dicom,
+)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 WRITTEN_KINDS = ("uint8", "int16", "float32")
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHOGONAL_WITHIN = 1e-3
@@ -113,13 +123,17 @@ class Volume:
 def read_volume(
     path: str | Path, spacing_mm: tuple[float, float, float] | None = None, *, reversed_axes: bool = False
 ) -> Volume:
-    """Read a NIfTI or NRRD file, or a folder that holds one DICOM series, as float32.
+    """Read a NIfTI, NRRD, MATLAB or enhanced multi-frame DICOM file, or a folder that holds one DICOM series, as float32.
 
-    NIfTI: scale factors applied; sform before qform; trailing axes of length 1 dropped. DICOM: slices sorted by their
-    position along the normal, rescale applied; one series, evenly spaced. spacing_mm: (z, y, x) of the returned array;
-    overrides the file's (some public masks say 1 x 1 x 1). reversed_axes: the voxels were saved from a (z, y, x) array
-    without turning it round (the same masks), while the header is meant for (x, y, z). Raises InputError, naming the file and the
-    remedy, for a missing, truncated, four-dimensional or sheared file, another format, or values that are not numbers.
+    NIfTI, compressed or not whatever its suffix: scale factors applied; sform before qform; trailing axes of length 1
+    dropped. DICOM: slices or frames sorted by their position along the normal, rescale and padding as for
+    `read.read_image`; one series, evenly spaced, at any angle. MATLAB (before version 7.3): the only array of three
+    axes, (row, column, slice); it knows no place, so spacing_mm must be given; origin and directions are those of an
+    unturned axial scan.
+    spacing_mm: (z, y, x) of the returned array; overrides the file's (some public masks say 1 x 1 x 1). reversed_axes:
+    the voxels were saved from a (z, y, x) array without turning it round (the same masks), while the header is meant
+    for (x, y, z). Raises InputError, naming the file and the remedy, for a missing, truncated, four-dimensional or
+    sheared file, another format, or values that are not numbers.
     """
     path = Path(path)
     if spacing_mm is not None:
@@ -130,11 +144,15 @@ def read_volume(
         values, geometry = _read_nifti(path)
     elif path.suffix.lower() in NRRD_SUFFIXES:
         values, geometry = _read_nrrd(path)
+    elif path.suffix.lower() == ".mat":
+        values, geometry = _read_matlab(path, spacing_mm)
     elif _is_dicom(path):
-        raise InputError(f"{path}: is one DICOM file; name the folder that holds the whole series")
+        if _frame_count(_read_dicom(path)) < 2:
+            raise InputError(f"{path}: is one DICOM file; name the folder that holds the whole series")
+        values, geometry = _read_series(path, spacing_mm)
     else:
         raise InputError(
-            f"{path}: is not a volume ({path.suffix or 'no suffix'}); give .nii, .nii.gz, .nrrd or a folder of DICOM slices"
+            f"{path}: is not a volume ({path.suffix or 'no suffix'}); give .nii, .nii.gz, .nrrd, .mat or a folder of DICOM slices"
         )
     if reversed_axes:
         values = np.ascontiguousarray(values.transpose())
@@ -212,7 +230,7 @@ def _checked_spacing(spacing_mm: tuple[float, float, float]) -> tuple[float, flo
 def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
     def decode() -> tuple[np.ndarray, np.ndarray, str]:
         content = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
+        if content[:2] == GZIP_MAGIC:
             content = gzip.decompress(content)  # to the end, so that a damaged tail is noticed
         sizes = {struct.unpack(order + "i", content[:4])[0] for order in "<>"}
         kind = next((HEADER_BYTES[size] for size in sizes if size in HEADER_BYTES), None)
@@ -260,6 +278,22 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
     return values, _geometry(path, steps, np.array(image.GetOrigin()))
 
 
+def _read_matlab(path: Path, spacing_mm: tuple[float, float, float] | None) -> tuple[np.ndarray, VolumeGeometry]:
+    _check_file(path)
+    variables = _decode(path, "the MATLAB file", lambda: scipy.io.loadmat(path))
+    volumes = [value for value in variables.values() if isinstance(value, np.ndarray) and value.ndim == 3]
+    if len(volumes) != 1 or volumes[0].dtype.kind not in "iufb":
+        names = ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
+        raise InputError(
+            f"{path}: holds {len(volumes)} arrays of three axes ({names}) where one of real numbers is expected; "
+            "save each volume as a file of its own"
+        )
+    if spacing_mm is None:
+        raise InputError(f"{path}: a MATLAB file says no voxel spacing; give spacing_mm=(z, y, x)")
+    values = np.ascontiguousarray(np.moveaxis(volumes[0], 2, 0), dtype=np.float32)
+    return values, VolumeGeometry(spacing_mm)
+
+
 def _check_file(path: Path) -> None:
     if not path.exists():
         raise InputError(f"{path}: no such file; correct the path in images.csv or put the file there")
@@ -282,26 +316,35 @@ def _geometry(path: Path, steps: np.ndarray, origin: np.ndarray) -> VolumeGeomet
 class _Slice:
     dataset: Dataset
     path: Path
+    frame: int | None  # of a multi-frame object
     position: np.ndarray
     orientation: np.ndarray
 
+    @property
+    def name(self) -> str:
+        return self.path.name if self.frame is None else f"frame {self.frame + 1} of {self.path.name}"
+
+    @property
+    def spacing_mm(self) -> tuple[float, float] | None:
+        return _dicom_spacing(self.dataset, self.frame or 0)
+
 
 def _read_series(folder: Path, spacing_mm: tuple[float, float, float] | None) -> tuple[np.ndarray, VolumeGeometry]:
-    files = [file for file in sorted(folder.iterdir()) if _is_slice(file)]
+    files = [folder] if folder.is_file() else [file for file in sorted(folder.iterdir()) if _is_slice(file)]
     if not files:
         raise InputError(f"{folder}: holds no DICOM files; name the folder in which the slices lie")
-    slices = [_slice(file) for file in files]
+    slices = [one for file in files for one in _slices(file)]
     _check_one_series(folder, slices)
     along_row, along_column = slices[0].orientation[:3], slices[0].orientation[3:]
     normal = np.cross(along_row, along_column)
     slices.sort(key=lambda one: float(one.position @ normal))
     step = _slice_step(folder, slices, normal, spacing_mm)
-    in_plane = _dicom_spacing(slices[0].dataset) or (spacing_mm[1:] if spacing_mm else None)
+    in_plane = slices[0].spacing_mm or (spacing_mm[1:] if spacing_mm else None)
     if in_plane is None:
         raise InputError(f"{slices[0].path}: says no pixel spacing; give spacing_mm=(z, y, x)")
     row_mm, column_mm = in_plane
     steps = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
-    values = np.stack([_dicom_pixels(one.dataset, one.path, None) for one in slices])
+    values = np.stack([_dicom_pixels(one.dataset, one.path, one.frame) for one in slices])
     return values, _geometry(folder, steps, slices[0].position)
 
 
@@ -310,11 +353,21 @@ def _is_slice(path: Path) -> bool:
     return path.is_file() and path.name != "DICOMDIR" and path.stat().st_size > 0 and _is_dicom(path)
 
 
-def _slice(path: Path) -> _Slice:
+def _slices(path: Path) -> list[_Slice]:
+    """One of a single image, one per frame of an enhanced multi-frame object."""
     dataset = _read_dicom(path)
+    count = _frame_count(dataset)
+    return [_slice(dataset, path, frame if count > 1 else None) for frame in range(count)]
+
+
+def _slice(dataset: Dataset, path: Path, frame: int | None) -> _Slice:
+    place, plane = (
+        _frame_item(dataset, frame or 0, f"Plane{what}Sequence") or (dataset if frame is None else Dataset())
+        for what in ("Position", "Orientation")
+    )
     try:
-        position = np.array([float(value) for value in dataset.ImagePositionPatient])
-        orientation = np.array([float(value) for value in dataset.ImageOrientationPatient])
+        position = np.array([float(value) for value in place.ImagePositionPatient])
+        orientation = np.array([float(value) for value in plane.ImageOrientationPatient])
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: says no Image Position and Orientation (Patient), so its place among the slices is unknown; "
@@ -322,7 +375,7 @@ def _slice(path: Path) -> _Slice:
         ) from error
     if position.shape != (3,) or orientation.shape != (6,):
         raise InputError(f"{path}: Image Position or Orientation (Patient) is incomplete; export the series again")
-    return _Slice(dataset, path, position, orientation)
+    return _Slice(dataset, path, frame, position, orientation)
 
 
 def _check_one_series(folder: Path, slices: list[_Slice]) -> None:
@@ -334,11 +387,11 @@ def _check_one_series(folder: Path, slices: list[_Slice]) -> None:
     first = slices[0]
     for one in slices[1:]:
         size, expected = ((each.dataset.get("Rows"), each.dataset.get("Columns")) for each in (one, first))
-        spacing, first_spacing = (_dicom_spacing(each.dataset) or (0.0, 0.0) for each in (one, first))
+        spacing, first_spacing = (each.spacing_mm or (0.0, 0.0) for each in (one, first))
         turned = np.abs(one.orientation - first.orientation).max() > ORTHOGONAL_WITHIN
         if size != expected or turned or not np.allclose(spacing, first_spacing, rtol=1e-3):
             raise InputError(
-                f"{folder}: {one.path.name} has another size, pixel spacing or orientation than {first.path.name} "
+                f"{folder}: {one.name} has another size, pixel spacing or orientation than {first.name} "
                 "(a localizer?); leave only the slices of one volume in the folder"
             )
 
@@ -348,9 +401,9 @@ def _slice_step(
 ) -> float:
     """mm from slice to slice along the normal; of a single slice its spacing or thickness."""
     if len(slices) == 1:
-        dataset = slices[0].dataset
-        thickness = dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness") or 0.0
-        step = spacing_mm[0] if spacing_mm else float(thickness)
+        measures = _frame_item(slices[0].dataset, 0, "PixelMeasuresSequence") or slices[0].dataset
+        thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 0.0
+        step = spacing_mm[0] if spacing_mm else _decode(slices[0].path, "the thickness", lambda: float(thickness))
         if step <= 0:
             raise InputError(f"{slices[0].path}: is a single slice without thickness; give spacing_mm=(z, y, x)")
         return step
@@ -358,10 +411,10 @@ def _slice_step(
     steps = np.diff(places)
     mean = float(steps.mean())
     worst = int(np.abs(steps - mean).argmax())
-    pair = f"{slices[worst].path.name} and {slices[worst + 1].path.name}"
+    pair = f"{slices[worst].name} and {slices[worst + 1].name}"
     if steps.min() < ORTHOGONAL_WITHIN:
         twins = int(steps.argmin())
-        pair = f"{slices[twins].path.name} and {slices[twins + 1].path.name}"
+        pair = f"{slices[twins].name} and {slices[twins + 1].name}"
         raise InputError(f"{folder}: {pair} lie at the same place (several time points?); keep one volume per folder")
     if abs(steps[worst] - mean) > UNEVEN_SLICES * mean:
         raise InputError(

@@ -108,10 +108,8 @@ def _replace_head(network: nn.Module, name: str, n_outputs: int, dropout: float)
     # A head near zero starts every patient at the prior, whatever the depth below it.
     nn.init.normal_(linear.weight, std=0.01)
     nn.init.zeros_(linear.bias)
-    if name == "classifier.1":
-        network.classifier = nn.Sequential(nn.Dropout(dropout), linear)
-    else:
-        setattr(network, name, nn.Sequential(nn.Dropout(dropout), linear))
+    place = "classifier" if name == "classifier.1" else name
+    network.set_submodule(place, nn.Sequential(nn.Dropout(dropout), linear))
 
 
 def _keep_resolution(network: nn.Module, family: str) -> None:
@@ -125,22 +123,30 @@ def _keep_resolution(network: nn.Module, family: str) -> None:
 
 def _read_weights(architecture: str, weights: str | Path) -> dict[str, torch.Tensor]:
     if str(weights) == "imagenet":
-        url = _BUILDERS[architecture][1].url
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-        if cached.is_file():
-            return _read_state(cached)
-        try:
-            return torch.hub.load_state_dict_from_url(url, progress=False, map_location="cpu", check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"ImageNet weights for {architecture} are not on this machine and could not be fetched ({error}). Fetch {url} "
-                f"where there is a network and put it at {cached}, give its path as weights, or train with weights: none."
-            ) from error
+        return _read_published(architecture, "ImageNet", _BUILDERS[architecture][1].url)
+    return _read_given(weights, "imagenet")
+
+
+def _read_published(architecture: str, source: str, url: str) -> dict[str, torch.Tensor]:
+    """The state dictionary at `url`, from torch's cache or the network."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if cached.is_file():
+        return _read_state(cached)
+    try:
+        return torch.hub.load_state_dict_from_url(url, progress=False, map_location="cpu", check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{source} weights for {architecture} are not on this machine and could not be fetched ({error}). Fetch {url} "
+            f"where there is a network and put it at {cached}, give its path as weights, or train with weights: none."
+        ) from error
+
+
+def _read_given(weights: str | Path, *published: str) -> dict[str, torch.Tensor]:
+    """The state dictionary in a user's file; `published`: the names that may stand in place of a path."""
     path = Path(weights)
     if not path.is_file():
-        raise InputError(
-            f"weights {path} do not exist; give 'none', 'imagenet' or the path of a saved state dictionary."
-        )
+        names = ", ".join(f"'{name}'" for name in ("none", *published))
+        raise InputError(f"weights {path} do not exist; give {names} or the path of a saved state dictionary.")
     return _read_state(path)
 
 

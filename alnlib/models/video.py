@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torchvision.models import WeightsEnum
 from torchvision.models import video as torchvision_video
 
 from alnlib.errors import InputError
-from alnlib.models.cnn2d import _load_weights, _read_state, _replace_head, build_cnn2d
+from alnlib.models.cnn2d import _load_weights, _read_given, _read_published, _replace_head, build_cnn2d
 
 _TIN_BACKBONES = {"tin_resnet18": "resnet18", "tin_resnet50": "resnet50"}
 _BUILDERS_3D: dict[str, tuple[Callable[..., nn.Module], WeightsEnum]] = {
@@ -45,6 +44,7 @@ def build_video_network(
     weights: str | Path = "none",
     dropout: float = 0.0,
     seed: int = 0,
+    stem: str = "standard",
 ) -> nn.Module:
     """A network that takes clips (n, in_channels, T, height, width) and returns logits (n, n_outputs).
 
@@ -53,19 +53,36 @@ def build_video_network(
     "imagenet" (the ResNet below TIN), each torchvision's file from its cache or the network, or the path of a state
     dictionary saved with torch.save: this network's own, torchvision's for the same architecture or, for TIN, torchvision's
     2-D ResNet; a head of another size is ignored. RGB filters become filters for other channel counts as in `build_cnn2d`.
-    dropout: probability before the last layer. TIN shrinks height and width 32 times, the other two 16 times (and 8 times
-    in T). The caller's random state is neither read nor changed. Shao et al. 2020 (AAAI; built from its description,
-    see `TemporalInterlacing`), Tran et al. 2018 (CVPR; R(2+1)D and ResNet-3D).
+    dropout: probability before the last layer. stem "pooled" adds to R(2+1)D and ResNet-3D the pooling (3 x 3, stride 2, in
+    the frame only) that a 2-D ResNet has after its first convolution and these two lack: a quarter of the cost, and the
+    reach of TIN; weights and their shapes are unchanged. TIN shrinks height and width 32 times, the other two 16 times, 32
+    with the pooling (and 8 times in T). The caller's random state is neither read nor changed. Shao et al. 2020 (AAAI; built
+    from its description, see `TemporalInterlacing`), Tran et al. 2018 (CVPR; R(2+1)D and ResNet-3D).
 
     Raises ValueError for an unknown architecture or impossible sizes, InputError if weights cannot be had or do not fit.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; one of {', '.join(ARCHITECTURES)}")
+    if stem not in stems(architecture):
+        raise ValueError(f"unknown stem {stem!r} of {architecture}; one of {', '.join(stems(architecture))}")
     if in_channels < 1 or n_outputs < 1 or not 0 <= dropout < 1:
         raise ValueError("in_channels and n_outputs must be at least 1, and dropout in [0, 1)")
     if architecture in _TIN_BACKBONES:
         return _build_tin(architecture, in_channels, n_outputs, n_segments, weights, dropout, seed)
-    return _build_3d(architecture, in_channels, n_outputs, weights, dropout, seed)
+    network = _build_3d(architecture, in_channels, n_outputs, weights, dropout, seed)
+    if stem == "pooled":
+        network.stem.append(nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
+    return network
+
+
+def stems(architecture: str) -> tuple[str, ...]:
+    """The stems that `build_video_network` offers for an architecture."""
+    return ("standard", "pooled") if architecture in _BUILDERS_3D else ("standard",)
+
+
+def published_weights(architecture: str) -> str:
+    """What torchvision offers as pretrained weights: "kinetics" for R(2+1)D and ResNet-3D, else "imagenet"."""
+    return "kinetics" if architecture in _BUILDERS_3D else "imagenet"
 
 
 def shift_matrix(offsets: torch.Tensor, n_frames: int) -> torch.Tensor:
@@ -211,7 +228,10 @@ def _build_3d(
         _adapt_first_convolution_3d(network, in_channels)
         _replace_head(network, "fc", n_outputs, dropout)
     if str(weights) != "none":
-        state = _read_kinetics(architecture) if str(weights) == "kinetics" else _read_given(weights, "kinetics")
+        if str(weights) == "kinetics":
+            state = _read_published(architecture, "Kinetics", _BUILDERS_3D[architecture][1].url)
+        else:
+            state = _read_given(weights, "kinetics")
         name = f"{_FIRST_CONVOLUTION_3D}.weight"
         if name in state:
             state = state | {name: _filters_for(state[name], in_channels)}
@@ -233,29 +253,6 @@ def _filters_for(filters: torch.Tensor, in_channels: int) -> torch.Tensor:
     if filters.ndim != 5 or filters.shape[1] == in_channels:
         return filters
     return filters.sum(dim=1, keepdim=True).expand(-1, in_channels, -1, -1, -1) / in_channels
-
-
-def _read_kinetics(architecture: str) -> dict[str, torch.Tensor]:
-    url = _BUILDERS_3D[architecture][1].url
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    if cached.is_file():
-        return _read_state(cached)
-    try:
-        return torch.hub.load_state_dict_from_url(url, progress=False, map_location="cpu", check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"Kinetics weights for {architecture} are not on this machine and could not be fetched ({error}). Fetch {url} "
-            f"where there is a network and put it at {cached}, give its path as weights, or train with weights: none."
-        ) from error
-
-
-def _read_given(weights: str | Path, published: str) -> dict[str, torch.Tensor]:
-    path = Path(weights)
-    if not path.is_file():
-        raise InputError(
-            f"weights {path} do not exist; give 'none', '{published}' or the path of a saved state dictionary."
-        )
-    return _read_state(path)
 
 
 def _check_segments(state: dict[str, torch.Tensor], n_segments: int, source: str | Path) -> None:

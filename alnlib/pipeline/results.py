@@ -11,11 +11,12 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from alnlib.cohorts.schema import Cohort
 
-LABELLED = ("evaluation/", "clinical/", "ultrasound/", "mri/")
+LABELLED = ("evaluation/", "clinical/", "ultrasound/", "video/", "mri/", "ct/", "explanations/")
 """Tables below these folders carry a column `provenance`, so that a simulated number says so wherever it is copied."""
 
 FIGURE_DPI = 110
@@ -98,6 +99,16 @@ class RunFolder:
         """Folder in which training keeps its checkpoints between runs; git-ignored."""
         return self.folder / "checkpoints"
 
+    def cropped(self, make: Callable[..., np.ndarray], images: pd.DataFrame, **options: Any) -> np.ndarray:
+        """make(images, data folder, **options), such as `alnlib.imaging.stills.crop_stills`, kept between runs.
+
+        A read-only array mapped from a file below crops/ (git-ignored) that is made anew whenever pixels, rows, options or the
+        code of `alnlib.imaging` changed.
+        """
+        from alnlib.imaging.cache import cached_crops
+
+        return cached_crops(make, images, self.data, self.folder / "crops", **options)
+
     def has(self, name: str) -> bool:
         """Whether `path(name)` would find a file."""
         return (self.target / name).exists() or (self.folder / name).exists()
@@ -107,6 +118,10 @@ class RunFolder:
         ids = dict.fromkeys(("patient_id", "image_id", "unit_id", "centre", "reader_id"), str)
         return pd.read_csv(self.path(name), dtype=ids, **options)
 
+    def read_json(self, name: str) -> Any:
+        """A JSON file of the run."""
+        return json.loads(self.path(name).read_text(encoding="utf-8"))
+
     def read_study(self) -> StudyCohort:
         """The cohort as stage 11 froze it, with the patients of the endpoint and their splits.
 
@@ -115,7 +130,7 @@ class RunFolder:
         from alnlib.cohorts.folder import read_cohort
         from alnlib.cohorts.splits import attach_splits, read_splits
 
-        frozen = json.loads(self.path("cohort/study.json").read_text(encoding="utf-8"))
+        frozen = self.read_json("cohort/study.json")
         folder = self.path("cohort/cohort.yaml").parent
         cohort = read_cohort(folder, root=self.data, check_images=self.data is not None)
         splits = read_splits(self.path("cohort/splits.csv"), digest=frozen["digest"])

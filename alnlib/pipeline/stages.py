@@ -35,7 +35,11 @@ COHORT = tuple(
     f"cohort/{name}"
     for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
 )
-PREDICTIONS = ("predictions/clinical.csv", "predictions/ultrasound.csv", "predictions/mri.csv")
+PREDICTIONS = tuple(f"predictions/{name}.csv" for name in ("clinical", "ultrasound", "video", "mri", "ct"))
+READERS = ("clinical/readers.csv", "video/readers.csv")
+
+NOT_COMMITTED = ("networks/",)
+"""Folders of what stages make that is too large to be committed with the results of the simulated demo."""
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -87,6 +91,23 @@ STAGES: tuple[Stage, ...] = (
         modality="US",
     ),
     Stage(
+        "23_ultrasound_video",
+        "TIN, R(2+1)D and ResNet-3D on sweeps, beside the still",
+        needs=COHORT,
+        makes=(
+            "predictions/video.csv",
+            "video/training_history.csv",
+            "video/against_still.csv",
+            "video/readers.csv",
+            "networks/video_tin.pt",
+            "networks/video_still.pt",
+            "video/crops.json",
+            "numbers/23_ultrasound_video.json",
+        ),
+        reads_data=True,
+        modality="USV",
+    ),
+    Stage(
         "24_mri",
         "Three 2-D networks on MRI, three slices as channels",
         needs=COHORT,
@@ -95,9 +116,25 @@ STAGES: tuple[Stage, ...] = (
         modality="MRI+lesion",
     ),
     Stage(
+        "25_ct_nodes",
+        "CT nodes: two crops, three networks, and a split by image beside that by patient",
+        needs=(*COHORT, "sources/truth.csv", "sources/oracle.csv"),
+        makes=(
+            "predictions/ct.csv",
+            *(f"ct/{name}.csv" for name in ("training_history", "choice", "operating_points", "beside_published")),
+            *(f"ct/{name}.csv" for name in ("recovered", "image_level", "leakage", "leakage_difference")),
+            "networks/ct_fsc.pt",
+            "networks/ct_asc.pt",
+            "ct/crops.json",
+            "numbers/25_ct_nodes.json",
+        ),
+        reads_data=True,
+        modality="CT+lesion",
+    ),
+    Stage(
         "41_discrimination",
         "ROC curves, DeLong intervals and comparisons",
-        needs=(*COHORT, "sources/truth.csv", "sources/oracle.csv", "clinical/readers.csv", *PREDICTIONS),
+        needs=(*COHORT, "sources/truth.csv", "sources/oracle.csv", *READERS, *PREDICTIONS),
         makes=("evaluation/discrimination.csv", "evaluation/comparisons.csv", "numbers/41_discrimination.json"),
     ),
     Stage(
@@ -111,6 +148,27 @@ STAGES: tuple[Stage, ...] = (
         "Decision curves and operations avoided",
         needs=("cohort/cohort.yaml", *PREDICTIONS),
         makes=("evaluation/net_benefit.csv", "numbers/43_clinical_utility.json"),
+    ),
+    Stage(
+        "51_explanations",
+        "Where the CT networks look, and whether the maps can be trusted",
+        needs=(*COHORT, "networks/ct_fsc.pt", "networks/ct_asc.pt", "ct/crops.json"),
+        makes=(
+            *(f"explanations/ct_{name}.csv" for name in ("heat_by_node", "heat_by_region", "faithfulness")),
+            *(f"explanations/ct_{name}.csv" for name in ("randomisation", "shortcut")),
+            "numbers/51_explanations.json",
+        ),
+        reads_data=True,
+    ),
+    Stage(
+        "52_key_frames",
+        "Which frames the video network looks at",
+        needs=(*COHORT, "networks/video_tin.pt", "video/crops.json"),
+        makes=(
+            *(f"explanations/video_{name}.csv" for name in ("key_frames", "key_frame_summary", "faithfulness")),
+            "numbers/52_key_frames.json",
+        ),
+        reads_data=True,
     ),
 )
 

@@ -29,8 +29,20 @@ SPLIT_NAMES = {
 """Splits as figures name them."""
 
 
-FIXED_COLOURS = {"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical_ridge": 9}
-"""Places in the palette that belong to a model wherever it is drawn."""
+FIXED_COLOURS = {
+    **{"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical_ridge": 9},
+    **{"TIN": 3, "R(2+1)D": 0, "ResNet-3D": 2, "static image": 7},
+    **{"CT_FSC": 0, "CT_ASC": 1, "CT_FSC+ASC": 3},
+}
+"""Places in the palette that belong to a model wherever it is drawn, one line per study. Places repeat because models of
+different studies never share axes."""
+
+NETWORK_COLOURS = {"resnet18": 0, "resnet50": 0, "densenet121": 1, "efficientnet_b0": 2}
+"""Places that networks have where no model beside them has it."""
+
+
+_FREE_PLACES = (0, 1, 2, 3, 9, 5, 4, 7, 8, 6)
+"""The palette from its most distinct colours on: 4 and 6 are both pink, 8 is pale."""
 
 
 def use_style() -> None:
@@ -63,13 +75,18 @@ def panels(n: int, width: float = 4.4, height: float = 4.2, columns: int = 3) ->
 
 
 def model_colours(models: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """One colour per model; those of FIXED_COLOURS have theirs in every figure, whatever else is shown."""
+    """One colour per name: that of FIXED_COLOURS in every figure, then of NETWORK_COLOURS if it is free, then what is left."""
     names = list(dict.fromkeys(models))
+    places = {name: FIXED_COLOURS[_family(name)] for name in names if _family(name) in FIXED_COLOURS}
+    for name in names:
+        wanted = NETWORK_COLOURS.get(name)
+        if name not in places and wanted is not None and wanted not in places.values():
+            places[name] = wanted
+    free = [place for place in _FREE_PLACES if place not in places.values()] or list(_FREE_PLACES)
+    others = [name for name in names if name not in places]
+    places |= {name: free[order % len(free)] for order, name in enumerate(others)}
     palette = sns.color_palette("colorblind", 10)
-    fixed = {name: palette[FIXED_COLOURS[_family(name)]] for name in names if _family(name) in FIXED_COLOURS}
-    free = [colour for place, colour in enumerate(palette) if place not in FIXED_COLOURS.values()]
-    others = [name for name in names if name not in fixed]
-    return fixed | {name: free[place % len(free)] for place, name in enumerate(others)}
+    return {name: palette[places[name]] for name in names}
 
 
 def _family(model: str) -> str:
@@ -78,21 +95,30 @@ def _family(model: str) -> str:
 
 
 def plot_roc(
-    y_true: ArrayLike, score: ArrayLike, estimate: AucEstimate, name: str, ax: Axes, colour: object = None
+    y_true: ArrayLike, score: ArrayLike, estimate: AucEstimate | str, name: str, ax: Axes, colour: object = None
 ) -> Axes:
-    """Add one model's ROC curve; the legend carries its AUC with interval."""
+    """Add one model's ROC curve; the legend carries its AUC with interval, an estimate or its text."""
     false_rate, true_rate, _ = roc_curve(y_true, score)
     ax.plot(false_rate, true_rate, color=colour, lw=1.8, label=f"{name}: {estimate}")
     return ax
 
 
-def finish_roc(ax: Axes, title: str, n: int, n_positive: int) -> Axes:
-    """Diagonal, square axes, labels and a title that says how many patients stand behind the curves."""
+def finish_roc(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") -> Axes:
+    """Diagonal, square axes, labels, the legend below, and a title that says how many units stand behind the curves.
+
+    unit: what is counted where it is not patients, such as "nodes of 43 patients".
+    """
     ax.plot([0, 1], [0, 1], color="0.7", lw=0.9, ls="--", zorder=0)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     ax.set(xlabel="1 - specificity", ylabel="Sensitivity")
-    ax.set_title(f"{title} (n = {n}, {n_positive} positive)")
-    ax.legend(loc="lower right", title="AUC (95 % interval)", title_fontsize="small", handlelength=1.2)
+    ax.set_title(f"{title} ({f'{n} {unit}' if unit else f'n = {n}'}, {n_positive} positive)")
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        title="AUC (95 % interval)",
+        title_fontsize="small",
+        handlelength=1.2,
+    )
     return ax
 
 
@@ -244,3 +270,44 @@ def plot_training(history: pd.DataFrame, axes: Sequence[Axes], colours: dict[str
     axes[1].axhline(0.5, color="0.7", lw=0.9, ls="--")
     axes[1].set_title("Validation AUC")
     axes[1].legend(loc="lower right")
+
+
+def plot_heat(
+    image: np.ndarray, heat: np.ndarray, ax: Axes, outline: np.ndarray | None = None, strongest: float = 0.6
+) -> Axes:
+    """A grey image (rows, columns) under its heat in [0, 1], transparent where there is none; the outline of a mask in white.
+
+    Heat is drawn as it is given: put all images of a figure on one scale first (`normalise_over_cohort`).
+    """
+    ax.imshow(image, cmap="gray")
+    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=strongest * np.clip(heat, 0, 1), interpolation="nearest")
+    if outline is not None and outline.any():
+        ax.contour(outline.astype(float), [0.5], colors="white", linewidths=0.8)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def plot_paired_intervals(
+    table: pd.DataFrame, ax: Axes, label: str, group: str, estimate: str, places: dict[str, int]
+) -> Axes:
+    """Estimates with intervals of several groups side by side, one row per label from the top.
+
+    label, group, estimate: columns of `table`; the interval is in `estimate`_low and _high. places: {group: its place in the
+    palette}.
+    """
+    palette = sns.color_palette("colorblind", 10)
+    labels = list(dict.fromkeys(table[label]))
+    shifts = dict(zip(places, np.linspace(0.15, -0.15, len(places)), strict=True))
+    for row in table.to_dict("records"):
+        height = len(labels) - 1 - labels.index(row[label]) + shifts[row[group]]
+        colour = palette[places[row[group]]]
+        ax.plot([row[f"{estimate}_low"], row[f"{estimate}_high"]], [height] * 2, color=colour, lw=1.6)
+        ax.plot(row[estimate], height, "s", color=colour, ms=5)
+    for name, place in places.items():
+        ax.plot([], [], "s-", color=palette[place], ms=5, lw=1.6, label=name)
+    ax.set_yticks(range(len(labels)), labels[::-1])
+    ax.set(ylim=(-0.6, len(labels) - 0.4))
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="best")
+    return ax

@@ -13,9 +13,11 @@ import pandas as pd
 
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.evaluation.calibration import CalibrationSummary
-from alnlib.evaluation.readers import ReaderComparison
-from alnlib.evaluation.roc import AucEstimate, delong_test
+from alnlib.evaluation.readers import ReaderComparison, compare_model_with_reader
+from alnlib.evaluation.roc import AucEstimate, clustered_delong_test, delong_auc, delong_test
 from alnlib.evaluation.tables import PREDICTION_COLUMNS
+from alnlib.evaluation.thresholds import youden_threshold
+from alnlib.studies import STUDIES
 
 
 def prediction_rows(
@@ -68,6 +70,71 @@ def reader_row(reader: str, cut: float, auc: AucEstimate, compared: ReaderCompar
     return row | {"model_minus_reader_high": compared.high, "p_mcnemar": compared.p}
 
 
+READER_COLUMNS = ("study", "split", "reader", "n", "n_positive", "cut", "auc", "sensitivity", "specificity", "model")
+
+
+def reader_cuts(scores: pd.DataFrame, outcome: pd.Series) -> dict[str, float]:
+    """{reader: the score from which a reading is positive}, with the largest Youden index on the patients of `outcome`.
+
+    scores: index patient_id, a column per reader, empty where a reader did not read; outcome: 0/1, index patient_id, of
+    patients on whom nothing is tested. The cut of graded scores is a grade. A reader of one class only has no cut.
+    """
+    cuts = {}
+    for reader in scores:
+        read = scores.loc[scores.index.isin(outcome.index), reader].dropna()
+        if outcome.loc[read.index].nunique() == 2:
+            cut = youden_threshold(outcome.loc[read.index], read)
+            graded = (read == read.round()).all()
+            cuts[reader] = float(np.ceil(cut)) if graded else cut
+    return cuts
+
+
+def readers_beside_model(
+    rows: pd.DataFrame,
+    scores: pd.DataFrame,
+    cuts: Mapping[str, float],
+    *,
+    rng: np.random.Generator,
+    n_bootstrap: int = 2000,
+) -> pd.DataFrame:
+    """One row per reader: study and split, then `reader_row`, on the patients whom reader and model both scored.
+
+    rows: predictions of one model on one split, one row per patient; scores: index patient_id, a column per reader, empty
+    where a reader did not read; cuts: {reader: score from which a reading is positive}, fixed on other patients. A reader
+    whose patients are of one class only is left out. Without any, an empty table that has READER_COLUMNS.
+    """
+    found = []
+    for reader, cut in cuts.items():
+        given = scores[reader].dropna()
+        both = rows[rows["patient_id"].isin(given.index)]
+        if both["y_true"].nunique() < 2:
+            continue
+        reading = given.loc[both["patient_id"]].to_numpy(float)
+        compared = compare_model_with_reader(
+            both["y_true"], both["y_score"], reading, cut, rng=rng, n_bootstrap=n_bootstrap
+        )
+        where = {"study": both["study"].iloc[0], "split": both["split"].iloc[0]}
+        model = both["model"].iloc[0]
+        found.append(where | reader_row(reader, cut, delong_auc(both["y_true"], reading), compared, model))
+    return pd.DataFrame(found) if found else pd.DataFrame(columns=list(READER_COLUMNS))
+
+
+def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """What a study's abstract gives on these metrics, one row per model and split, as text; "not available" where silent.
+
+    Columns: model, split, the metrics, origin ("published"). A study that is not known gives no rows.
+    """
+    published = STUDIES[study].published if study in STUDIES else ()
+    known: dict[tuple[str, str], dict[str, str]] = {}
+    for figure in published:
+        texts = known.setdefault((figure.model, figure.split), dict.fromkeys(metrics, "not available"))
+        if figure.metric in metrics and figure.value is not None:
+            interval = f" ({figure.low:.2f} to {figure.high:.2f})" if figure.low is not None else ""
+            texts[figure.metric] = f"{figure.value:.2f}{interval}"
+    rows = [{"model": model, "split": split} | texts for (model, split), texts in known.items()]
+    return pd.DataFrame(rows, columns=["model", "split", *metrics]).assign(origin="published")
+
+
 def number_of(row: Mapping[str, Any], name: str) -> dict[str, float]:
     """{"value", "low", "high", "n"} of a quantity of a table's row, as `RunFolder.save_numbers` takes it."""
     number = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
@@ -101,10 +168,11 @@ def recovered_share(
 ) -> pd.DataFrame:
     """How much of what could be known each model recovered, on each tested split: one row per model and split.
 
-    truth: modality, centre, attainable_auc; oracle: patient_id, modality, probability; modality_of: {model: modality}.
-    attainable_auc is the generative model's (the external centre's for the external split); oracle_auc that of its own
-    probabilities on the very same patients, which takes the luck of the draw out. recovered_share is (auc - 0.5) /
-    (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's paired interval. No truth, no rows.
+    truth: modality, centre, attainable_auc; oracle: patient_id, unit_id, modality, probability; modality_of: {model:
+    modality}. attainable_auc is the generative model's (the external centre's for the external split); oracle_auc that of
+    its own probabilities on the very same units, which takes the luck of the draw out. recovered_share is (auc - 0.5) /
+    (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's paired interval (Obuchowski's
+    where a patient has several units). No truth, no rows. Raises ValueError for a unit that the oracle does not know.
     """
     columns = ["model", "split", "n", "auc", "attainable_auc", "recovered_share", "oracle_auc"]
     columns += ["behind_oracle", "behind_oracle_low", "behind_oracle_high"]
@@ -114,8 +182,12 @@ def recovered_share(
         attainable = best.get((modality_of.get(model), "external" if split == "external" else "primary"))
         if attainable is None or split not in ("cross_validation", "test", "external"):
             continue
-        known = oracle[oracle["modality"] == modality_of[model]].set_index("patient_id")["probability"]
-        compared = delong_test(part["y_true"], known.loc[part["patient_id"]], part["y_score"])
+        known = part.merge(oracle[oracle["modality"] == modality_of[model]], on=["patient_id", "unit_id"], how="left")
+        if known["probability"].isna().any() or len(known) != len(part):
+            raise ValueError(f"the oracle of {modality_of[model]} does not cover the units of {model} one by one")
+        scores = (known["y_true"], known["probability"], known["y_score"])
+        clustered = known["patient_id"].duplicated().any()
+        compared = clustered_delong_test(*scores, known["patient_id"]) if clustered else delong_test(*scores)
         share = (compared.auc_b - 0.5) / (attainable - 0.5) if attainable > 0.5 else np.nan
         estimates = (model, split, len(part), compared.auc_b, attainable, share, compared.auc_a)
         rows.append((*estimates, compared.delta, compared.low, compared.high))

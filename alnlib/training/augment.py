@@ -21,6 +21,10 @@ class AugmentSpec:
     pixels. contrast: factor in 1 ± this, about the crop's own mean. noise_sd: standard deviation of added Gaussian noise, in
     standard deviations of the training pixels. The defaults suit ultrasound: mirrored left to right freely, never upside
     down, because shadow and enhancement lie below a lesion.
+
+    Volumes also use depth_flip: probability of reversing the slices; tilt_degrees: angles about the x and the y axis, out
+    of the plane of the slices, in ± this; slice_spacing: distance of slices over that of pixels, so that a tilt is rigid in
+    mm and not in voxels. Rotation is about z; scale and translate hold for all three axes. Stills and clips ignore the three.
     """
 
     horizontal_flip: float = 0.5
@@ -31,39 +35,56 @@ class AugmentSpec:
     brightness: float = 0.2
     contrast: float = 0.2
     noise_sd: float = 0.05
+    depth_flip: float = 0.0
+    tilt_degrees: float = 0.0
+    slice_spacing: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.horizontal_flip <= 1 and 0 <= self.vertical_flip <= 1):
+        if not all(0 <= flip <= 1 for flip in (self.horizontal_flip, self.vertical_flip, self.depth_flip)):
             raise ValueError("flips are probabilities in [0, 1]")
-        amounts = (self.rotate_degrees, self.scale, self.translate, self.brightness, self.contrast, self.noise_sd)
-        if min(amounts) < 0 or self.scale >= 1 or self.contrast >= 1:
-            raise ValueError("amounts must not be negative, and scale and contrast must be below 1")
+        angles = (self.rotate_degrees, self.tilt_degrees)
+        amounts = (*angles, self.scale, self.translate, self.brightness, self.contrast, self.noise_sd)
+        if min(amounts) < 0 or self.scale >= 1 or self.contrast >= 1 or not 0 < self.slice_spacing < math.inf:
+            raise ValueError(
+                "amounts must not be negative, scale and contrast must be below 1, and slice_spacing positive"
+            )
 
 
 NO_AUGMENTATION = AugmentSpec(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def augment_batch(images: torch.Tensor, spec: AugmentSpec, generator: torch.Generator) -> torch.Tensor:
+def augment_batch(
+    images: torch.Tensor, spec: AugmentSpec, generator: torch.Generator, volumes: bool = False
+) -> torch.Tensor:
     """Change standardised images (n, channels, height, width) float32, each by its own draw; same shape and device.
 
     Clips (n, channels, frames, height, width) are changed as a whole: every frame of one in the same way, noise apart.
-    generator: a CPU generator; its draws do not depend on the device of the images. All geometry is one bilinear resampling
-    with reflection at the border, so no sample shows a black wedge that its label could be read from.
+    volumes: five axes are (n, channels, z, y, x), turned, zoomed, shifted and mirrored in space by one trilinear resampling.
+    With nothing out of plane and no zoom, a volume is changed as a clip of the same draws is. generator: a CPU generator;
+    its draws do not depend on the device of the images. All geometry is one linear resampling with reflection at the border,
+    so no sample shows a black wedge that its label could be read from. Raises ValueError for volumes without five axes.
     """
-    if images.ndim == 5:
+    if volumes and images.ndim != 5:
+        raise ValueError(f"volumes must be (n, channels, z, y, x), not {tuple(images.shape)}")
+    if images.ndim == 5 and not volumes:
         return augment_batch(images.flatten(1, 2), spec, generator).unflatten(1, images.shape[1:3])
     n = len(images)
     # Always the same number of draws: switching one change off leaves the others as they were.
     draws = torch.rand(n, 8, generator=generator)
     flips, symmetric = draws[:, :2], draws[:, 2:] * 2 - 1
-    if _moves(spec):
-        theta = affine_matrices(flips, symmetric, spec, images.shape[-2:]).to(images.device)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    through_plane = torch.rand(n, 4, generator=generator) if volumes else None
+    if _moves(spec, volumes):
+        if through_plane is None:
+            theta = affine_matrices(flips, symmetric, spec, images.shape[-2:])
+        else:
+            theta = affine_matrices_3d(flips, symmetric, through_plane, spec, images.shape[-3:])
+        grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     if spec.contrast or spec.brightness:
-        factor = (1 + spec.contrast * symmetric[:, 4]).to(images.device).view(n, 1, 1, 1)
-        shift = (spec.brightness * symmetric[:, 5]).to(images.device).view(n, 1, 1, 1)
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        per_sample = (n, *[1] * (images.ndim - 1))
+        factor = (1 + spec.contrast * symmetric[:, 4]).to(images.device).view(per_sample)
+        shift = (spec.brightness * symmetric[:, 5]).to(images.device).view(per_sample)
+        mean = images.mean(dim=tuple(range(1, images.ndim)), keepdim=True)
         images = (images - mean) * factor + mean + shift
     if spec.noise_sd:
         images = images + spec.noise_sd * torch.randn(images.shape, generator=generator).to(images.device)
@@ -93,6 +114,44 @@ def affine_matrices(
     return theta
 
 
-def _moves(spec: AugmentSpec) -> bool:
+def affine_matrices_3d(
+    flips: torch.Tensor,
+    symmetric: torch.Tensor,
+    through_plane: torch.Tensor,
+    spec: AugmentSpec,
+    size: tuple[int, int, int],
+) -> torch.Tensor:
+    """(n, 3, 4) matrices for affine_grid (order x, y, z, coordinates in [-1, 1]) from uniform draws.
+
+    flips, symmetric: as `affine_matrices`. through_plane: (n, 4) in [0, 1): mirror along z, tilt about x, tilt about y, shift
+    along z. size: (z, y, x) in voxels. The turn about z is applied first, then those about y and x, all rigid in mm if
+    `spec.slice_spacing` is right; the zoom is the same along all axes.
+    """
+    depth, height, width = size
+    tilts = (through_plane[:, 1:3] * 2 - 1) * math.radians(spec.tilt_degrees)
+    about_z = _rotations(symmetric[:, 0] * math.radians(spec.rotate_degrees), 0, 1)
+    turn = _rotations(tilts[:, 0], 1, 2) @ _rotations(tilts[:, 1], 2, 0) @ about_z
+    zoom = 1 + spec.scale * symmetric[:, 1]
+    chances = (spec.horizontal_flip, spec.vertical_flip, spec.depth_flip)
+    mirrored = torch.cat([flips, through_plane[:, :1]], dim=1) < torch.tensor(chances)
+    # From [-1, 1] along each axis to lengths in pixel sides and back.
+    extent = torch.tensor([width, height, depth * spec.slice_spacing], dtype=torch.float32)
+    matrix = turn / zoom[:, None, None] * extent[None, None, :] / extent[None, :, None]
+    theta = torch.zeros(len(flips), 3, 4)
+    theta[:, :, :3] = matrix * torch.where(mirrored, -1.0, 1.0)[:, :, None]
+    theta[:, :2, 3] = 2 * spec.translate * symmetric[:, 2:4]
+    theta[:, 2, 3] = 2 * spec.translate * (through_plane[:, 3] * 2 - 1)
+    return theta
+
+
+def _rotations(angle: torch.Tensor, i: int, j: int) -> torch.Tensor:
+    """(n, 3, 3) rotations by angle (n,), in radians, in the plane of axes i and j (0: x, 1: y, 2: z)."""
+    matrix = torch.eye(3).repeat(len(angle), 1, 1)
+    matrix[:, i, i] = matrix[:, j, j] = torch.cos(angle)
+    matrix[:, i, j], matrix[:, j, i] = -torch.sin(angle), torch.sin(angle)
+    return matrix
+
+
+def _moves(spec: AugmentSpec, volumes: bool) -> bool:
     geometry = (spec.horizontal_flip, spec.vertical_flip, spec.rotate_degrees, spec.scale, spec.translate)
-    return any(amount > 0 for amount in geometry)
+    return any(amount > 0 for amount in (*geometry, *((spec.depth_flip, spec.tilt_degrees) if volumes else ())))

@@ -1,4 +1,4 @@
-"""Crops and clips in memory: what a network is trained on, decoded and cropped beforehand.
+"""Crops, clips and volumes in memory: what a network is trained on, decoded and cropped beforehand.
 
 Reading images and cropping them live in `alnlib.imaging`; random changes of crops in `alnlib.training.augment`.
 """
@@ -12,27 +12,35 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from alnlib.errors import InputError
+
+KINDS = ("stills", "clips", "volumes")
 _MAXIMUM = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 
 @dataclass(frozen=True, eq=False)
 class CropDataset:
-    """Square crops of the same size, or clips of as many frames, with their labels.
+    """Square crops of the same size, clips of as many frames or volumes of as many slices, with their labels.
 
-    crops: (n, channels, height, width) or (n, channels, frames, height, width), uint8, uint16 or float32; (n, height,
-    width) gains one channel. Integers are read as fractions of their type's maximum, floats as they are. y: (n,) 0/1.
-    unit_ids: (n,) unique names of the units scored (patients, images or nodes). patient_ids: (n,) the patient of each
-    unit; the units themselves if not given. Raises ValueError for wrong shapes, types, labels, doubled units or
-    values that are not finite.
+    crops: (n, channels, height, width), (n, channels, frames, height, width) or (n, channels, z, y, x), uint8, uint16 or
+    float32; (n, height, width) gains one channel. Integers are read as fractions of their type's maximum, floats as they
+    are. y: (n,) 0/1. unit_ids: (n,) unique names of the units scored (patients, images or nodes). patient_ids: (n,) the
+    patient of each unit; the units themselves if not given. kind: "stills", "clips" or "volumes"; if not given, four axes
+    are stills and five are clips, for time and depth look alike: say so for volumes. Raises InputError for no crops at
+    all, ValueError for wrong shapes, types, labels, doubled units or values that are not finite.
     """
 
     crops: np.ndarray
     y: np.ndarray
     unit_ids: tuple[str, ...]
     patient_ids: tuple[str, ...] = ()
+    kind: str = ""
 
     def __post_init__(self) -> None:
         crops = as_crops(self.crops)
+        kind = self.kind or ("stills" if crops.ndim == 4 else "clips")
+        if kind not in KINDS or (kind == "stills") != (crops.ndim == 4):
+            raise ValueError(f"kind {kind!r} does not fit {crops.ndim} axes; stills have 4, clips and volumes 5")
         y = np.asarray(self.y)
         if y.shape != (len(crops),) or not np.isin(y, (0, 1)).all():
             raise ValueError(f"y must be {len(crops)} labels, each 0 or 1")
@@ -48,13 +56,14 @@ class CropDataset:
         object.__setattr__(self, "y", y.astype(np.int64))
         object.__setattr__(self, "unit_ids", unit_ids)
         object.__setattr__(self, "patient_ids", patient_ids)
+        object.__setattr__(self, "kind", kind)
 
     def __len__(self) -> int:
         return len(self.crops)
 
     def __repr__(self) -> str:
         n, *shape = self.crops.shape
-        kind = "clips" if len(shape) == 4 else "crops"
+        kind = "crops" if self.kind == "stills" else self.kind
         return (
             f"CropDataset: {n} {kind} of {' x '.join(map(str, shape))} ({self.crops.dtype}), "
             f"{int(self.y.sum())} positive, {len(set(self.patient_ids))} patients"
@@ -69,32 +78,37 @@ class CropDataset:
             self.y[positions],
             tuple(self.unit_ids[i] for i in positions),
             tuple(self.patient_ids[i] for i in positions),
+            self.kind,
         )
 
     def tensors(self, device: str | torch.device = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-        """Crops or clips, uint8 or float32, and labels (n,) float32, on `device`."""
+        """Crops, clips or volumes, uint8 or float32, and labels (n,) float32, on `device`."""
         return crops_to_tensor(self.crops).to(device), torch.from_numpy(self.y.astype(np.float32)).to(device)
 
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of pixels, labels and unit ids: equal for equal data, whatever made it."""
-        digest = hashlib.sha256(f"{self.crops.dtype} {self.crops.shape}".encode())
-        digest.update(self.crops.tobytes())
+        """Hexadecimal SHA-256 of kind, pixels, labels and unit ids: equal for equal data, whatever made it."""
+        digest = hashlib.sha256(f"{self.kind} {self.crops.dtype} {self.crops.shape}".encode())
+        digest.update(self.crops)
         digest.update(self.y.tobytes())
         digest.update("\n".join(self.unit_ids).encode())
         return digest.hexdigest()
 
 
 def as_crops(images: np.ndarray) -> np.ndarray:
-    """Images as a C-ordered array (n, channels, height, width), clips (n, channels, frames, height, width), of uint8,
-    uint16 or float32.
+    """Images as a C-ordered array (n, channels, height, width), clips (n, channels, frames, height, width) or volumes
+    (n, channels, z, y, x), of uint8, uint16 or float32.
 
-    Raises ValueError for other shapes or types, and for values that are not finite.
+    Raises InputError for none at all, ValueError for other shapes or types, and for values that are not finite.
     """
     crops = np.asarray(images)
     if crops.ndim == 3:
         crops = crops[:, None]
-    if crops.ndim not in (4, 5) or len(crops) == 0:
-        raise ValueError(f"crops must be (n, channels, [frames,] height, width) with n > 0, not {crops.shape}")
+    if crops.ndim not in (4, 5):
+        raise ValueError(f"crops must be (n, channels, [frames or z,] height, width), not {crops.shape}")
+    if len(crops) == 0:
+        raise InputError(
+            "there are no crops in this set; check that patients with images are in every part of the split."
+        )
     if crops.dtype == np.float64:
         crops = crops.astype(np.float32)
     if crops.dtype not in _MAXIMUM:
@@ -113,10 +127,11 @@ def intensity_statistics(crops: np.ndarray) -> tuple[float, float]:
 
 
 def crops_to_tensor(crops: np.ndarray) -> torch.Tensor:
-    """Crops as a tensor: uint8 stays (a quarter of the memory), uint16 becomes fractions, for torch cannot index it."""
+    """Crops, clips or volumes as a tensor: uint8 stays (a quarter of the memory), uint16 becomes fractions, as torch cannot
+    index it."""
     if crops.dtype == np.uint16:
         return torch.from_numpy(crops.astype(np.float32) / np.float32(65535))
-    return torch.from_numpy(crops)
+    return torch.from_dlpack(crops)  # which, unlike from_numpy, takes a read-only map without a copy
 
 
 def standardise(batch: torch.Tensor, mean: float, sd: float) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""Fitting one network to crops or clips: resumable to the byte, a function of its specification and its data alone.
+"""Fitting one network to crops, clips or volumes: resumable to the byte, a function of specification and data alone.
 
-The networks live in `alnlib.models.cnn2d` and `video`, augmentation in `alnlib.training.augment`, folds in
+The networks live in `alnlib.models.cnn2d`, `cnn3d` and `video`, augmentation in `alnlib.training.augment`, folds in
 `alnlib.training.oof`.
 """
 
@@ -22,8 +22,9 @@ from torch import nn
 
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
-from alnlib.models import cnn2d, video
+from alnlib.models import cnn2d, cnn3d, video
 from alnlib.models.cnn2d import build_cnn2d, read_tensors
+from alnlib.models.cnn3d import build_cnn3d, pooled_features
 from alnlib.models.video import build_video_network
 from alnlib.training.augment import AugmentSpec, augment_batch
 from alnlib.training.data import (
@@ -37,29 +38,43 @@ from alnlib.training.data import (
 
 CHECKPOINT_FORMAT = 2
 PREDICTION_BATCH = 64
+VOLUME_PREDICTION_BATCH = 8
+
+_ARCHITECTURES = {
+    "stills": cnn2d.ARCHITECTURES,
+    "clips": video.ARCHITECTURES,
+    "volumes": cnn3d.ARCHITECTURES,
+}
+_LEAST = {"image_size": 1, "frames": 0, "depth": 0, "epochs": 1, "batch_size": 2, "patience": 0, "threads": 1}
 
 
 @dataclass(frozen=True)
 class FitSpec:
     """Everything that decides a fit, besides its data.
 
-    architecture, stem, weights, dropout: as `build_cnn2d`, or as `build_video_network` for clips (without stem).
-    image_size: side of the square crops in pixels. frames: how many of a clip the network sees, one of each equal
-    segment, drawn anew in every epoch and the middle one in validation and prediction (0: still images). batch_size:
-    crops per step; a last batch of fewer than half as many joins the one before. learning_rate: the peak, reached
-    linearly over warmup (fraction of all steps) and left along a cosine to zero. weight_decay: AdamW's, not applied
-    to biases and norms. average_decay: decay per step of the moving average of the weights, which is what is
-    validated, kept and used (0: none). balanced: weigh positives by negatives/positives; the prior is put back in
-    `predict_proba`. label_smoothing: in [0, 1). choose_from: fraction of the epochs before which none is kept,
-    because some forty validation patients often prefer a network that has hardly begun to learn. patience: stop after
-    this many epochs without a better one (0: never). threads: of torch on CPU, because the order of a sum depends on
-    them. device: "cpu", "cuda" or "auto". autocast: bfloat16, meant for a GPU; on CPUs its last bits, and its gain,
-    differ from one to the next.
+    architecture, stem, weights, dropout: as `build_cnn2d`, as `build_video_network` for clips, or as
+    `build_cnn3d` for volumes. image_size: side of the square crops in pixels. frames: how many of a clip the network sees,
+    one of each equal segment, drawn anew in every epoch and the middle one in validation and prediction (0: no clips).
+    depth: slices of the volumes, all of which the network sees (0: no volumes). batch_size: crops per step; a last batch of
+    fewer than half as many joins the one before. learning_rate: the peak, reached linearly over warmup (fraction of all
+    steps) and left along a cosine to zero. weight_decay: AdamW's, not applied to biases and norms. average_decay: decay per
+    step of the moving average of the weights, which is what is validated, kept and used (0: none). balanced: weigh positives
+    by negatives/positives; the prior is put back in `predict_proba`. label_smoothing: in [0, 1). choose_from: fraction of
+    the epochs before which none is kept, because some forty validation patients often prefer a network that has hardly
+    begun to learn. patience: stop after this many epochs without a better one (0: never). threads: of torch on CPU,
+    because the order of a sum depends on them; one, since two fits side by side use two cores better than two threads in one
+    fit of small crops (benchmarks/training_speed.csv). channels_last: how pixels lie in memory; None: channels last for
+    DenseNet and EfficientNet and for all 2-D networks on a GPU, where it is faster, and not for the others. device: "cpu",
+    "cuda" or "auto". autocast: train in bfloat16; None: on a GPU that computes in it and not on a CPU, where its last bits,
+    and its gain, differ from one to the next; True or False: as told on any device. Weights stay float32, and so do validation and prediction, whose scores would else be rounded into ties.
+
+    These values come from the parameters of a notebook, so one out of range raises InputError.
     """
 
     architecture: str
     image_size: int
     frames: int = 0
+    depth: int = 0
     epochs: int = 20
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -76,23 +91,52 @@ class FitSpec:
     augment: AugmentSpec = field(default_factory=AugmentSpec)
     seed: int = 0
     device: str = "cpu"
-    threads: int = 2
-    channels_last: bool = True
-    autocast: bool = False
+    threads: int = 1
+    channels_last: bool | None = None
+    autocast: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or self.threads < 1 or self.patience < 0:
-            raise ValueError("epochs and threads must be at least 1, batch_size at least 2, patience at least 0")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 <= self.warmup < 1:
-            raise ValueError("learning_rate must be positive, weight_decay not negative, warmup in [0, 1)")
-        if (self.architecture in video.ARCHITECTURES) != (self.frames > 0):
-            raise ValueError(
-                f"{self.architecture} with frames = {self.frames}: clips need a video network, stills none"
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise InputError(f"{name} is {getattr(self, name)}; give a whole number of at least {least}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate is {self.learning_rate:g}; give a positive number, such as 0.001.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"weight_decay is {self.weight_decay:g}; give 0 or a positive number, such as 0.01.")
+        for name in ("warmup", "average_decay", "label_smoothing", "dropout", "choose_from"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name):g}; give a number of at least 0 and below 1.")
+        stems = video.stems(self.architecture) if self.architecture in video.ARCHITECTURES else cnn2d.STEMS
+        if self.stem not in stems:
+            raise InputError(f"stem of {self.architecture} is {self.stem!r}; give {' or '.join(stems)}.")
+        self._check_architecture()
+
+    @property
+    def kind(self) -> str:
+        """What the network takes: "stills", "clips" or "volumes"."""
+        return "clips" if self.frames else "volumes" if self.depth else "stills"
+
+    def _check_architecture(self) -> None:
+        if self.frames and self.depth:
+            raise InputError(
+                f"frames = {self.frames} and depth = {self.depth}: give frames for clips or depth for volumes."
             )
-        if not 0 <= self.choose_from < 1:
-            raise ValueError("choose_from must be in [0, 1)")
-        if not 0 <= self.average_decay < 1 or not 0 <= self.label_smoothing < 1:
-            raise ValueError("average_decay and label_smoothing must be in [0, 1)")
+        fitting = _ARCHITECTURES[self.kind]
+        if self.architecture not in fitting:
+            known = self.architecture in {name for names in _ARCHITECTURES.values() for name in names}
+            what = "clips need a video network, volumes a 3-D one, stills a 2-D one" if known else "there is none such"
+            raise InputError(
+                f"architecture {self.architecture!r} for {self.kind} (frames = {self.frames}, depth = {self.depth}): "
+                f"{what}; one of {', '.join(fitting)}."
+            )
+        if self.kind == "volumes":
+            depth, side, _ = cnn3d.smallest_sides(self.stem)
+            if self.depth < depth or self.image_size < side:
+                raise InputError(
+                    f"volumes of {self.depth} x {self.image_size} x {self.image_size} voxels are too small for "
+                    f"{self.architecture} with stem {self.stem}: at least {depth} x {side} x {side}; give larger ones or, "
+                    "if it is not so yet, stem small."
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +189,9 @@ def fit_classifier(
 
     checkpoint_dir: one file per specification and data set, replaced whole after every `checkpoint_every` epochs; a killed
     fit called again goes on from there to the same bytes, and a finished one, whose file keeps the best weights only, is
-    read back. A checkpoint takes 20 bytes per weight (ResNet-18: 220 MB). progress: called with the row of history after
-    each epoch, once the checkpoint is safe. Raises ValueError if a class is missing, sizes differ or a patient is in both sets;
-    InputError for a missing device or unreadable weights.
+    read back. A checkpoint takes 20 bytes per weight (ResNet-18: 220 MB; in 3-D 660 MB). progress: called with the row of
+    history after each epoch, once the checkpoint is safe. Raises InputError if a set is too small or of one class, for a
+    missing device or unreadable weights; ValueError if sizes or kinds differ or a patient is in both sets.
     """
     _check_sets(spec, train, validation)
     device = resolve_device(spec.device)
@@ -161,16 +205,13 @@ def fit_classifier(
 def predict_proba(
     fitted: FittedClassifier, images: np.ndarray | CropDataset, tta: bool = False, device: str | None = None
 ) -> np.ndarray:
-    """Probability of the positive class (n,) float64 for crops as `CropDataset` takes them, of the size fitted on.
+    """Probability of the positive class (n,) float64 for crops as `CropDataset` takes them, of the kind and size fitted on.
 
     The weight of the positives is taken off the logit, so that the mean probability answers to the training prevalence
     (King & Zeng 2001, Polit Anal 9:137, prior correction). tta: mean logit of the crop and its left-right mirror image.
     device: where to compute, the fit's own by default.
     """
-    crops = images.crops if isinstance(images, CropDataset) else as_crops(images)
-    expected = _expected_shape(fitted.spec, crops, fitted.in_channels)
-    if crops.shape[1:] != expected:
-        raise ValueError(f"crops must be {expected}, as in the fit, not {crops.shape[1:]}")
+    crops = _crops_as_fitted(fitted, images)
     target = resolve_device(device or fitted.spec.device)
     with _reproducible(fitted.spec.threads, target):
         network = fitted.network(target)
@@ -181,6 +222,29 @@ def predict_proba(
             logits = (logits + mirrored) / 2
     unweighted = logits.cpu().numpy().astype(np.float64) - fitted.log_weight
     return 1 / (1 + np.exp(-unweighted))
+
+
+def predict_features(
+    fitted: FittedClassifier, images: np.ndarray | CropDataset, device: str | None = None
+) -> np.ndarray:
+    """What the last layer of a fitted network reads: (n, features) float32, for stills or volumes as `predict_proba` takes.
+
+    The last feature map averaged over space, before dropout: 512 features of resnet18 and resnet18_3d. Those of two fits
+    are not on the same axes, also if they differ in the fold alone: a model on features is trained on features of one
+    network, from patients that it was not fitted to. Raises ValueError for clips.
+    """
+    if fitted.spec.kind == "clips":
+        raise ValueError("clips have features per frame; give stills or volumes")
+    crops = _crops_as_fitted(fitted, images)
+    target = resolve_device(device or fitted.spec.device)
+    with _reproducible(fitted.spec.threads, target):
+        network = fitted.network(target)
+        pixels = crops_to_tensor(crops)
+        found = []
+        for batch in pixels.split(_prediction_batch(fitted.spec)):
+            inputs = _network_input(batch.to(target), fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
+            found.append(pooled_features(network, inputs, batch_size=len(inputs)))
+    return np.concatenate(found)
 
 
 def save_fitted(fitted: FittedClassifier, path: str | Path) -> Path:
@@ -203,15 +267,19 @@ def fit_fingerprint(spec: FitSpec, train: CropDataset, validation: CropDataset) 
     """Hexadecimal SHA-256 of everything a fit depends on.
 
     Specification, both sets, given weights, torch's version, and the code of this package and of the networks: a
-    checkpoint of older code is never taken for a fit of today's.
+    checkpoint of older code is never taken for a fit of today's. Device "auto" and autocast None count as what they come to
+    on this machine, so that a fit begun on a GPU is not gone on with on a CPU, and "auto" on a CPU is the same as "cpu".
+    Raises InputError for a missing device.
     """
-    code = [*Path(__file__).parent.glob("*.py"), Path(cnn2d.__file__), Path(video.__file__)]
+    code = [*Path(__file__).parent.glob("*.py"), *(Path(module.__file__) for module in (cnn2d, cnn3d, video))]
+    device = resolve_device(spec.device)
+    resolved = {"device": device.type, "autocast": _autocasts(spec, device)}
     weights = sha256_file(spec.weights) if Path(spec.weights).is_file() else spec.weights
     parts = {
         "format": CHECKPOINT_FORMAT,
         "torch": torch.__version__,
         "code": {path.name: sha256_file(path) for path in sorted(code)},
-        "spec": asdict(spec) | {"weights": weights},
+        "spec": asdict(spec) | {"weights": weights} | resolved,
         "train": train.fingerprint(),
         "validation": validation.fingerprint(),
     }
@@ -285,11 +353,13 @@ def _fit(
                 group["lr"] = rate
             batch = batch.to(device)
             chosen = pixels[batch] if not spec.frames else sample_frames(pixels[batch], spec.frames, generator)
-            images = augment_batch(standardise(chosen, mean, sd), spec.augment, generator)
+            images = augment_batch(
+                standardise(chosen, mean, sd), spec.augment, generator, volumes=spec.kind == "volumes"
+            )
             images = images.contiguous(memory_format=_input_format(spec))
             target = y[batch] * (1 - spec.label_smoothing) + spec.label_smoothing / 2
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=spec.autocast):
+            with torch.autocast(device.type, torch.bfloat16, enabled=_autocasts(spec, device)):
                 logits = network(images).squeeze(1)
             loss = F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=pos_weight)
             loss.backward()
@@ -338,10 +408,18 @@ def _finished(spec: FitSpec, history: list[dict[str, float]], best_epoch: int) -
 def _check_sets(spec: FitSpec, train: CropDataset, validation: CropDataset) -> None:
     shape = _expected_shape(spec, train.crops, train.crops.shape[1])
     for name, data in (("training", train), ("validation", validation)):
+        if data.kind != spec.kind:
+            raise ValueError(f"the {name} set holds {data.kind}, the specification says {spec.kind} (frames, depth)")
         if data.crops.shape[1:] != shape:
             raise ValueError(f"{name} crops are {data.crops.shape[1:]}, the specification says {shape}")
-        if len(np.unique(data.y)) < 2:
-            raise ValueError(f"the {name} set holds one class only ({len(data)} crops)")
+        n_positive = int(data.y.sum())
+        n_negative = len(data) - n_positive
+        if not n_positive or not n_negative:
+            raise InputError(
+                f"the {name} set cannot be used: {len(data)} {'crop' if len(data) == 1 else 'crops'}, {n_positive} positive "
+                f"and {n_negative} negative, and both classes are needed; give more patients or another split, or choose an "
+                "endpoint that is less rare."
+            )
     if train.crops.dtype != validation.crops.dtype:
         raise ValueError(f"training crops are {train.crops.dtype}, validation crops {validation.crops.dtype}")
     shared = sorted(set(train.patient_ids) & set(validation.patient_ids))
@@ -349,23 +427,47 @@ def _check_sets(spec: FitSpec, train: CropDataset, validation: CropDataset) -> N
         raise ValueError(f"patients in both training and validation: {', '.join(shared[:5])} ({len(shared)} in all)")
 
 
+def _crops_as_fitted(fitted: FittedClassifier, images: np.ndarray | CropDataset) -> np.ndarray:
+    """Crops of the kind and size fitted on; a bare array of five axes is taken for what the network was fitted to."""
+    if isinstance(images, CropDataset) and images.kind != fitted.spec.kind:
+        raise ValueError(f"the network was fitted to {fitted.spec.kind}, not to {images.kind}")
+    crops = images.crops if isinstance(images, CropDataset) else as_crops(images)
+    expected = _expected_shape(fitted.spec, crops, fitted.in_channels)
+    if crops.shape[1:] != expected:
+        raise ValueError(f"crops must be {expected}, as in the fit, not {crops.shape[1:]}")
+    return crops
+
+
 def _build(spec: FitSpec, in_channels: int, weights: str = "none", seed: int = 0) -> nn.Module:
     if spec.frames:
         return build_video_network(
-            spec.architecture, in_channels, n_segments=spec.frames, weights=weights, dropout=spec.dropout, seed=seed
+            spec.architecture,
+            in_channels,
+            n_segments=spec.frames,
+            weights=weights,
+            dropout=spec.dropout,
+            seed=seed,
+            stem=spec.stem,
         )
-    return build_cnn2d(spec.architecture, in_channels, weights=weights, dropout=spec.dropout, stem=spec.stem, seed=seed)
+    build = build_cnn3d if spec.kind == "volumes" else build_cnn2d
+    return build(spec.architecture, in_channels, weights=weights, dropout=spec.dropout, stem=spec.stem, seed=seed)
 
 
 def _expected_shape(spec: FitSpec, crops: np.ndarray, in_channels: int) -> tuple[int, ...]:
-    """Shape of one crop; clips may have any number of frames, all of a set the same."""
+    """Shape of one crop; clips may have any number of frames, all of a set the same, volumes have `spec.depth` slices."""
+    if spec.kind == "volumes":
+        return (in_channels, spec.depth, spec.image_size, spec.image_size)
     frames = (crops.shape[2],) if spec.frames and crops.ndim == 5 else ("frames",) if spec.frames else ()
     return (in_channels, *frames, spec.image_size, spec.image_size)
 
 
 def _network_format(spec: FitSpec) -> torch.memory_format:
-    """Channels last suits convolutions on CPUs; the weights of TIN are two-dimensional, those of the others are not."""
-    if not spec.channels_last:
+    """The weights of TIN are two-dimensional, those of the other video networks are not."""
+    wanted = spec.channels_last
+    if wanted is None:
+        on_gpu = resolve_device(spec.device).type == "cuda"
+        wanted = spec.architecture.startswith(("densenet", "efficientnet")) or (on_gpu and not _volumetric(spec))
+    if not wanted:
         return torch.contiguous_format
     return torch.channels_last_3d if _volumetric(spec) else torch.channels_last
 
@@ -377,7 +479,25 @@ def _input_format(spec: FitSpec) -> torch.memory_format:
 
 
 def _volumetric(spec: FitSpec) -> bool:
-    return bool(spec.frames) and not spec.architecture.startswith("tin_")
+    """Whether the convolutions are three-dimensional."""
+    return spec.kind == "volumes" or (spec.kind == "clips" and not spec.architecture.startswith("tin_"))
+
+
+def _autocasts(spec: FitSpec, device: torch.device) -> bool:
+    if spec.autocast is not None:
+        return spec.autocast
+    # GPUs before Ampere emulate bfloat16, at a loss.
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _prediction_batch(spec: FitSpec) -> int:
+    return VOLUME_PREDICTION_BATCH if spec.kind == "volumes" else PREDICTION_BATCH
+
+
+def _network_input(pixels: torch.Tensor, mean: float, sd: float, spec: FitSpec) -> torch.Tensor:
+    """Standardised crops, unchanged; of clips the middle frame of each segment."""
+    chosen = sample_frames(pixels, spec.frames) if spec.frames else pixels
+    return standardise(chosen, mean, sd).contiguous(memory_format=_input_format(spec))
 
 
 def _optimizer(network: nn.Module, spec: FitSpec) -> torch.optim.Optimizer:
@@ -390,7 +510,7 @@ def _optimizer(network: nn.Module, spec: FitSpec) -> torch.optim.Optimizer:
 def _batches(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
     """Consecutive pieces of `order`; a short last piece joins its neighbor, because batch norm cannot use one crop."""
     pieces = list(order.split(batch_size))
-    if len(pieces) > 1 and len(pieces[-1]) < batch_size / 2:
+    if len(pieces) > 1 and len(pieces[-1]) < max(2, batch_size / 2):
         last = pieces.pop()
         pieces[-1] = torch.cat([pieces[-1], last])
     return pieces
@@ -418,11 +538,8 @@ def _logits(network: nn.Module, pixels: torch.Tensor, mean: float, sd: float, sp
     was_training = network.training
     network.eval()
     found = []
-    for batch in pixels.split(PREDICTION_BATCH):
-        chosen = sample_frames(batch, spec.frames) if spec.frames else batch
-        images = standardise(chosen, mean, sd).contiguous(memory_format=_input_format(spec))
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.autocast):
-            found.append(network(images).squeeze(1).float())
+    for batch in pixels.split(_prediction_batch(spec)):
+        found.append(network(_network_input(batch, mean, sd, spec)).squeeze(1))
     network.train(was_training)
     return torch.cat(found)
 
@@ -443,18 +560,22 @@ def _reproducible(threads: int, device: torch.device) -> Iterator[None]:
     """Fixed threads and deterministic kernels inside; the caller's random state and settings back afterwards."""
     threads_before = torch.get_num_threads()
     deterministic_before = torch.are_deterministic_algorithms_enabled()
+    filled_before = torch.utils.deterministic.fill_uninitialized_memory
     warn_only_before = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn_before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     cuda = [torch.cuda.current_device()] if device.type == "cuda" else []
     try:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(device.type == "cpu")
+        # Filling fresh memory with NaN finds bugs of kernels, costs time, and changes no result of one that has none.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         with torch.random.fork_rng(devices=cuda):
             yield
     finally:
         torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_only_before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled_before
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before
 
 

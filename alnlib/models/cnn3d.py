@@ -1,0 +1,133 @@
+"""The 3-D networks of the studies: ResNet and DenseNet for volumes with any number of channels, and their pooled features.
+
+Fitting them lives in `alnlib.training.fit`; 2-D networks are in `cnn2d`, networks for clips in `video`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from alnlib.errors import InputError
+from alnlib.models.cnn2d import STEMS, _load_weights, _read_given, _replace_head
+from alnlib.models.video import _filters_for
+
+ARCHITECTURES = ("resnet18_3d", "resnet50_3d", "densenet121_3d")
+
+STEM_STRIDE = (1, 2, 2)
+"""Stride (z, y, x) of the first convolution: slices of MRI are thicker than its pixels are wide, and there are fewer of them."""
+
+_FIRST_CONVOLUTION = {"resnet": "conv1", "densenet": "features.conv0"}
+_HEAD = {"resnet": "fc", "densenet": "class_layers.out"}
+_SMALLEST_SIDES = {"standard": (16, 32, 32), "small": (8, 16, 16)}
+
+
+def build_cnn3d(
+    architecture: str,
+    in_channels: int = 1,
+    n_outputs: int = 1,
+    weights: str | Path = "none",
+    dropout: float = 0.0,
+    stem: str = "standard",
+    seed: int = 0,
+) -> nn.Module:
+    """A MONAI network that takes volumes (n, in_channels, z, y, x) and returns logits (n, n_outputs).
+
+    architecture: one of `ARCHITECTURES`; the layers of its 2-D namesake with 3 x 3 x 3 and 7 x 7 x 7 filters, shortcuts
+    without bias. The first convolution has stride (1, 2, 2) in (z, y, x), the pooling after it 2, each of three later stages
+    2: the last feature map is smaller 16 times in z and 32 times in y and x. stem "small" leaves the first pooling out (8 and
+    16 times), at about eight times the cost. A volume should have no side below `smallest_sides`. weights: "none" (random,
+    from `seed` alone; no file is published for these stems) or the path of a state dictionary saved with torch.save, with
+    MONAI's layer names (a head of another size is ignored); filters for another number of channels are summed, repeated
+    and scaled, so that equal channels excite them as before. dropout: probability before the last layer. The caller's
+    random state is neither read nor changed. He et al. 2016 (CVPR), Huang et al. 2017 (CVPR), Hara et al. 2018 (CVPR).
+
+    Raises ValueError for an unknown architecture or stem or impossible sizes, InputError if weights cannot be had or do
+    not fit.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}; one of {', '.join(ARCHITECTURES)}")
+    if stem not in STEMS:
+        raise ValueError(f"unknown stem {stem!r}; one of {', '.join(STEMS)}")
+    if in_channels < 1 or n_outputs < 1 or not 0 <= dropout < 1:
+        raise ValueError("in_channels and n_outputs must be at least 1, and dropout in [0, 1)")
+    if str(weights) in ("imagenet", "kinetics"):
+        raise InputError(
+            f"there are no published weights {weights!r} for {architecture}; give 'none' or the path of a saved state "
+            "dictionary."
+        )
+    family = "resnet" if architecture.startswith("resnet") else "densenet"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _monai_network(architecture, in_channels)
+        _replace_head(network, _HEAD[family], n_outputs, dropout)
+    if stem == "small":
+        if family == "resnet":
+            network.maxpool = nn.Identity()
+        else:
+            network.features.pool0 = nn.Identity()
+    if str(weights) != "none":
+        state = _read_given(weights)
+        first = _FIRST_CONVOLUTION[family]
+        if f"{first}.weight" in state:
+            state = state | {f"{first}.weight": _filters_for(state[f"{first}.weight"], in_channels)}
+        _load_weights(network, state, first, _HEAD[family], in_channels, weights)
+    return network
+
+
+def smallest_sides(stem: str = "standard") -> tuple[int, int, int]:
+    """Sides (z, y, x), in voxels, of the smallest volume to be given: its last feature map has one element."""
+    return _SMALLEST_SIDES[stem]
+
+
+def feature_map_sides(sides: tuple[int, int, int], stem: str = "standard") -> tuple[int, int, int]:
+    """Sides (z, y, x), in elements, of the last feature map of a ResNet for a volume of `sides` (z, y, x) voxels."""
+    return tuple(-(-side // shrunk) for side, shrunk in zip(sides, _SMALLEST_SIDES[stem], strict=True))
+
+
+def pooled_features(network: nn.Module, volumes: np.ndarray | torch.Tensor, batch_size: int = 8) -> np.ndarray:
+    """What the last layer of a network reads: (n, features) float32, the last feature map averaged over space.
+
+    network: of `build_cnn3d` or `build_cnn2d`. volumes: (n, C, z, y, x), images (n, C, y, x), scaled as in its training;
+    moved to the network's device. batch_size: volumes at once. 512 features of resnet18_3d, 2,048 of resnet50_3d, 1,024 of
+    densenet121_3d. Evaluation mode, so that dropout and batch statistics play no part; the network's mode is given back, and
+    no random number is drawn. Raises ValueError for no volume at all or for a network without a linear layer.
+    """
+    if len(volumes) == 0 or batch_size < 1:
+        raise ValueError("give at least one volume, and batches of at least 1")
+    head = next((module for module in reversed(list(network.modules())) if isinstance(module, nn.Linear)), None)
+    if head is None:
+        raise ValueError(f"{type(network).__name__} has no linear layer whose input could be the features")
+    modes = {module: module.training for module in network.modules()}
+    found: list[torch.Tensor] = []
+    handle = head.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0].detach().float().cpu()))
+    try:
+        network.eval()
+        with torch.no_grad():
+            for start in range(0, len(volumes), batch_size):
+                batch = volumes[start : start + batch_size]
+                # A copy: a memory-mapped array may not be writable, which torch warns of.
+                batch = torch.tensor(batch) if isinstance(batch, np.ndarray) else batch
+                network(batch.to(head.weight))
+    finally:
+        handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    return torch.cat(found).numpy()
+
+
+def _monai_network(architecture: str, in_channels: int) -> nn.Module:
+    # Imported where it is used: MONAI takes seconds, which the 2-D notebooks need not pay.
+    from monai.networks.nets import DenseNet121, resnet18, resnet50
+
+    if architecture == "densenet121_3d":
+        network = DenseNet121(spatial_dims=3, in_channels=in_channels, out_channels=1)
+        network.features.conv0.stride = STEM_STRIDE
+        return network
+    builder = {"resnet18_3d": resnet18, "resnet50_3d": resnet50}[architecture]
+    return builder(
+        spatial_dims=3, n_input_channels=in_channels, conv1_t_stride=STEM_STRIDE, bias_downsample=False, num_classes=1
+    )
