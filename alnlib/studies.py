@@ -77,7 +77,7 @@ TANG = Study(
         Claim("DL_MRI+US+Clinical", "clinical", "test"),
     ),
     default_build=(
-        "Tumour-box crops; ResNet-50, DenseNet-121 and EfficientNet-B0 per modality, the best by inner validation; 7:3 split "
+        "Tumor-box crops; ResNet-50, DenseNet-121 and EfficientNet-B0 per modality, the best by inner validation; 7:3 split "
         "stratified by patient; univariable then multivariable logistic regression for the clinical model; score-level fusion "
         "on out-of-fold logits."
     ),

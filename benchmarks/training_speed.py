@@ -1,16 +1,19 @@
 """Time of a training epoch of `alnlib.training.fit` against plain PyTorch + MONAI: `python benchmarks/training_speed.py`.
 
 Arguments: cases (`CASES`), or one network of a case as ultrasound/resnet18; all if none is given. `--data` names the cohort,
-`--rounds` the epochs measured, `--crops` how many are trained on,
-`--device` cpu or cuda. Needs the simulated demo cohort, which `python run_all.py` makes, and writes
-training_speed.csv beside itself.
+`--rounds` the epochs measured, `--crops` how many are trained on, `--device` cpu or cuda. Needs the simulated demo cohort,
+which `python run_all.py` makes, and writes training_speed.csv beside itself.
 
-Engine: crops from `alnlib.imaging.cache`, held by the device, changed there in batches, channels last, weights averaged.
+Engine: crops from `alnlib.imaging.cache`, held by the device, changed there in batches, weights averaged, one thread.
 Plain: a MONAI `Dataset` that reads and crops the file of every sample in every epoch with the same functions, changes it
 by MONAI's random transforms of the same kinds and amounts, one `DataLoader`, default memory format, `loss.item()` at each
-step. Cached: the same over `CacheDataset`, which keeps the decoded crop. Both with 0 and with 2 worker processes. An
+step, two threads. Cached: the same over `CacheDataset`, which keeps the decoded crop. Both with 0 and with 2 worker processes. An
 epoch is `--crops` crops forwards and backwards and a quarter as many forwards, with the same network, batch size, loss and
 AdamW. Further rows take the engine apart, and time the network alone (no reading, no changes, default memory format).
+
+"At once" is two fits side by side on the two cores, the way the pipeline runs its stages; its seconds are those of the round
+over two, for each has made an epoch. The same is done with the plain loop, at one thread each, so that it is seen what comes
+of running side by side and what of the engine. ratio_to_engine is to one fit alone, ratio_to_two_at_once to the pair.
 
 Every loop has a process of its own, and all wait while one runs an epoch. Their epochs take turns, so that other work on
 the machine meets all alike: seconds depend on the machine, the median ratio of an epoch to the engine's of the same round
@@ -61,6 +64,7 @@ from alnlib.training.data import CropDataset, intensity_statistics
 from alnlib.training.fit import FitSpec, fit_classifier
 
 THREADS = 2
+"""Of the plain loops that run alone; the engine, and loops that run side by side, have one."""
 SIDE_PX = 64
 FRAMES = 8
 SEED = 2026
@@ -73,7 +77,8 @@ CASES = {
 """Stills of 64 pixels; three MRI slices (NIfTI) of 64 pixels; ultrasound sweeps (DICOM), 8 of 24 frames of 64 pixels."""
 
 LOOPS = ("engine", "plain, 0 workers", "plain, 2 workers", "cached, 0 workers", "cached, 2 workers", "network alone")
-PARTS = ("engine, default memory format", "engine, no augmentation", "engine, bfloat16", "engine, memory not filled")
+PAIRS = {"engine, two at once": "engine", "plain, two at once": "plain, 0 workers"}
+PARTS = ("engine, two threads", "engine, other memory format", "engine, no augmentation", "engine, bfloat16")
 """Of the engine, measured for the first network of the first case alone."""
 
 
@@ -126,7 +131,6 @@ class Job:
             frames=self.frames,
             epochs=self.epochs + 1,
             seed=SEED,
-            threads=THREADS,
             device=self.device,
         )
 
@@ -275,7 +279,8 @@ def run_engine(job: Job, spec: FitSpec, turn: Callable[[float | None], None]) ->
 
 def serve(loop: str, pipe: Connection) -> None:
     """Body of a process: for each job, wait for the word, run an epoch, say how long it took."""
-    torch.set_num_threads(THREADS)
+    pair, loop = loop in PAIRS, PAIRS.get(loop, loop)
+    torch.set_num_threads(1 if pair else THREADS)
     while (job := pipe.recv()) is not None:
         left = job.epochs + 1
 
@@ -288,16 +293,14 @@ def serve(loop: str, pipe: Connection) -> None:
 
         if loop.startswith("engine"):
             spec = job.spec()
-            if loop.endswith("default memory format"):
-                spec = replace(spec, channels_last=False)
+            if loop.endswith("two threads"):
+                spec = replace(spec, threads=THREADS)
+            elif loop.endswith("other memory format"):
+                spec = replace(spec, channels_last=not job.network.startswith(("densenet", "efficientnet")))
             elif loop.endswith("no augmentation"):
                 spec = replace(spec, augment=NO_AUGMENTATION)
             elif loop.endswith("bfloat16"):
                 spec = replace(spec, autocast=True)
-            elif loop.endswith(
-                "memory not filled"
-            ):  # deterministic mode writes NaN into every new tensor, for debugging
-                torch.utils.deterministic.fill_uninitialized_memory = False
             run_engine(job, spec, turn)
             continue
         monai.utils.set_determinism(SEED)
@@ -312,23 +315,27 @@ def serve(loop: str, pipe: Connection) -> None:
         epochs.close()
 
 
-def measure(job: Job, pipes: dict[str, Connection]) -> pd.DataFrame:
+def measure(job: Job, pipes: dict[str, list[Connection]]) -> pd.DataFrame:
     """Seconds, a row for each round and a column for each loop; the first round is left out."""
-    for pipe in pipes.values():
-        pipe.send(job)
-        pipe.recv()  # its crops and transforms are ready, and it waits
+    for loop in pipes.values():
+        for pipe in loop:
+            pipe.send(job)
+            pipe.recv()  # its crops and transforms are ready, and it waits
     rounds = []
     for _ in range(job.epochs + 1):
         seconds = {}
-        for loop, pipe in pipes.items():
-            pipe.send(True)
-            seconds[loop] = pipe.recv()
+        for name, loop in pipes.items():
+            start = time.perf_counter()
+            for pipe in loop:
+                pipe.send(True)
+            own = [pipe.recv() for pipe in loop]
+            seconds[name] = own[0] if len(loop) == 1 else (time.perf_counter() - start) / len(loop)
         rounds.append(seconds)
     return pd.DataFrame(rounds[1:])
 
 
 def summarize(job: Job, seconds: pd.DataFrame) -> pd.DataFrame:
-    """One row per loop. ratio_to_engine: median over rounds of its epoch over the engine's."""
+    """One row per loop. The ratios: median over rounds of its epoch over the engine's, alone and in a pair."""
     table = pd.DataFrame(
         {
             "case": job.case,
@@ -338,6 +345,7 @@ def summarize(job: Job, seconds: pd.DataFrame) -> pd.DataFrame:
             "fastest": seconds.min().round(3).to_numpy(),
             "slowest": seconds.max().round(3).to_numpy(),
             "ratio_to_engine": seconds.div(seconds["engine"], axis=0).median().round(2).to_numpy(),
+            "ratio_to_two_at_once": seconds.div(seconds["engine, two at once"], axis=0).median().round(2).to_numpy(),
         }
     )
     return table.assign(
@@ -345,7 +353,7 @@ def summarize(job: Job, seconds: pd.DataFrame) -> pd.DataFrame:
         train_crops=job.train,
         validation_crops=job.validation,
         device=job.device,
-        threads=THREADS,
+        cores=len(os.sched_getaffinity(0)),
         torch=torch.__version__,
         monai=monai.__version__,
     )
@@ -372,8 +380,9 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     processes, pipes, tables = [], {}, []
     with tempfile.TemporaryDirectory() as store:
-        for loop in LOOPS + PARTS:
-            pipes[loop], theirs = context.Pipe()
+        for loop in (*LOOPS, *PAIRS, *PAIRS, *PARTS):
+            ours, theirs = context.Pipe()
+            pipes.setdefault(loop, []).append(ours)
             processes.append(context.Process(target=serve, args=(loop, theirs)))
             processes[-1].start()
             theirs.close()  # so that a process that dies is noticed
@@ -383,12 +392,12 @@ def main() -> int:
                 job = Job(
                     case, network, resolve_data(chosen.data), Path(store), chosen.rounds, chosen.device, chosen.crops
                 )
-                loops = LOOPS + PARTS if name == known[0] else LOOPS
+                loops = (*LOOPS, *PAIRS, *(PARTS if name == known[0] else ()))
                 tables.append(summarize(job, measure(job, {loop: pipes[loop] for loop in loops})))
-                print(tables[-1].iloc[:, :7].to_string(index=False), flush=True)
+                print(tables[-1].iloc[:, :8].to_string(index=False), flush=True)
                 pd.concat(tables).to_csv(chosen.out, index=False)
         finally:
-            for pipe in pipes.values():
+            for pipe in (pipe for loop in pipes.values() for pipe in loop):
                 pipe.close()
             for process in processes:
                 process.terminate()

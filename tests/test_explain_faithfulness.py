@@ -10,8 +10,10 @@ from torch import nn
 
 from alnlib.explain.faithfulness import (
     faithfulness_table,
+    gain_verdict,
     map_similarity,
     network_probability,
+    occlusion_drop,
     perturbation_curve,
     random_maps,
     randomisation_stages,
@@ -244,3 +246,27 @@ def test_probability_is_the_sigmoid_in_evaluation_mode_and_the_mode_comes_back()
     expected = 1 / (1 + np.exp(-(images.reshape(5, 4) @ weights + bias)))
     np.testing.assert_allclose(network_probability(network, target=1, batch_size=2)(images), expected, rtol=1e-5)
     assert all(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.1, "better than random patches"),
+        (-0.1, 0.1, "not told from random patches"),
+        (-0.2, -0.1, "worse than random patches"),
+    ],
+)
+def test_the_verdict_on_a_map_follows_its_interval(low, high, words):
+    assert gain_verdict(low, high) == words
+
+
+def test_occlusion_finds_the_only_square_that_matters():
+    """The prediction is the mean of one square: replacing it by zeros takes all of it, replacing any other takes nothing."""
+    images = np.random.default_rng(0).random((3, 1, 8, 10)).astype(np.float32)
+    drop = occlusion_drop(lambda x: x[:, 0, 4:8, 0:4].mean(axis=(1, 2)), images, 4, fill=np.zeros(1))
+    assert drop.shape == (3, 2, 3)
+    np.testing.assert_allclose(drop[:, 1, 0], images[:, 0, 4:8, 0:4].mean(axis=(1, 2)), rtol=1e-6)
+    drop[:, 1, 0] = 0
+    assert not drop.any()
+    with pytest.raises(ValueError, match="rows, columns"):
+        occlusion_drop(lambda x: x, images[0], 4)

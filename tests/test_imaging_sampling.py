@@ -190,9 +190,10 @@ def test_sweeps_of_a_simulated_cohort(kind, cohort):
 
 def test_key_frames_are_those_of_the_files(cohort, folder):
     images = cohort.images[cohort.images["modality"] == "USV"]
-    frames, lengths = key_frames(images, cohort.root)
+    frames, lengths, named = key_frames(images, cohort.root)
     clips = [read_clip(cohort.root / path) for path in images["path"]]
     assert frames.tolist() == [clip.key_frame for clip in clips] and None not in frames.tolist()
-    assert lengths.tolist() == [len(clip.frames) for clip in clips]
-    frames, lengths = key_frames(table(), folder)
+    assert lengths.tolist() == [len(clip.frames) for clip in clips] and named.all()
+    frames, lengths, named = key_frames(table(), folder)
     assert (frames.tolist(), lengths.tolist()) == ([2, 4], [6, 9]), "the middle where a file names none"
+    assert not named.any()

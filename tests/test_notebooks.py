@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from alnlib.files import sha256_file
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS
 from alnlib.pipeline.parameters import cell_source, declared_parameters, read_notebook
-from alnlib.pipeline.stages import STAGES
+from alnlib.pipeline.stages import STAGES, makers_of
 
 ROOT = repository_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -54,7 +55,8 @@ def test_a_notebook_reads_like_a_methods_paragraph(path):
     for cell in code:
         tree = ast.parse(cell_source(cell))
         assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.walk(tree)), "no functions here"
-        assert len(cell_source(cell).splitlines()) <= 25, cell_source(cell)
+        longest = 30 if cell is code[0] else 25  # a list of imports is no step
+        assert len(cell_source(cell).splitlines()) <= longest, cell_source(cell)
     closing = cell_source(cells[-1])
     assert "**What this shows.**" in closing
     assert "**What it does not show" in closing
@@ -71,30 +73,52 @@ def test_parameters_are_literals_each_with_a_comment(path):
     assert declared["run"] == "simulated-demo"
 
 
+def waves() -> list[list[str]]:
+    """Notebooks by wave: each needs only what earlier waves made."""
+    level: dict[str, int] = {}
+    for stage in STAGES:
+        level[stage.notebook] = 1 + max((level[maker.notebook] for maker in makers_of(stage)), default=-1)
+    return [[name for name, of in level.items() if of == wave] for wave in range(max(level.values()) + 1)]
+
+
 @pytest.fixture(scope="module")
-def rerun(tmp_path_factory) -> tuple[Path, str]:
-    """Run nbval on copies of the committed executed notebooks, all in a fresh folder; the folder and pytest's words."""
+def rerun(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """Run nbval on copies of the committed executed notebooks in a fresh folder, two at a time as the pipeline does.
+
+    The folder, and by notebook what pytest said.
+    """
     folder = tmp_path_factory.mktemp("rerun")
     notebooks = folder / "results" / "simulated-demo" / "notebooks"
     shutil.copytree(COMMITTED / "notebooks", notebooks)
     environment = os.environ | FIXED_SETTINGS | {"ALN_RESULTS": str(folder / "results"), "ALN_DATA_ROOT": str(folder)}
     environment.pop("ALN_STAGING", None)
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800"]
-    command += ["-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", os.devnull, str(notebooks)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    return folder / "results" / "simulated-demo", done.stdout + done.stderr
+    command += ["-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", os.devnull]
+
+    def check(name: str) -> tuple[str, str]:
+        path = str(notebooks / f"{name}.ipynb")
+        done = subprocess.run([*command, path], cwd=folder, env=environment, capture_output=True, text=True)
+        return name, done.stdout + done.stderr
+
+    said: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=2) as side_by_side:
+        for wave in waves():
+            said |= dict(side_by_side.map(check, wave))
+    return folder / "results" / "simulated-demo", said
 
 
 def test_tagged_cells_are_regenerated(rerun):
     """`pytest --nbval-lax` on the committed executed notebooks; every tagged cell is compared."""
     _, said = rerun
-    passed = re.search(r"(\d+) passed", said)
-    assert passed, said[-6000:]
-    assert "failed" not in said.splitlines()[-1], said[-6000:]
-    code = [c for path in NOTEBOOKS for c in read_notebook(path)["cells"] if c["cell_type"] == "code"]
-    assert int(passed[1]) >= len(code)
-    tagged = [c for c in code if "nbval-check-output" in c["metadata"].get("tags", [])]
-    assert len(tagged) >= len(NOTEBOOKS)
+    assert list(said) == [path.stem for path in NOTEBOOKS], "every notebook, those that others need first"
+    for path in NOTEBOOKS:
+        words = said[path.stem]
+        passed = re.search(r"(\d+) passed", words)
+        assert passed, words[-6000:]
+        assert "failed" not in words.splitlines()[-1], words[-6000:]
+        code = [c for c in read_notebook(path)["cells"] if c["cell_type"] == "code"]
+        assert int(passed[1]) >= len(code)
+        assert any("nbval-check-output" in c["metadata"].get("tags", []) for c in code), path
 
 
 def test_nbval_would_notice_a_changed_number(rerun, tmp_path):

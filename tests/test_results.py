@@ -6,6 +6,7 @@ import base64
 import copy
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -196,3 +197,15 @@ def test_style():
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_old_checkpoints_are_removed_beyond_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALN_RESULTS", str(tmp_path))
+    results = RunFolder("a-run")
+    folder = results.checkpoints()
+    folder.mkdir(parents=True)
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        (folder / f"{name}.pt").write_bytes(b"0" * 1000)
+        os.utime(folder / f"{name}.pt", (1e9 - age, 1e9 - age))
+    assert results.checkpoints(limit_gb=2.5e-6) == folder
+    assert sorted(path.name for path in folder.iterdir()) == ["middle.pt", "newest.pt"]

@@ -24,7 +24,7 @@ from alnlib.evaluation.roc import auc
 
 
 def require_both_classes(split: ArrayLike, y: ArrayLike, of_each: int = 1) -> None:
-    """Raise InputError unless train, validation and test hold at least `of_each` images of either class.
+    """Raise InputError unless train, validation and test hold at least `of_each` units of either class.
 
     split: (n,) names of splits; y: (n,) 0/1. Other splits, such as external, may be missing or hold one class.
     """
@@ -34,7 +34,7 @@ def require_both_classes(split: ArrayLike, y: ArrayLike, of_each: int = 1) -> No
         n_positive = int(of_split.sum())
         if min(n_positive, of_split.size - n_positive) < of_each:
             raise InputError(
-                f"the {name} split holds {n_positive} positive and {of_split.size - n_positive} negative images, at least "
+                f"the {name} split holds {n_positive} positive and {of_split.size - n_positive} negative units, at least "
                 f"{of_each} of each are needed; add patients with images, or split again (11_cohort, another seed or fraction)"
             )
 

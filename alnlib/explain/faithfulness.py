@@ -169,6 +169,44 @@ def faithfulness_table(
     return pd.concat(rows, ignore_index=True)
 
 
+def occlusion_drop(
+    predict: Predict,
+    images: np.ndarray,
+    cell: int,
+    fill: str | np.ndarray = "blur",
+    blur_sigma: float | Sequence[float] = 5.0,
+) -> np.ndarray:
+    """How far the prediction falls when one square of each image is replaced: (n, rows / cell, columns / cell), by square.
+
+    Zeiler & Fergus 2014 (ECCV). predict, fill, blur_sigma: as `perturbation_curve`; images: (n, C, rows, columns); cell:
+    side of a square in pixels, a smaller one at the far edges. Slow (a prediction of every image per square) and plain: it
+    asks the network itself, where Grad-CAM reads it off an inner layer. Raises ValueError for other images or a cell below 1.
+    """
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 4 or len(images) == 0 or cell < 1:
+        raise ValueError(
+            f"images have shape {images.shape}, cell is {cell}; expected (n, C, rows, columns) and at least 1"
+        )
+    filled = _filled(images, fill, blur_sigma)
+    whole = np.asarray(predict(images), dtype=np.float64)
+    rows, columns = (range(0, side, cell) for side in images.shape[2:])
+    drop = np.empty((len(images), len(rows), len(columns)))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            shown = images.copy()
+            place = (..., slice(row, row + cell), slice(column, column + cell))
+            shown[place] = filled[place]
+            drop[:, i, j] = whole - np.asarray(predict(shown), dtype=np.float64)
+    return drop
+
+
+def gain_verdict(low: float, high: float) -> str:
+    """What an interval of `faithfulness_table`'s gain says of the maps, in words."""
+    if low > 0:
+        return "better than random patches"
+    return "worse than random patches" if high < 0 else "not told from random patches"
+
+
 def map_similarity(maps: np.ndarray, others: np.ndarray) -> pd.DataFrame:
     """Columns spearman and ssim, one row per pair of maps of equal shape (n, *spatial).
 

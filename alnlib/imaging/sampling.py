@@ -51,11 +51,13 @@ def key_frame(clip: Clip) -> int:
     return int(segment_indices(len(clip.frames), 1)[0]) if clip.key_frame is None else clip.key_frame
 
 
-def key_frames(images: pd.DataFrame, root: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) the `key_frame` of each row of modality USV in an images table, and (n,) how many frames its sweep has."""
-    found = [(key_frame(clip), len(clip.frames)) for _, clip, _ in _sweeps(images, root)]
-    frames, lengths = np.array(found, dtype=np.int64).reshape(-1, 2).T
-    return frames, lengths
+def key_frames(images: pd.DataFrame, root: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each row of modality USV in an images table its `key_frame` (n,), its number of frames (n,), and whether the file
+    names the key frame (n,) bool, as only DICOM can; of the others it is the middle frame.
+    """
+    found = [(key_frame(clip), len(clip.frames), clip.key_frame is not None) for _, clip, _ in _sweeps(images, root)]
+    frames, lengths, named = np.array(found, dtype=np.int64).reshape(-1, 3).T
+    return frames, lengths, named.astype(bool)
 
 
 def clip_crop(

@@ -95,9 +95,19 @@ class RunFolder:
             )
         return files
 
-    def checkpoints(self) -> Path:
-        """Folder in which training keeps its checkpoints between runs; git-ignored."""
-        return self.folder / "checkpoints"
+    def checkpoints(self, limit_gb: float = 4.0) -> Path:
+        """Folder in which training keeps its checkpoints between runs; git-ignored.
+
+        Those beyond limit_gb (10^9 bytes) are removed, oldest first: a fit that lost its checkpoint is only made again.
+        """
+        folder = self.folder / "checkpoints"
+        newest_first = sorted(folder.glob("*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
+        kept = 0
+        for path in newest_first:
+            kept += path.stat().st_size
+            if kept > limit_gb * 1e9:
+                path.unlink(missing_ok=True)
+        return folder
 
     def cropped(self, make: Callable[..., np.ndarray], images: pd.DataFrame, **options: Any) -> np.ndarray:
         """make(images, data folder, **options), such as `alnlib.imaging.stills.crop_stills`, kept between runs.

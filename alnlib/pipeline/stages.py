@@ -36,6 +36,7 @@ COHORT = tuple(
     for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
 )
 PREDICTIONS = tuple(f"predictions/{name}.csv" for name in ("clinical", "ultrasound", "video", "mri", "ct"))
+TRUTH = ("sources/truth.csv", "sources/oracle.csv")
 READERS = ("clinical/readers.csv", "video/readers.csv")
 
 NOT_COMMITTED = ("networks/",)
@@ -80,7 +81,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "22_ultrasound",
         "Three 2-D networks on ultrasound stills",
-        needs=COHORT,
+        needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/ultrasound.csv",
             "ultrasound/training_history.csv",
@@ -93,7 +94,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "23_ultrasound_video",
         "TIN, R(2+1)D and ResNet-3D on sweeps, beside the still",
-        needs=COHORT,
+        needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/video.csv",
             "video/training_history.csv",
@@ -110,7 +111,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "24_mri",
         "Three 2-D networks on MRI, three slices as channels",
-        needs=COHORT,
+        needs=(*COHORT, *TRUTH),
         makes=("predictions/mri.csv", "mri/training_history.csv", "mri/choice.csv", "numbers/24_mri.json"),
         reads_data=True,
         modality="MRI+lesion",
@@ -118,7 +119,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "25_ct_nodes",
         "CT nodes: two crops, three networks, and a split by image beside that by patient",
-        needs=(*COHORT, "sources/truth.csv", "sources/oracle.csv"),
+        needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/ct.csv",
             *(f"ct/{name}.csv" for name in ("training_history", "choice", "operating_points", "beside_published")),
@@ -134,7 +135,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "41_discrimination",
         "ROC curves, DeLong intervals and comparisons",
-        needs=(*COHORT, "sources/truth.csv", "sources/oracle.csv", *READERS, *PREDICTIONS),
+        needs=(*COHORT, *TRUTH, *READERS, *PREDICTIONS),
         makes=("evaluation/discrimination.csv", "evaluation/comparisons.csv", "numbers/41_discrimination.json"),
     ),
     Stage(
@@ -155,7 +156,7 @@ STAGES: tuple[Stage, ...] = (
         needs=(*COHORT, "networks/ct_fsc.pt", "networks/ct_asc.pt", "ct/crops.json"),
         makes=(
             *(f"explanations/ct_{name}.csv" for name in ("heat_by_node", "heat_by_region", "faithfulness")),
-            *(f"explanations/ct_{name}.csv" for name in ("randomisation", "shortcut")),
+            *(f"explanations/ct_{name}.csv" for name in ("randomization", "shortcut")),
             "numbers/51_explanations.json",
         ),
         reads_data=True,

@@ -13,7 +13,7 @@ from typing import Any
 
 from alnlib.files import write_text
 from alnlib.paths import repository_root
-from alnlib.studies import published_value
+from alnlib.studies import SHOWN_TO, published_value
 
 Numbers = Mapping[str, Mapping[str, Any]]
 
@@ -22,11 +22,18 @@ REAL = Path("tests/references/runs")
 """numbers.json of the runs on public cohorts, which are not committed themselves."""
 
 SIMULATED_ROWS = (
-    ("clinical model", "clinical", "clinical"),
-    ("ultrasound network (`DL_US`)", "DL_US", "ultrasound"),
-    ("MRI network (`DL_MRI`)", "DL_MRI", "mri"),
+    ("A: clinical model", "tang", "clinical"),
+    ("A: ultrasound network (`DL_US`)", "tang", "DL_US"),
+    ("A: MRI network (`DL_MRI`)", "tang", "DL_MRI"),
+    ("B: CT nodes, fixed crop (`CT_FSC`)", "park", "CT_FSC"),
+    ("B: CT nodes, adjustable crop (`CT_ASC`)", "park", "CT_ASC"),
+    ("B: CT nodes, both (`CT_FSC+ASC`)", "park", "CT_FSC+ASC"),
+    ("C: video, TIN", "li_video", "TIN"),
+    ("C: video, R(2+1)D", "li_video", "R(2+1)D"),
+    ("C: video, ResNet-3D", "li_video", "ResNet-3D"),
+    ("C: its key frame (`static image`)", "li_video", "static image"),
 )
-"""Name, model, and the modality whose attainable AUC it is held to."""
+"""Name, study and model."""
 
 ATTAINABLE_ROWS = (
     ("clinical variables", "clinical", None, None),
@@ -76,9 +83,10 @@ def simulated_table(numbers: Numbers) -> str:
         "| model (**simulated** patients) | internal test AUC | oracle there | external test AUC | oracle there | attainable |",
         "|---|---|---|---|---|---|",
     ]
-    for name, model, modality in SIMULATED_ROWS:
-        keys = [f"tang_{model}_test_auc", f"{model}_test_oracle_auc"]
-        keys += [f"tang_{model}_external_auc", f"{model}_external_oracle_auc", f"attainable_{modality}_primary_auc"]
+    for name, study, model in SIMULATED_ROWS:
+        keys = [f"{study}_{model}_test_auc", f"{study}_{model}_test_oracle_auc"]
+        keys += [f"{study}_{model}_external_auc", f"{study}_{model}_external_oracle_auc"]
+        keys += [f"attainable_{SHOWN_TO[model]}_primary_auc"]
         lines.append(f"| {name} | {' | '.join(numbers[key]['text'] for key in keys)} |")
     return "\n".join(lines)
 

@@ -129,8 +129,8 @@ def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
     for figure in published:
         texts = known.setdefault((figure.model, figure.split), dict.fromkeys(metrics, "not available"))
         if figure.metric in metrics and figure.value is not None:
-            interval = f" ({figure.low:.2f} to {figure.high:.2f})" if figure.low is not None else ""
-            texts[figure.metric] = f"{figure.value:.2f}{interval}"
+            interval = f" ({figure.low:.3f} to {figure.high:.3f})" if figure.low is not None else ""
+            texts[figure.metric] = f"{figure.value:.3f}{interval}"
     rows = [{"model": model, "split": split} | texts for (model, split), texts in known.items()]
     return pd.DataFrame(rows, columns=["model", "split", *metrics]).assign(origin="published")
 
@@ -166,7 +166,7 @@ def calibration_row(study: str, model: str, split: str, summary: CalibrationSumm
 def recovered_share(
     predictions: pd.DataFrame, truth: pd.DataFrame, oracle: pd.DataFrame, modality_of: Mapping[str, str]
 ) -> pd.DataFrame:
-    """How much of what could be known each model recovered, on each tested split: one row per model and split.
+    """How much of what could be known each model recovered, on each tested split: one row per study, model and split.
 
     truth: modality, centre, attainable_auc; oracle: patient_id, unit_id, modality, probability; modality_of: {model:
     modality}. attainable_auc is the generative model's (the external centre's for the external split); oracle_auc that of
@@ -174,13 +174,13 @@ def recovered_share(
     (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's paired interval (Obuchowski's
     where a patient has several units). No truth, no rows. Raises ValueError for a unit that the oracle does not know.
     """
-    columns = ["model", "split", "n", "auc", "attainable_auc", "recovered_share", "oracle_auc"]
+    columns = ["study", "model", "split", "n", "auc", "attainable_auc", "recovered_share", "oracle_auc"]
     columns += ["behind_oracle", "behind_oracle_low", "behind_oracle_high"]
     best = {(row.modality, row.centre): row.attainable_auc for row in truth.itertuples()}
     rows = []
-    for (model, split), part in predictions.groupby(["model", "split"], sort=False):
+    for (study, model, split), part in predictions.groupby(["study", "model", "split"], sort=False):
         attainable = best.get((modality_of.get(model), "external" if split == "external" else "primary"))
-        if attainable is None or split not in ("cross_validation", "test", "external"):
+        if attainable is None or split not in ("cross_validation", "test", "external") or part["y_true"].nunique() < 2:
             continue
         known = part.merge(oracle[oracle["modality"] == modality_of[model]], on=["patient_id", "unit_id"], how="left")
         if known["probability"].isna().any() or len(known) != len(part):
@@ -189,6 +189,6 @@ def recovered_share(
         clustered = known["patient_id"].duplicated().any()
         compared = clustered_delong_test(*scores, known["patient_id"]) if clustered else delong_test(*scores)
         share = (compared.auc_b - 0.5) / (attainable - 0.5) if attainable > 0.5 else np.nan
-        estimates = (model, split, len(part), compared.auc_b, attainable, share, compared.auc_a)
+        estimates = (study, model, split, len(part), compared.auc_b, attainable, share, compared.auc_a)
         rows.append((*estimates, compared.delta, compared.low, compared.high))
     return pd.DataFrame(rows, columns=columns)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from alnlib.training.data import send
+
 
 @dataclass(frozen=True)
 class AugmentSpec:
@@ -61,8 +63,9 @@ def augment_batch(
     Clips (n, channels, frames, height, width) are changed as a whole: every frame of one in the same way, noise apart.
     volumes: five axes are (n, channels, z, y, x), turned, zoomed, shifted and mirrored in space by one trilinear resampling.
     With nothing out of plane and no zoom, a volume is changed as a clip of the same draws is. generator: a CPU generator;
-    its draws do not depend on the device of the images. All geometry is one linear resampling with reflection at the border,
-    so no sample shows a black wedge that its label could be read from. Raises ValueError for volumes without five axes.
+    its draws do not depend on the device of the images, noise apart. All geometry is one linear resampling with reflection
+    at the border, so no sample shows a black wedge that its label could be read from. Raises ValueError for volumes without
+    five axes.
     """
     if volumes and images.ndim != 5:
         raise ValueError(f"volumes must be (n, channels, z, y, x), not {tuple(images.shape)}")
@@ -78,16 +81,16 @@ def augment_batch(
             theta = affine_matrices(flips, symmetric, spec, images.shape[-2:])
         else:
             theta = affine_matrices_3d(flips, symmetric, through_plane, spec, images.shape[-3:])
-        grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
+        grid = F.affine_grid(send(theta, images.device), list(images.shape), align_corners=False)
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     if spec.contrast or spec.brightness:
         per_sample = (n, *[1] * (images.ndim - 1))
-        factor = (1 + spec.contrast * symmetric[:, 4]).to(images.device).view(per_sample)
-        shift = (spec.brightness * symmetric[:, 5]).to(images.device).view(per_sample)
+        factor = send(1 + spec.contrast * symmetric[:, 4], images.device).view(per_sample)
+        shift = send(spec.brightness * symmetric[:, 5], images.device).view(per_sample)
         mean = images.mean(dim=tuple(range(1, images.ndim)), keepdim=True)
         images = (images - mean) * factor + mean + shift
     if spec.noise_sd:
-        images = images + spec.noise_sd * torch.randn(images.shape, generator=generator).to(images.device)
+        images = images + spec.noise_sd * _noise(images, generator)
     return images
 
 
@@ -150,6 +153,15 @@ def _rotations(angle: torch.Tensor, i: int, j: int) -> torch.Tensor:
     matrix[:, i, i] = matrix[:, j, j] = torch.cos(angle)
     matrix[:, i, j], matrix[:, j, i] = -torch.sin(angle), torch.sin(angle)
     return matrix
+
+
+def _noise(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Standard normal, like images; on a GPU drawn there, from a seed of the CPU generator's, for it is most of the numbers."""
+    if images.device.type == "cpu":
+        return torch.randn(images.shape, generator=generator)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    own = torch.Generator(images.device).manual_seed(seed)
+    return torch.randn(images.shape, generator=own, device=images.device)
 
 
 def _moves(spec: AugmentSpec, volumes: bool) -> bool:

@@ -134,6 +134,11 @@ def crops_to_tensor(crops: np.ndarray) -> torch.Tensor:
     return torch.from_dlpack(crops)  # which, unlike from_numpy, takes a read-only map without a copy
 
 
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on `device`; a GPU is not waited for, so that it never runs out of work between steps."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
 def standardise(batch: torch.Tensor, mean: float, sd: float) -> torch.Tensor:
     """A uint8 or float32 batch as float32, less `mean`, over `sd` (both as fractions of the type's maximum)."""
     scale = 255.0 if batch.dtype == torch.uint8 else 1.0
@@ -155,4 +160,4 @@ def sample_frames(clips: torch.Tensor, frames: int, generator: torch.Generator |
     else:
         chosen = first + (torch.rand(n, frames, generator=generator) * length).long()
     rows = torch.arange(n, device=clips.device)[:, None]
-    return clips[rows, :, chosen.to(clips.device)].transpose(1, 2)
+    return clips[rows, :, send(chosen, clips.device)].transpose(1, 2)

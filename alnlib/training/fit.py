@@ -33,6 +33,7 @@ from alnlib.training.data import (
     crops_to_tensor,
     intensity_statistics,
     sample_frames,
+    send,
     standardise,
 )
 
@@ -60,13 +61,14 @@ class FitSpec:
     steps) and left along a cosine to zero. weight_decay: AdamW's, not applied to biases and norms. average_decay: decay per
     step of the moving average of the weights, which is what is validated, kept and used (0: none). balanced: weigh positives
     by negatives/positives; the prior is put back in `predict_proba`. label_smoothing: in [0, 1). choose_from: fraction of
-    the epochs before which none is kept, because some forty validation patients often prefer a network that has hardly
-    begun to learn. patience: stop after this many epochs without a better one (0: never). threads: of torch on CPU,
+    the epochs before which none is kept (0: any may be, which did best on fresh patients, benchmarks/training_choices.csv).
+    patience: stop after this many epochs without a better one (0: never). threads: of torch on CPU,
     because the order of a sum depends on them; one, since two fits side by side use two cores better than two threads in one
     fit of small crops (benchmarks/training_speed.csv). channels_last: how pixels lie in memory; None: channels last for
     DenseNet and EfficientNet and for all 2-D networks on a GPU, where it is faster, and not for the others. device: "cpu",
     "cuda" or "auto". autocast: train in bfloat16; None: on a GPU that computes in it and not on a CPU, where its last bits,
-    and its gain, differ from one to the next; True or False: as told on any device. Weights stay float32, and so do validation and prediction, whose scores would else be rounded into ties.
+    and its gain, differ from one to the next; True or False: as told on any device. Weights stay float32, and so do
+    validation and prediction, whose scores would else be rounded into ties.
 
     These values come from the parameters of a notebook, so one out of range raises InputError.
     """
@@ -84,7 +86,7 @@ class FitSpec:
     label_smoothing: float = 0.0
     balanced: bool = True
     dropout: float = 0.2
-    choose_from: float = 0.5
+    choose_from: float = 0.0
     patience: int = 0
     stem: str = "standard"
     weights: str = "none"
@@ -351,7 +353,7 @@ def _fit(
             rate = learning_rate_at(step, n_steps, spec.learning_rate, spec.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = batch.to(device)
+            batch = send(batch, device)
             chosen = pixels[batch] if not spec.frames else sample_frames(pixels[batch], spec.frames, generator)
             images = augment_batch(
                 standardise(chosen, mean, sd), spec.augment, generator, volumes=spec.kind == "volumes"
