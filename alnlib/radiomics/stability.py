@@ -1,0 +1,314 @@
+"""Which features survive another contour: perturbed masks, intraclass correlation, and a filter as a pipeline step.
+
+Extraction itself is in `extract`; other selection steps have modules of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage, stats
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from alnlib.errors import InputError
+from alnlib.radiomics.extract import Extraction, extract_cohort
+
+KINDS = ("erode", "dilate", "shift", "contour")
+FORMS = ("ICC(2,1)", "ICC(3,1)")
+GOOD_ICC = 0.75
+"""From here on reliability is called good (Koo & Li 2016, J Chiropr Med 15:155)."""
+
+ICC_COLUMNS = ("feature", "icc", "icc_low", "icc_high", "n_patients", "n_repeats")
+TOO_FEW_PATIENTS = 10
+_DRAWS = 20
+_WINDOW = 4.0
+_ROUNDING = 1e-12
+_NO_RESIDUAL = 1e-24
+
+
+@dataclass(frozen=True)
+class MaskPerturbation:
+    """Another contour of the same lesion, as another reader might draw it; a function of (mask, spacing_mm, patient_id).
+
+    kind: "erode" or "dilate", by size_mm (in the plane alone where slices are farther apart); "shift", by one voxel in a
+    random direction in the plane; "contour", the border moved in and out by a smooth random field that has mean 0 and a
+    standard deviation of half of size_mm along it, stays within size_mm (and half a voxel), and changes over smooth_mm.
+    seed: with kind and patient it fixes what is random, so that a patient's images are all measured in the same contour.
+    An erosion that would leave less than half of the voxels is weakened until it does not. All sizes are our choice.
+    """
+
+    kind: str
+    seed: int = 0
+    size_mm: float = 1.5
+    smooth_mm: float = 6.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind!r}; expected one of {', '.join(KINDS)}")
+        if not (self.size_mm > 0 and self.smooth_mm > 0):
+            raise ValueError(f"size_mm {self.size_mm} and smooth_mm {self.smooth_mm}: expected positive lengths in mm")
+
+    def __call__(self, mask: np.ndarray, spacing_mm: Sequence[float], patient_id: str = "") -> np.ndarray:
+        """(z, y, x) bool from mask (z, y, x) and its spacing in mm (z, y, x). An empty mask stays empty."""
+        mask = np.asarray(mask, dtype=bool)
+        if not mask.any():
+            return mask.copy()
+        drawn = hashlib.sha256(f"{self.kind} {patient_id}".encode()).digest()
+        rng = np.random.default_rng([self.seed, *drawn[:8]])
+        if self.kind == "shift":
+            return _shifted(mask, rng)
+        window = _around(mask, [math.ceil(_WINDOW * self.size_mm / step) + 1 for step in spacing_mm])
+        redrawn = np.zeros_like(mask)
+        redrawn[window] = self._redrawn(mask[window], spacing_mm, rng)
+        return redrawn
+
+    def _redrawn(self, mask: np.ndarray, spacing_mm: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+        depth = _signed_depth_mm(mask, spacing_mm)
+        if self.kind == "dilate":
+            return depth > -self.size_mm - 1e-6
+        if self.kind == "erode":
+            kept = depth > self.size_mm + 1e-6
+            return kept if 2 * kept.sum() >= mask.sum() else depth >= np.median(depth[mask])
+        # The border lies half a voxel outside the centers that distances are measured to.
+        edge = depth - 0.5 * min(spacing_mm) * np.where(mask, 1.0, -1.0)
+        border = np.abs(edge) <= max(self.size_mm, *spacing_mm)
+        sigma = [self.smooth_mm / step if size > 1 else 0.0 for step, size in zip(spacing_mm, mask.shape, strict=True)]
+        for _ in range(_DRAWS):
+            noise = ndimage.gaussian_filter(rng.standard_normal(mask.shape), sigma, mode="wrap")
+            noise = (noise - noise[border].mean()) / (noise[border].std() or 1.0)
+            drawn = edge + self.size_mm * np.clip(0.5 * noise, -1.0, 1.0) > 0
+            if 2 * (drawn & mask).sum() >= mask.sum():
+                return drawn
+        return mask.copy()
+
+
+def default_perturbations(seed: int = 0) -> tuple[MaskPerturbation, ...]:
+    """One of each kind."""
+    return tuple(MaskPerturbation(kind, seed) for kind in KINDS)
+
+
+def extract_repeated(
+    images: pd.DataFrame,
+    root: str | Path,
+    perturbations: Sequence[MaskPerturbation],
+    **options: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features under the contour as drawn and under each perturbation, and what failed.
+
+    First: patient_id, repeat ("drawn", or kind and seed), features as `extract_cohort` names them. Second: its failures with
+    the same column repeat. options: of `extract_cohort`; all repeats may share a folder. Raises ValueError for equal
+    perturbations.
+    """
+    names = ["drawn", *(f"{one.kind}-{one.seed}" for one in perturbations)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"perturbations are {names[1:]}; expected each once")
+    made: list[Extraction] = [extract_cohort(images, root, perturb=one, **options) for one in (None, *perturbations)]
+    tables, failures = [], []
+    for name, one in zip(names, made, strict=True):
+        tables.append(one.features.assign(repeat=name))
+        failures.append(one.failures.assign(repeat=name))
+    table = pd.concat(tables, ignore_index=True)
+    first = [column for column in ("patient_id", "image_id", "repeat") if column in table]
+    table = table[[*first, *(column for column in table.columns if column not in first)]]
+    return table, pd.concat(failures, ignore_index=True)
+
+
+def intraclass_correlation(values: np.ndarray, form: str = "ICC(2,1)", confidence: float = 0.95) -> np.ndarray:
+    """(3, ...) estimate, low and high end of the interval, of values (n subjects, k repeats, ...) without gaps.
+
+    ICC(2,1): absolute agreement, repeats random: a contour that shifts a feature for everybody counts against it.
+    ICC(3,1): consistency, repeats fixed: such a shift does not. Two-way layout, single measurement: Shrout & Fleiss 1979,
+    Psychol Bull 86:420; interval of ICC(2,1) by Satterthwaite's degrees of freedom as there. NaN where subjects and repeats
+    do not differ at all. Raises ValueError for fewer than two subjects or repeats, or values that are not finite.
+    """
+    values = np.asarray(values, dtype=float)
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
+    if values.ndim < 2 or values.shape[0] < 2 or values.shape[1] < 2:
+        raise ValueError(f"values have shape {values.shape}; expected two or more subjects and repeats")
+    if not np.isfinite(values).all():
+        raise ValueError("values are not all finite; leave out subjects with gaps")
+    n, k = values.shape[:2]
+    center = values.mean(axis=(0, 1))  # sums of squares of large numbers cancel
+    values = values - center
+    scale = np.abs(values).max(axis=(0, 1))
+    varies = scale > _ROUNDING * np.abs(center)
+    values = np.where(varies, values / np.where(varies, scale, 1.0), 0.0)
+    subject, repeat = values.mean(axis=1), values.mean(axis=0)
+    between = k * (subject**2).sum(axis=0) / (n - 1)
+    repeats = n * (repeat**2).sum(axis=0) / (k - 1)
+    rest = values - subject[:, None] - repeat[None]
+    error = (rest**2).sum(axis=(0, 1)) / ((n - 1) * (k - 1))
+    error = np.maximum(error, _NO_RESIDUAL * between)  # the interval goes on smoothly to where there is none
+    tail = 0.5 + 0.5 * confidence
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if form == "ICC(3,1)":
+            f, degrees = between / error, ((n - 1), (n - 1) * (k - 1))
+            low, high = f / stats.f.ppf(tail, *degrees), f * stats.f.ppf(tail, *degrees[::-1])
+            found = [(between - error) / (between + (k - 1) * error)]
+            found += [(one - 1) / (one + k - 1) for one in (low, high)]
+            return np.stack(found)
+        icc = (between - error) / (between + (k - 1) * error + k * (repeats - error) / n)
+        ratio = repeats / error
+        agreed = k * icc * ratio + n * (1 + (k - 1) * icc) - k * icc
+        spread = (n - 1) * k**2 * icc**2 * ratio**2 + (n * (1 + (k - 1) * icc) - k * icc) ** 2
+        freedom = (k - 1) * (n - 1) * agreed**2 / spread
+        upper, lower = stats.f.ppf(tail, n - 1, freedom), stats.f.ppf(tail, freedom, n - 1)
+        rest_of = k * repeats + (k * n - k - n) * error
+        low = n * (between - upper * error) / (upper * rest_of + n * between)
+        high = n * (lower * between - error) / (rest_of + n * lower * between)
+        return np.stack([icc, low, high])
+
+
+def icc_table(repeated: pd.DataFrame, form: str = "ICC(2,1)") -> pd.DataFrame:
+    """`ICC_COLUMNS`, one row per feature of a table of `extract_repeated`, in its order.
+
+    repeated: patient_id, repeat, features; a patient counts for a feature when every repeat has it. A feature with fewer
+    than two such patients, or without any variation, has no ICC (NaN). form: of `intraclass_correlation`. Raises InputError
+    for one repeat only, or a patient who has a repeat twice.
+    """
+    for column in ("patient_id", "repeat"):
+        if column not in repeated:
+            raise InputError(f"the table of repeated extractions has no column {column}; make it with extract_repeated")
+    if repeated.duplicated(["patient_id", "repeat"]).any():
+        twice = repeated.loc[repeated.duplicated(["patient_id", "repeat"])].iloc[0]
+        raise InputError(f"patient {twice['patient_id']}: repeat {twice['repeat']} is there twice; keep one row of it")
+    features = [column for column in repeated.columns if column not in ("patient_id", "image_id", "repeat")]
+    names = list(dict.fromkeys(repeated["repeat"]))
+    if len(names) < 2:
+        raise InputError(f"there is one repeat only ({', '.join(map(str, names))}); add perturbations")
+    patients = list(dict.fromkeys(repeated["patient_id"]))
+    every = pd.MultiIndex.from_product([patients, names], names=["patient_id", "repeat"])
+    wide = repeated.set_index(["patient_id", "repeat"])[features].reindex(every)
+    values = wide.to_numpy(dtype=float).reshape(len(patients), len(names), len(features))
+    complete = np.isfinite(values).all(axis=1)
+    rows = pd.DataFrame({"feature": features, "n_patients": complete.sum(axis=0), "n_repeats": len(names)})
+    estimates = np.full((3, len(features)), np.nan)
+    for pattern in np.unique(complete.T, axis=0):  # features with the same gaps together
+        these = (pattern == complete.T).all(axis=1)
+        if pattern.sum() >= 2:
+            estimates[:, these] = intraclass_correlation(values[pattern][:, :, these], form)
+    rows[["icc", "icc_low", "icc_high"]] = estimates.T
+    return rows[list(ICC_COLUMNS)]
+
+
+class StabilityFilter(TransformerMixin, BaseEstimator):
+    """Keep the features whose ICC over redrawn contours reaches a threshold; a frame comes in and a frame goes out.
+
+    Give one of two. repeated: a table of `extract_repeated`; `fit` computes ICCs from those of its patients that are in the
+    index of X, which must hold patient ids, so that no patient of a test fold has a say. icc: a table with feature and icc,
+    made from patients of none of the test folds; it is taken as it is.
+    threshold: on the estimate, or with use_low on the low end of its interval. unknown: what happens to a column of X
+    without any row in the table: "error", "keep" (clinical variables) or "drop". A feature whose ICC is NaN is dropped.
+    Fitted: icc_ (`ICC_COLUMNS` or the table given), n_features_in_, feature_names_in_. Raises InputError for fewer than
+    min_patients training patients with repeats, or if nothing is left.
+    """
+
+    def __init__(
+        self,
+        repeated: pd.DataFrame | None = None,
+        icc: pd.DataFrame | None = None,
+        threshold: float = GOOD_ICC,
+        form: str = "ICC(2,1)",
+        use_low: bool = False,
+        unknown: str = "error",
+        min_patients: int = TOO_FEW_PATIENTS,
+    ) -> None:
+        self.repeated = repeated
+        self.icc = icc
+        self.threshold = threshold
+        self.form = form
+        self.use_low = use_low
+        self.unknown = unknown
+        self.min_patients = min_patients
+
+    def fit(self, X: pd.DataFrame, y: object = None) -> StabilityFilter:
+        """X: (n, features) with patient ids as its index where ICCs are computed here. y is not looked at."""
+        if not isinstance(X, pd.DataFrame):
+            raise TypeError("X is not a DataFrame; features are found by their names")
+        if (self.repeated is None) == (self.icc is None):
+            raise ValueError("give either repeated extractions or a table of ICCs")
+        if self.unknown not in ("error", "keep", "drop"):
+            raise ValueError(f"unknown is {self.unknown!r}; expected error, keep or drop")
+        self.icc_ = self._of_training(X) if self.icc is None else self.icc.reset_index(drop=True)
+        column = "icc_low" if self.use_low else "icc"
+        if not {"feature", column} <= set(self.icc_.columns) or self.icc_["feature"].duplicated().any():
+            raise InputError(f"the table of ICCs needs the columns feature and {column}, and each feature once")
+        found = self.icc_.set_index("feature")[column].reindex(X.columns).to_numpy(dtype=float)
+        strange = ~np.isin(X.columns, self.icc_["feature"])
+        if strange.any() and self.unknown == "error":
+            raise InputError(
+                f"{strange.sum()} features have no ICC, such as {X.columns[strange][0]}; extract them repeatedly too, "
+                'or take unknown="keep" or "drop"'
+            )
+        self.support_ = (found >= self.threshold) | (strange & (self.unknown == "keep"))
+        if not self.support_.any():
+            raise InputError(
+                f"no feature reaches an ICC of {self.threshold:g} (best {np.nanmax(found, initial=-np.inf):.2f}); lower "
+                "the threshold or perturb the masks less"
+            )
+        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def _of_training(self, X: pd.DataFrame) -> pd.DataFrame:
+        training = self.repeated[self.repeated["patient_id"].isin(X.index)]
+        columns = [column for column in training.columns if column in set(X.columns)]
+        count = training["patient_id"].nunique()
+        if count < self.min_patients:
+            raise InputError(
+                f"only {count} training patients have repeated extractions, {self.min_patients} are needed; index the features "
+                "by patient_id, and repeat the extraction of more patients"
+            )
+        return icc_table(training[["patient_id", "repeat", *columns]], self.form)
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """The stable columns of X, which must have those of `fit` in their order."""
+        check_is_fitted(self)
+        if not isinstance(X, pd.DataFrame) or list(X.columns) != list(self.feature_names_in_):
+            raise ValueError("X does not have the columns that the filter was fitted on")
+        return X.loc[:, self.support_]
+
+    def get_support(self) -> np.ndarray:
+        """(n_features_in_,) bool: which columns are kept."""
+        check_is_fitted(self)
+        return self.support_
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Names of the columns kept."""
+        check_is_fitted(self)
+        return self.feature_names_in_[self.support_]
+
+
+def _shifted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """By one voxel in the plane; at the border of the image the other way."""
+    for rows, columns in rng.permutation([(0, 1), (0, -1), (1, 0), (-1, 0)]):
+        border = mask[:, -1 if rows > 0 else 0] if rows else mask[:, :, -1 if columns > 0 else 0]
+        if not border.any():
+            return np.roll(mask, (rows, columns), axis=(1, 2))
+    return mask.copy()
+
+
+def _around(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
+    """The box of the mask and a margin in voxels, within the image."""
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(slice(max(part.start - pad, 0), part.stop + pad) for part, pad in zip(box, margin, strict=True))
+
+
+def _signed_depth_mm(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """Distance to the nearest voxel of the other side, positive inside."""
+    if mask.all():
+        return np.full(mask.shape, np.inf)
+    return np.where(
+        mask,
+        ndimage.distance_transform_edt(mask, spacing_mm),
+        -ndimage.distance_transform_edt(~mask, spacing_mm),
+    )
