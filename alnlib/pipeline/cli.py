@@ -26,7 +26,7 @@ from alnlib.pipeline.runner import Plan, Runner, RunOptions, StageStatus, make_p
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
-VERBS = ("run", "test", "validate", "download", "lab")
+VERBS = ("run", "test", "validate", "evaluate", "download", "lab")
 COLOURS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -111,6 +111,31 @@ def validate(
         f"{folder} is a valid cohort folder: {len(cohort.patients)} patients, {len(cohort.images)} images, "
         f"{len(cohort.readers)} reader scores, {cohort.provenance}."
     )
+    return 0
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="files with study, model, split, patient_id, unit_id, y_true, y_score")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder to write to (default ./evaluation-of-NAME)")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the resamples")] = 2026,
+    n_bootstrap: Annotated[int, typer.Option(min=40, help="resamples of patients; a quarter for calibration")] = 2000,
+    provenance: Annotated[str, typer.Option(metavar="real|simulated", help="whose patients")] = "not stated",
+    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
+) -> int:
+    """Discrimination, comparisons, calibration and net benefit of anybody's predictions."""
+    begun = time.monotonic()
+    os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever display or setting there is
+    from alnlib.report.evaluate import default_folder, write_evaluation
+
+    folder = out if out is not None else default_folder(predictions)
+    options = {"seed": seed, "n_bootstrap": n_bootstrap, "provenance": provenance, "force": force}
+    evaluation, files = write_evaluation(predictions, folder, **options)
+    for warning in evaluation.warnings:
+        print(f"note: {warning}")
+    print(f"{folder}: {evaluation}; {len(files)} files in {time.monotonic() - begun:.0f} s; begin with summary.md")
     return 0
 
 

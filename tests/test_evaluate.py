@@ -1,0 +1,347 @@
+"""Anybody's predictions through run_all.py evaluate. Truth: the table functions, tested elsewhere, and planted faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alnlib.errors import InputError
+from alnlib.evaluation.calibration import calibration_summary
+from alnlib.evaluation.decision_curve import decision_curve
+from alnlib.evaluation.roc import clustered_delong_auc, clustered_delong_test, delong_auc
+from alnlib.evaluation.tables import PREDICTION_COLUMNS, comparison_table, discrimination_table, read_predictions
+from alnlib.paths import repository_root
+from alnlib.report.evaluate import (
+    Evaluation,
+    default_folder,
+    evaluate_predictions,
+    file_names,
+    judged_rows,
+    roc_figure,
+    write_evaluation,
+)
+from alnlib.report.tables import calibration_row
+
+FEW = 40  # resamples: enough for every column to be there, few enough to be quick
+
+
+def predictions_of(
+    models: int,
+    splits: tuple[str, ...],
+    n: int,
+    rows_per_patient: int = 1,
+    study: str = "mine",
+    prevalence: float = 0.4,
+) -> pd.DataFrame:
+    """n patients per split with an outcome per row; model k tells it apart better than model k - 1."""
+    rng = np.random.default_rng(7)
+    tables = []
+    for split in splits:
+        patients = np.repeat([f"{split[0]}{i:04d}" for i in range(n)], rows_per_patient)
+        units = [f"{patient}-{i % rows_per_patient}" for i, patient in enumerate(patients)]
+        y = (rng.random(patients.size) < prevalence).astype(int)
+        alike = np.repeat(rng.normal(size=n), rows_per_patient)
+        for k in range(models):
+            score = 1 / (1 + np.exp(-(0.5 + 0.7 * k) * (y - 0.5) - 0.5 * alike - rng.normal(size=y.size)))
+            rows = (study, f"model {k}", split, patients, units, y, score.round(5))
+            tables.append(pd.DataFrame(dict(zip(PREDICTION_COLUMNS, rows, strict=True))))
+    return pd.concat(tables, ignore_index=True)
+
+
+def run_all(*arguments: object, folder: Path) -> subprocess.CompletedProcess:
+    """python run_all.py ARGUMENTS in a working directory of its own."""
+    command = [sys.executable, str(repository_root() / "run_all.py"), *map(str, arguments)]
+    environment = os.environ | {"MPLBACKEND": "no such backend"}  # must not matter
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def same(table: pd.DataFrame, expected: pd.DataFrame, provenance: str) -> None:
+    """A table read back from its eight digits equals the one that was computed, and says whose patients it shows."""
+    assert list(table) == [*expected, "provenance"]
+    assert set(table["provenance"]) == {provenance}
+    pd.testing.assert_frame_equal(
+        table.drop(columns="provenance"), expected.reset_index(drop=True), check_dtype=False, rtol=1e-7, atol=1e-12
+    )
+
+
+@pytest.fixture(scope="module")
+def mine() -> pd.DataFrame:
+    return predictions_of(3, ("validation", "test", "external"), 200)
+
+
+@pytest.fixture(scope="module")
+def written(mine, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """The working directory after `evaluate mine.csv`, into the default folder."""
+    place = tmp_path_factory.mktemp("stranger")
+    mine.to_csv(place / "mine.csv", index=False)
+    return place, run_all("evaluate", "mine.csv", "--n-bootstrap", 80, "--seed", 3, folder=place)
+
+
+def test_tables_are_those_of_the_table_functions(mine, written):
+    place, done = written
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = place / "evaluation-of-mine"
+    table = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in folder.glob("*.csv")}
+    assert set(table) == {"discrimination", "comparisons", "calibration", "net_benefit"}
+    tested = mine[mine["split"].isin(("test", "external"))]
+    parts = list(tested.groupby(["study", "model", "split"], sort=False))
+    assert len(parts) == 6
+
+    discrimination = discrimination_table(mine, rng=np.random.default_rng(3), n_bootstrap=80)
+    same(table["discrimination"], discrimination.replace("", np.nan), "not stated")
+    same(table["comparisons"], comparison_table(tested), "not stated")
+    rows = [
+        calibration_row(
+            *key, calibration_summary(p["y_true"], p["y_score"], rng=np.random.default_rng(3), n_bootstrap=20)
+        )
+        for key, p in parts
+    ]
+    same(table["calibration"], pd.DataFrame(rows), "not stated")
+    (_, _, split), part = parts[-1]
+    curve = decision_curve(part["y_true"], part["y_score"], rng=np.random.default_rng(3), n_bootstrap=80).round(5)
+    last = table["net_benefit"].tail(99).reset_index(drop=True)
+    assert set(last["split"]) == {split}
+    same(last.drop(columns=["study", "model", "split"]), curve, "not stated")
+
+
+def test_figures_and_summary_are_there(written):
+    place, done = written
+    folder = place / "evaluation-of-mine"
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert figures == {"roc_mine.png", "calibration_mine.png", "decision_curves_mine.png", "auc_by_model.png"}
+    assert all((folder / "figures" / name).stat().st_size > 5000 for name in figures)
+    summary = (folder / "summary.md").read_text()
+    assert "| mine | internal test | 3 | 200 | 200 |" in summary
+    assert "| validation |" in summary
+    assert "**not stated**" in summary
+    assert "DeLong 1988 (Biometrics 44:837)" in summary
+    assert "same rows (model 0, model 1, model 2)" in summary
+    assert "evaluation-of-mine: 1 study, 3 models, 1800 predictions; 10 files" in done.stdout
+    record = json.loads((folder / "evaluation.json").read_text())
+    assert set(record["files"]) == set(contents(folder)) - {"evaluation.json"}
+
+
+def test_two_runs_give_the_same_bytes(written):
+    place, _ = written
+    again = run_all("evaluate", "mine.csv", "--n-bootstrap", 80, "--seed", 3, "--out", "again", folder=place)
+    assert again.returncode == 0, again.stderr
+    assert contents(place / "again") == contents(place / "evaluation-of-mine")
+
+
+def test_an_existing_folder_is_refused_and_left_alone(written):
+    place, _ = written
+    before = contents(place)
+    done = run_all("evaluate", "mine.csv", "--seed", 4, folder=place)
+    assert done.returncode == 2
+    assert "evaluation-of-mine exists and is not empty" in done.stderr
+    assert "--force" in done.stderr
+    assert contents(place) == before
+
+
+def test_force_replaces_an_earlier_evaluation_and_keeps_what_is_not_its_own(mine, tmp_path):
+    mine.assign(study="old").to_csv(tmp_path / "p.csv", index=False)
+    write_evaluation([tmp_path / "p.csv"], tmp_path / "out", n_bootstrap=FEW)
+    (tmp_path / "out/notes.txt").write_text("mine")
+    (tmp_path / "out/figures/calibration_old.png").write_bytes(b"painted over by hand")
+    mine.assign(study="new").to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(InputError, match="not empty"):
+        write_evaluation([tmp_path / "p.csv"], tmp_path / "out", n_bootstrap=FEW)
+    write_evaluation([tmp_path / "p.csv"], tmp_path / "out", n_bootstrap=FEW, force=True)
+    kept = set(contents(tmp_path / "out"))
+    assert {"notes.txt", "figures/calibration_old.png", "figures/roc_new.png"} <= kept
+    assert "figures/roc_old.png" not in kept
+    assert set(pd.read_csv(tmp_path / "out/discrimination.csv")["study"]) == {"new"}
+
+
+def test_a_record_that_points_outside_the_folder_removes_nothing(mine, tmp_path):
+    """A tampered evaluation.json: the digest is right, the file is another's."""
+    from alnlib.files import sha256_file
+
+    mine.to_csv(tmp_path / "p.csv", index=False)
+    (tmp_path / "out").mkdir()
+    record = {"files": {name: sha256_file(tmp_path / "p.csv") for name in ("../p.csv", str(tmp_path / "p.csv"))}}
+    (tmp_path / "out/evaluation.json").write_text(json.dumps(record))
+    write_evaluation([tmp_path / "p.csv"], tmp_path / "out", n_bootstrap=FEW, force=True)
+    assert (tmp_path / "p.csv").exists()
+
+
+def test_the_input_is_never_overwritten(mine, tmp_path):
+    mine.to_csv(tmp_path / "calibration.csv", index=False)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="overwritten by its own evaluation"):
+        write_evaluation([tmp_path / "calibration.csv"], tmp_path, n_bootstrap=FEW, force=True)
+    assert contents(tmp_path) == before
+
+
+def test_every_problem_of_every_file_at_once_with_status_2(mine, tmp_path):
+    spoiled = mine.astype({"y_score": object})
+    spoiled.loc[4, "y_score"] = 1.2  # row 6 of the file
+    moved = mine["patient_id"].eq("t0000") & mine["model"].eq("model 0")
+    twice = mine[moved].assign(split="external")
+    pd.concat([spoiled, twice]).to_csv(tmp_path / "a.csv", index=False)
+    mine.drop(columns=["y_true", "split"]).to_csv(tmp_path / "b.csv", index=False)
+    done = run_all("evaluate", "a.csv", "b.csv", "none.csv", folder=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "a.csv, row 6, column y_score: not in [0, 1] (found '1.2')" in done.stderr
+    assert f"a.csv, row {len(mine) + 2}, column patient_id: the patient is in two splits" in done.stderr
+    assert "t0000: test and external" in done.stderr
+    for column in ("y_true", "split"):
+        assert f"b.csv, row 1, column {column}: the column is missing" in done.stderr
+    assert "none.csv: the file does not exist" in done.stderr
+    assert not list(tmp_path.glob("evaluation-of-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--provenance", "imagined"), "choose one of real, simulated"),
+        (("--n-bootstrap", "5"), "--n-bootstrap"),
+        (("--out", "mine.csv"), "mine.csv is a file"),
+    ],
+)
+def test_a_wrong_option_is_one_message_with_status_2(options, words, mine, tmp_path):
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    done = run_all("evaluate", "mine.csv", *options, folder=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+def test_provenance_goes_into_every_table_and_the_summary(mine, tmp_path):
+    mine.to_csv(tmp_path / "p.csv", index=False)
+    write_evaluation([tmp_path / "p.csv"], tmp_path / "o", n_bootstrap=FEW, provenance="simulated")
+    for path in (tmp_path / "o").glob("*.csv"):
+        assert set(pd.read_csv(path)["provenance"]) == {"simulated"}, path
+    assert "**simulated**" in (tmp_path / "o/summary.md").read_text()
+
+
+# --- several rows of a patient, several studies, odd files ----------------------------------------------------------
+
+
+def evaluated(predictions: pd.DataFrame) -> Evaluation:
+    return evaluate_predictions(predictions, n_bootstrap=FEW)
+
+
+def warned(evaluation: Evaluation, *words: str) -> bool:
+    return any(all(word in warning for word in words) for warning in evaluation.warnings)
+
+
+def test_rows_that_share_a_patient_have_intervals_by_patient():
+    """Obuchowski's variance, called directly; DeLong's, which does not know the patients, must differ."""
+    nodes = predictions_of(2, ("validation", "test"), 60, rows_per_patient=3)
+    result = evaluated(nodes)
+    a, b = (nodes.query("split == 'test' and model == @name").reset_index() for name in ("model 0", "model 1"))
+    row = result.discrimination.query("split == 'test' and model == 'model 1'").iloc[0]
+    area = clustered_delong_auc(b["y_true"], b["y_score"], b["patient_id"])
+    assert (row["auc_low"], row["auc_high"]) == pytest.approx((area.low, area.high), rel=1e-12)
+    assert abs(delong_auc(b["y_true"], b["y_score"]).low - row["auc_low"]) > 1e-4
+    pair = result.comparisons.iloc[0]
+    assert pair["p"] == pytest.approx(clustered_delong_test(a["y_true"], a["y_score"], b["y_score"], a["patient_id"]).p)
+    calibrated = calibration_summary(
+        b["y_true"], b["y_score"], cluster=b["patient_id"], rng=np.random.default_rng(2026), n_bootstrap=FEW // 4
+    )
+    known = result.calibration.query("model == 'model 1'").iloc[0]
+    assert (known["brier_low"], known["brier_high"]) == (calibrated.brier.low, calibrated.brier.high)
+    assert warned(result, "internal test", "180 rows of 60 patients", "too narrow")
+
+
+def test_studies_models_and_splits_of_several_files(tmp_path):
+    """One file per study; a study with one row per patient beside one with three."""
+    first = predictions_of(2, ("validation", "test"), 80, study="A/b")
+    second = predictions_of(1, ("train", "cross_validation", "external"), 40, rows_per_patient=2, study="a b")
+    first.to_csv(tmp_path / "one.csv", index=False)
+    second.to_csv(tmp_path / "two.csv", index=False)
+    paths = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    assert default_folder(paths) == Path("evaluation-of-one-and-1-more")
+    result, files = write_evaluation(paths, tmp_path / "o", n_bootstrap=FEW)
+    assert {"figures/roc_A_b.png", "figures/roc_a_b_2.png"} <= set(files)
+    assert len(result.discrimination) == 2 * 2 + 3
+    assert list(result.discrimination.merge(result.judged[["study", "split"]].drop_duplicates())["split"]) == [
+        *["test"] * 2,
+        "cross_validation",
+        "external",
+    ]
+    alone = evaluated(read_predictions(tmp_path / "one.csv"))
+    both = result.discrimination[result.discrimination["study"] == "A/b"]
+    pd.testing.assert_frame_equal(both, alone.discrimination)  # another study changes nothing
+
+
+def test_cross_validated_rows_have_no_operating_point_and_a_shared_patient_is_told():
+    pooled = predictions_of(1, ("cross_validation",), 150)
+    result = evaluated(pd.concat([pooled, pooled.assign(split="test")], ignore_index=True))
+    table = result.discrimination.set_index("split")
+    assert pd.isna(table.loc["cross_validation", "threshold"])
+    assert pd.isna(table.loc["cross_validation", "sensitivity"])
+    assert table.loc["cross_validation", "auc"] > 0.5
+    assert table.loc["test", "threshold_from"] == "cross_validation"
+    assert warned(result, "internal test", "cross-validated rows that hold the same patients")
+    others = evaluated(predictions_of(1, ("cross_validation", "test"), 150))
+    assert not warned(others, "same patients")
+
+
+def test_warnings_name_what_was_planted_and_nothing_else():
+    good = predictions_of(2, ("validation", "test"), 400)
+    assert [w for w in evaluated(good).warnings if "same rows" not in w] == []
+
+    few = good[(good["split"] == "validation") | good["patient_id"].isin([f"t{i:04d}" for i in range(50)])]
+    assert warned(evaluated(few), "few events", "internal test")
+    ill = good[(good["split"] == "validation") | (good["y_true"] == 1)]
+    assert warned(evaluated(ill), "one class only", "model 0, model 1")
+    swapped = good.assign(y_score=1 - good["y_score"])
+    assert warned(evaluated(swapped), "below one half", "model 1")
+    unequal = good.drop(good.query("split == 'test' and model == 'model 1'").index[:9])
+    assert warned(evaluated(unequal), "did not score the same rows", "model 1 391")
+    certain = good.assign(y_score=good["y_score"].where(good.index != good.index[-1], 0.0))
+    assert warned(evaluated(certain), "1 probabilities of model 1 are 0 or 1")
+    untuned = good[good["split"] == "test"]
+    assert warned(evaluated(untuned), "no threshold", "model 0, model 1")
+    untested = good[good["split"] == "validation"]
+    assert warned(evaluated(untested), "judged on validation")
+    assert set(judged_rows(untested)["split"]) == {"validation"}
+
+
+def test_one_class_is_no_accident_of_the_program(tmp_path):
+    """Only patients with the outcome, of whom two share everything: no figure of a study, but every table."""
+    rows = predictions_of(1, ("test",), 6, prevalence=1.1).assign(y_score=0.0)
+    rows.to_csv(tmp_path / "p.csv", index=False)
+    result, files = write_evaluation([tmp_path / "p.csv"], tmp_path / "o", n_bootstrap=FEW)
+    assert [name for name in files if name.startswith("figures/")] == ["figures/auc_by_model.png"]
+    assert result.discrimination["auc"].isna().all()
+    assert "one class only" in (tmp_path / "o/summary.md").read_text()
+
+
+def test_names_that_matplotlib_or_a_file_system_would_mistake():
+    rows = predictions_of(2, ("test",), 40).replace({"model 0": "_a", "model 1": r"$R_2 $cost"})
+    figure = roc_figure(rows, evaluated(rows).discrimination, "50 $ study $")
+    figure.canvas.draw()
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert [label.strip().split(":")[0] for label in labels] == ["_a", r"\$R_2 \$cost"]
+    assert file_names(["../x", "X", "a/b", "A b", "é", "y" * 99]) == ["x", "X_2", "a_b", "A_b_2", "study", "y" * 60]
+
+
+def test_run_time_of_five_models_and_600_patients(tmp_path, capsys):
+    """Printed, not asserted: the machine may be busy. The issue asks for 15 s at the default number of resamples."""
+    predictions_of(5, ("validation", "test", "external"), 200).to_csv(tmp_path / "p.csv", index=False)
+    begun = time.monotonic()
+    _, files = write_evaluation([tmp_path / "p.csv"], tmp_path / "o")
+    with capsys.disabled():
+        print(f"\nevaluate, 5 models x 600 patients, 2,000 resamples: {time.monotonic() - begun:.1f} s")
+    assert len(files) == 10
