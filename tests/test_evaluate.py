@@ -19,16 +19,36 @@ import pytest
 
 from alnlib.errors import InputError
 from alnlib.evaluation.calibration import calibration_summary
-from alnlib.evaluation.decision_curve import decision_curve
+from alnlib.evaluation.decision_curve import decision_curve, net_benefit
+from alnlib.evaluation.prevalence import prior_shift
+from alnlib.evaluation.recalibration import PlattRecalibration
 from alnlib.evaluation.roc import clustered_delong_auc, clustered_delong_test, delong_auc
-from alnlib.evaluation.tables import PREDICTION_COLUMNS, comparison_table, discrimination_table, read_predictions
+from alnlib.evaluation.tables import (
+    PREDICTION_COLUMNS,
+    call_comparison_table,
+    comparison_table,
+    curve_table,
+    discrimination_table,
+    locked_thresholds,
+    read_predictions,
+    reclassification_comparisons,
+)
 from alnlib.paths import repository_root
 from alnlib.report.evaluate import (
+    TABLES,
     Evaluation,
+    curve_bands,
+    decision_curves,
     default_folder,
     evaluate_predictions,
     file_names,
     judged_rows,
+    main_rows,
+    net_benefit_table,
+    old_models,
+    paired_table,
+    prevalence_tables,
+    recalibration_table,
     roc_figure,
     write_evaluation,
 )
@@ -98,14 +118,19 @@ def test_tables_are_those_of_the_table_functions(mine, written):
     assert done.returncode == 0, done.stdout + done.stderr
     folder = place / "evaluation-of-mine"
     table = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in folder.glob("*.csv")}
-    assert set(table) == {"discrimination", "comparisons", "calibration", "net_benefit"}
+    assert set(table) == set(TABLES)
     tested = mine[mine["split"].isin(("test", "external"))]
     parts = list(tested.groupby(["study", "model", "split"], sort=False))
     assert len(parts) == 6
 
     discrimination = discrimination_table(mine, rng=np.random.default_rng(3), n_bootstrap=80)
     same(table["discrimination"], discrimination.replace("", np.nan), "not stated")
-    same(table["comparisons"], comparison_table(tested), "not stated")
+    called = call_comparison_table(tested, locked_thresholds(mine))
+    paired = comparison_table(tested).merge(called, on=["study", "split", "model_a", "model_b"], validate="one_to_one")
+    same(table["comparisons"], paired, "not stated")
+    same(table["curves"], curve_table(tested, rng=np.random.default_rng(3), n_bootstrap=80), "not stated")
+    moved = reclassification_comparisons(tested, {"mine": "model 0"}, rng=np.random.default_rng(3), n_bootstrap=80)
+    same(table["reclassification"], moved, "not stated")
     rows = [
         calibration_row(
             *key, calibration_summary(p["y_true"], p["y_score"], rng=np.random.default_rng(3), n_bootstrap=20)
@@ -114,17 +139,18 @@ def test_tables_are_those_of_the_table_functions(mine, written):
     ]
     same(table["calibration"], pd.DataFrame(rows), "not stated")
     (_, _, split), part = parts[-1]
-    curve = decision_curve(part["y_true"], part["y_score"], rng=np.random.default_rng(3), n_bootstrap=80).round(5)
+    curve = decision_curve(part["y_true"], part["y_score"], rng=np.random.default_rng(3), n_bootstrap=80).round(4)
     last = table["net_benefit"].tail(99).reset_index(drop=True)
     assert set(last["split"]) == {split}
-    same(last.drop(columns=["study", "model", "split"]), curve, "not stated")
+    same(last.drop(columns=["study", "model", "split"]), curve.drop(columns="treat_none"), "not stated")
 
 
 def test_figures_and_summary_are_there(written):
     place, done = written
     folder = place / "evaluation-of-mine"
     figures = {path.name for path in (folder / "figures").iterdir()}
-    assert figures == {"roc_mine.png", "calibration_mine.png", "decision_curves_mine.png", "auc_by_model.png"}
+    of_study = ("roc", "precision_recall", "calibration", "decision_curves")
+    assert figures == {*(f"{name}_mine.png" for name in of_study), "auc_by_model.png"}
     assert all((folder / "figures" / name).stat().st_size > 5000 for name in figures)
     summary = (folder / "summary.md").read_text()
     assert "| mine | internal test | 3 | 200 | 200 |" in summary
@@ -132,7 +158,7 @@ def test_figures_and_summary_are_there(written):
     assert "**not stated**" in summary
     assert "DeLong 1988 (Biometrics 44:837)" in summary
     assert "same rows (model 0, model 1, model 2)" in summary
-    assert "evaluation-of-mine: 1 study, 3 models, 1800 predictions; 10 files" in done.stdout
+    assert "evaluation-of-mine: 1 study, 3 models, 1800 predictions; 15 files" in done.stdout
     record = json.loads((folder / "evaluation.json").read_text())
     assert set(record["files"]) == set(contents(folder)) - {"evaluation.json"}
 
@@ -260,7 +286,7 @@ def test_rows_that_share_a_patient_have_intervals_by_patient():
     )
     known = result.calibration.query("model == 'model 1'").iloc[0]
     assert (known["brier_low"], known["brier_high"]) == (calibrated.brier.low, calibrated.brier.high)
-    assert warned(result, "internal test", "180 rows of 60 patients", "too narrow")
+    assert warned(result, "internal test", "180 rows of 60 patients", "by patient")
 
 
 def test_studies_models_and_splits_of_several_files(tmp_path):
@@ -337,6 +363,89 @@ def test_names_that_matplotlib_or_a_file_system_would_mistake():
     assert file_names(["../x", "X", "a/b", "A b", "é", "y" * 99]) == ["x", "X_2", "a_b", "A_b_2", "study", "y" * 60]
 
 
+def test_recalibration_is_fitted_on_validation_and_judged_elsewhere():
+    """Risks doubled on the log odds and shifted: Platt's fit on validation rows must mend the test rows."""
+    good = predictions_of(1, ("validation", "test"), 1500)
+    p = good["y_score"].clip(1e-4, 1 - 1e-4)
+    bad = good.assign(y_score=1 / (1 + np.exp(-(2 * np.log(p / (1 - p)) + 1))))
+    table = recalibration_table(bad, judged_rows(bad), seed=1, n_bootstrap=200).set_index("method")
+    assert list(table.index) == ["as predicted", "Platt", "isotonic"]
+    assert set(table["split"]) == {"test"} and set(table["fitted_on"].iloc[1:]) == {"validation"}
+    assert table["n_fitted"].iloc[1:].tolist() == [1500, 1500] and pd.isna(table.loc["as predicted", "brier_change"])
+    assert table.loc["Platt", "brier_change_high"] < 0 and table.loc["isotonic", "brier_change_high"] < 0
+    assert abs(table.loc["Platt", "slope"] - 1) < 0.15 < abs(table.loc["as predicted", "slope"] - 1)
+    fitted, judged = (bad[bad["split"] == split] for split in ("validation", "test"))
+    after = PlattRecalibration().fit(fitted["y_score"], fitted["y_true"]).predict(judged["y_score"])
+    before = np.mean((judged["y_score"] - judged["y_true"]) ** 2)
+    assert table.loc["Platt", "brier"] == pytest.approx(np.mean((after - judged["y_true"]) ** 2))
+    assert table.loc["Platt", "brier_change"] == pytest.approx(table.loc["Platt", "brier"] - before)
+
+
+def test_recalibration_needs_patients_who_are_not_judged():
+    pooled = predictions_of(1, ("cross_validation",), 150)
+    same_patients = pd.concat([pooled, pooled.assign(split="test")], ignore_index=True)
+    assert recalibration_table(same_patients, judged_rows(same_patients), seed=1, n_bootstrap=FEW).empty
+    others = predictions_of(1, ("cross_validation", "test"), 150)
+    assert set(recalibration_table(others, judged_rows(others), seed=1, n_bootstrap=FEW)["fitted_on"]) == {
+        "",
+        "cross_validation",
+    }
+    untuned = predictions_of(1, ("train", "test"), 60)
+    assert recalibration_table(untuned, judged_rows(untuned), seed=1, n_bootstrap=FEW).empty, "training rows flatter"
+
+
+def test_cross_validated_rows_are_compared_but_not_called():
+    rows = predictions_of(2, ("validation", "cross_validation", "test"), 90)
+    pairs = paired_table(rows, judged_rows(rows)).set_index("split")
+    assert np.isfinite(pairs.loc["cross_validation", "p"]) and pd.isna(
+        pairs.loc["cross_validation", "p_mcnemar_positives"]
+    )
+    assert np.isfinite(pairs.loc["test", "p_mcnemar_positives"])
+
+
+def test_models_that_stand_for_a_study_and_the_one_that_others_are_held_to():
+    rows = predictions_of(3, ("test",), 30).replace(
+        {"model 0": "DL/resnet", "model 1": "DL", "model 2": "clinical_ridge"}
+    )
+    assert set(main_rows(rows)["model"]) == {"DL"}
+    assert old_models(rows) == {"mine": "DL/resnet"}
+    assert old_models(rows.replace({"clinical_ridge": "clinical"})) == {"mine": "clinical"}
+    assert old_models(main_rows(rows)) == {}
+
+
+def test_bands_are_left_out_where_they_could_not_be_told_apart():
+    assert len(curve_bands(predictions_of(4, ("test",), 40), seed=1, n_bootstrap=FEW)) == 4
+    five = predictions_of(5, ("test",), 40)
+    assert curve_bands(five, seed=1, n_bootstrap=FEW) == {}
+    assert list(curve_bands(five, seed=1, n_bootstrap=FEW, named=["model 3"])) == [("mine", "model 3", "test")]
+
+
+def test_prevalence_tables_shift_from_the_training_rows():
+    rows = predictions_of(1, ("train", "validation", "test"), 300)
+    table = prevalence_tables(rows, judged_rows(rows), seed=1, prevalences=[0.1], n_bootstrap=FEW)
+    train, test = (rows[rows["split"] == split] for split in ("train", "test"))
+    row = table.iloc[0]
+    assert row["prevalence_fitted"] == pytest.approx(train["y_true"].mean(), abs=1e-4)
+    moved = prior_shift(test["y_score"], train["y_true"].mean(), 0.1)
+    assert row["net_benefit"] == pytest.approx(net_benefit(test["y_true"], moved, [0.2], prevalence=0.1)[0], abs=1e-4)
+    raw = net_benefit(test["y_true"], test["y_score"], [0.2], prevalence=0.1)[0]
+    assert row["net_benefit_uncorrected"] == pytest.approx(raw, abs=1e-4)
+
+
+def test_the_thinned_table_of_net_benefit_holds_the_thresholds_asked_for():
+    curves = decision_curves(predictions_of(2, ("test",), 50), seed=1, n_bootstrap=FEW)
+    whole, thin = net_benefit_table(curves), net_benefit_table(curves, [0.1, 0.3])
+    assert thin["threshold"].tolist() == [0.1, 0.3] * 2
+    pd.testing.assert_frame_equal(thin, whole[whole["threshold"].isin([0.1, 0.3])].reset_index(drop=True))
+
+
+def test_nine_models_in_one_plot_look_unlike_each_other():
+    rows = predictions_of(9, ("test",), 40)
+    figure = roc_figure(rows, evaluated(rows).discrimination, "many")
+    lines = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("model")]
+    assert len({(line.get_color(), str(line.get_linestyle()), line._unscaled_dash_pattern) for line in lines}) == 9
+
+
 def test_run_time_of_five_models_and_600_patients(tmp_path, capsys):
     """Printed, not asserted: the machine may be busy. The issue asks for 15 s at the default number of resamples."""
     predictions_of(5, ("validation", "test", "external"), 200).to_csv(tmp_path / "p.csv", index=False)
@@ -344,4 +453,4 @@ def test_run_time_of_five_models_and_600_patients(tmp_path, capsys):
     _, files = write_evaluation([tmp_path / "p.csv"], tmp_path / "o")
     with capsys.disabled():
         print(f"\nevaluate, 5 models x 600 patients, 2,000 resamples: {time.monotonic() - begun:.1f} s")
-    assert len(files) == 10
+    assert len(files) == 15

@@ -1,4 +1,4 @@
-"""Calibration. Truth: R 4.2.2 (glm, lowess), rms 6.5.0 (val.prob), and cases with a known answer."""
+"""Calibration. Truth: R 4.2.2 (glm, lowess), rms 6.5.0 (val.prob), sandwich, and cases with a known answer."""
 
 import json
 from math import inf, isnan
@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alnlib.evaluation.bootstrap import resample_weights
 from alnlib.evaluation.calibration import (
     brier_score,
     calibration_errors,
     calibration_intercept,
     calibration_slope,
     calibration_summary,
+    calibration_summary_and_curve,
     expected_observed_ratio,
     flexible_calibration_curve,
     hosmer_lemeshow,
@@ -45,6 +47,28 @@ def test_logistic_calibration_agrees_with_glm_and_val_prob(data, column):
     # lrm.fit inside val.prob stops earlier than glm
     assert joint == pytest.approx((reference["val_prob"]["Intercept"], reference["val_prob"]["Slope"]), abs=1e-5)
     assert brier_score(data["y"], data[column]) == pytest.approx(reference["val_prob"]["Brier"], abs=1e-10)
+
+
+def test_variance_between_patients_agrees_with_sandwich():
+    """R 4.2.2, sandwich: vcovCL(glm(...), cluster, type = "HC0"), on nodes whose log odds are a / 4."""
+    nodes = pd.read_csv(REFERENCES / "clustered.csv", dtype={"patient": "str"})
+    p = 1 / (1 + np.exp(-nodes["a"] / 4))
+    for function, name in ((calibration_intercept, "intercept"), (calibration_slope, "slope")):
+        reference = EXPECTED["calibration_by_patient"][name]
+        estimate = function(nodes["y"], p, cluster=nodes["patient"])
+        assert estimate.value == pytest.approx(reference["value"], abs=1e-8)
+        assert estimate.standard_error == pytest.approx(reference["se"], abs=1e-8)
+        assert estimate.high - estimate.low == pytest.approx(2 * 1.959964 * reference["se"], abs=1e-5)
+        assert estimate.value == function(nodes["y"], p).value
+        shuffled = nodes.sample(frac=1, random_state=np.random.default_rng(2)).index
+        again = function(nodes["y"][shuffled], p[shuffled], cluster=nodes["patient"][shuffled])
+        assert again.standard_error == pytest.approx(estimate.standard_error, abs=1e-8)
+    summary = calibration_summary(
+        nodes["y"], p, rng=np.random.default_rng(0), n_bootstrap=5, cluster=nodes["patient"].to_numpy()
+    )
+    assert summary.slope == calibration_slope(nodes["y"], p, cluster=nodes["patient"])
+    one_patient = calibration_slope(nodes["y"], p, cluster=np.zeros(len(nodes)))
+    assert one_patient.value == estimate.value and isnan(one_patient.low) and isnan(one_patient.standard_error)
 
 
 @pytest.mark.parametrize("column", ["p", "p_tied", "p_groups"])
@@ -175,3 +199,20 @@ def test_scores_that_are_no_probabilities_are_refused():
     for function in (brier_score, calibration_slope, calibration_errors, hosmer_lemeshow):
         with pytest.raises(ValueError, match="probabilities"):
             function([0, 1], [0.2, 1.7])
+
+
+@pytest.mark.parametrize("rows_per_patient", [1, 3])
+def test_summary_and_curve_together_are_those_made_apart(rows_per_patient):
+    """The same seed draws the same resamples; probabilities with ties, as a stranger rounds them."""
+    rng = np.random.default_rng(20)
+    p = np.round(rng.random(90), 2)
+    y = (rng.random(90) < p**1.5).astype(int)
+    cluster = np.repeat(np.arange(90 // rows_per_patient), rows_per_patient) if rows_per_patient > 1 else None
+    summary, curve = calibration_summary_and_curve(y, p, rng=np.random.default_rng(1), n_bootstrap=40, cluster=cluster)
+    apart = flexible_calibration_curve(y, p, rng=np.random.default_rng(1), n_bootstrap=40, cluster=cluster)
+    for name in ("predicted", "observed", "low", "high"):
+        np.testing.assert_allclose(getattr(curve, name), getattr(apart, name), rtol=1e-12)
+    weights = np.concatenate(list(resample_weights(90, 40, np.random.default_rng(1), cluster=cluster))).astype(int)
+    rows = [np.repeat(np.arange(90), counts) for counts in weights]
+    icis = [calibration_errors(y[index], p[index]).ici for index in rows]
+    assert (summary.ici.low, summary.ici.high) == pytest.approx(tuple(np.quantile(icis, [0.025, 0.975])), rel=1e-12)

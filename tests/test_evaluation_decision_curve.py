@@ -61,7 +61,8 @@ def test_prevalence_replaces_that_of_a_case_control_sample():
 
 def test_intervals_agree_with_a_naive_loop_over_the_same_resamples():
     seed, size = 5, 400
-    table = decision_curve(Y, P, [0.25, 0.5], rng=np.random.default_rng(seed), n_bootstrap=size)
+    options = {"rng": np.random.default_rng(seed), "n_bootstrap": size, "interval": "percentile"}
+    table = decision_curve(Y, P, [0.25, 0.5], **options)
     indices = np.random.default_rng(seed).integers(0, 10, (size, 10))
     naive = np.array([[brute_force(Y[row], P[row], threshold) for threshold in (0.25, 0.5)] for row in indices])
     np.testing.assert_allclose(table["net_benefit_low"], np.quantile(naive, 0.025, axis=0), atol=1e-12)

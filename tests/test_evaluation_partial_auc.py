@@ -18,6 +18,7 @@ from alnlib.evaluation.partial_auc import (
     partial_auc_interval,
     precision_recall_band,
     precision_recall_curve,
+    roc_band,
     sensitivity_at_specificity_interval,
     weighted_average_precision,
     weighted_partial_auc,
@@ -253,3 +254,25 @@ def test_unstratified_resamples_without_a_class_are_counted(rng):
 def test_impossible_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_roc_band_reads_the_curve_at_every_specificity_and_holds_it():
+    rng = np.random.default_rng(30)
+    y = rng.integers(0, 2, 80)
+    score = np.round(y + rng.normal(size=80), 1)  # ties
+    band = roc_band(y, score, rng=np.random.default_rng(1), n_bootstrap=300)
+    ones = np.ones((1, 80))
+    expected = [weighted_sensitivity_at_specificity(y, score, ones, value)[0] for value in band.specificity]
+    np.testing.assert_allclose(band.sensitivity, expected, atol=1e-8)  # its slack on "this specificity"
+    assert (band.low <= band.sensitivity + 1e-12).all() and (band.sensitivity <= band.high + 1e-12).all()
+    weights = np.concatenate(list(resample_weights(80, 300, np.random.default_rng(1), strata=y)))
+    at = weighted_sensitivity_at_specificity(y, score, weights, 0.9)
+    place = int(np.flatnonzero(np.isclose(band.specificity, 0.9))[0])
+    assert (band.low[place], band.high[place]) == pytest.approx(tuple(np.quantile(at, [0.025, 0.975])), abs=1e-9)
+    by_patient = roc_band(
+        np.repeat(y, 4), np.repeat(score, 4), rng=rng, n_bootstrap=300, cluster=np.repeat(np.arange(80), 4)
+    )
+    alone = roc_band(np.repeat(y, 4), np.repeat(score, 4), rng=rng, n_bootstrap=300)
+    assert (by_patient.high - by_patient.low).mean() > 1.5 * (alone.high - alone.low).mean()
+    with pytest.raises(ValueError, match="specificity"):
+        roc_band(y, score, rng=rng, specificity=[80])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from alnlib.evaluation.roc import (
@@ -50,7 +51,7 @@ def labelled_scores(draw):
 @pytest.mark.parametrize("column", ["a", "b", "reader"])
 def test_auc_variance_and_interval_agree_with_proc(paired, column):
     reference = EXPECTED[f"paired_{column}"]
-    estimate = delong_auc(paired["y"], paired[column])
+    estimate = delong_auc(paired["y"], paired[column], interval="wald")
     assert estimate.auc == pytest.approx(reference["auc"], abs=1e-10)
     assert estimate.standard_error**2 == pytest.approx(reference["variance"], abs=1e-10)
     assert [estimate.low, estimate.high] == pytest.approx([reference["low"], reference["high"]], abs=1e-10)
@@ -59,13 +60,14 @@ def test_auc_variance_and_interval_agree_with_proc(paired, column):
 
 def test_confidence_level_and_direction_agree_with_proc(paired):
     reference = EXPECTED["paired_a_level_90"]
-    assert delong_auc(paired["y"], paired["a"], confidence=0.90).low == pytest.approx(reference["low"], abs=1e-10)
+    estimate = delong_auc(paired["y"], paired["a"], confidence=0.90, interval="wald")
+    assert estimate.low == pytest.approx(reference["low"], abs=1e-10)
     assert delong_auc(paired["y"], -paired["a"]).auc == pytest.approx(EXPECTED["reversed"]["auc"], abs=1e-10)
 
 
 def test_paired_test_agrees_with_proc(paired):
     reference = EXPECTED["paired_test"]
-    result = delong_test(paired["y"], paired["a"], paired["b"])
+    result = delong_test(paired["y"], paired["a"], paired["b"], reference="normal")
     assert result.statistic == pytest.approx(reference["statistic"], abs=1e-8)
     assert result.p == pytest.approx(reference["p"], abs=1e-8)
     assert [result.low, result.high] == pytest.approx([reference["low"], reference["high"]], abs=1e-8)
@@ -152,15 +154,54 @@ def test_perfect_separation_has_no_variance_as_in_proc():
     assert (against_constant.delta, against_constant.statistic, against_constant.p) == (0.5, inf, 0)
 
 
+def test_separated_classes_have_an_interval_that_separation_just_allows():
+    """Truth: drawn from Lehmann's two alternatives with the AUC of the lower limit, classes separate in 1 of 40 draws."""
+    y, score = np.repeat([0, 1], [15, 5]), np.arange(20.0)
+    estimate = delong_auc(y, score)
+    assert estimate.auc == estimate.high == 1 and estimate.standard_error == 0
+    assert delong_auc(y, -score).high == pytest.approx(1 - estimate.low)
+    assert clustered_delong_auc(y, score, np.arange(20)).low == estimate.low
+    power, rng = estimate.low / (1 - estimate.low), np.random.default_rng(8)
+    positives, negatives = rng.random((100_000, 5)), rng.random((100_000, 15))
+    drawn = ((positives ** (1 / power), negatives), (positives, 1 - negatives ** (1 / power)))
+    shares = [np.mean(above.min(axis=1) > below.max(axis=1)) for above, below in drawn]
+    assert max(shares) == pytest.approx(0.025, abs=0.002)
+
+
 def test_logit_interval_stays_inside_where_wald_is_clipped():
     y = np.array([0] * 10 + [1] * 10)
     score = np.arange(20.0)
     score[9], score[10] = 11, 9
-    wald, logit = delong_auc(y, score), delong_auc(y, score, interval="logit")
+    wald, logit = delong_auc(y, score, interval="wald"), delong_auc(y, score, interval="logit")
     assert wald.high == 1.0
     assert 0 < logit.low < wald.auc < logit.high < 1
+    student = delong_auc(y, score)
+    assert 0 < student.low < logit.low and logit.high < student.high < 1
     with pytest.raises(ValueError, match="wald"):
         delong_auc(y, score, interval="exact")
+
+
+def test_student_quantiles_have_the_degrees_of_the_smaller_class(paired, nodes):
+    """Limits put together from pROC's variance, in log odds, and Student's quantile."""
+    reference, n_positive = EXPECTED["paired_a"], int(paired["y"].sum())
+    smaller = min(n_positive, len(paired) - n_positive)
+    area = reference["auc"]
+    half = stats.t.ppf(0.975, smaller - 1) * sqrt(reference["variance"]) / (area * (1 - area))
+    estimate = delong_auc(paired["y"], paired["a"])
+    limits = np.array([estimate.low, estimate.high])
+    np.testing.assert_allclose(np.log(limits / (1 - limits)), np.log(area / (1 - area)) + [-half, half], atol=1e-9)
+
+    test = delong_test(paired["y"], paired["a"], paired["b"])
+    assert test.degrees_of_freedom == smaller - 1
+    assert test.statistic == pytest.approx(EXPECTED["paired_test"]["statistic"], abs=1e-8)
+    assert test.p == pytest.approx(2 * stats.t.sf(abs(test.statistic), smaller - 1))
+    limits = delong_test(paired["y"], paired["a"], paired["b"], confidence=1 - test.p)
+    assert limits.low == pytest.approx(0, abs=1e-12)  # p is the level whose interval ends at 0
+
+    holding = nodes.groupby("y")["patient"].nunique().min()
+    assert clustered_delong_test(nodes["y"], nodes["a"], nodes["b"], nodes["patient"]).degrees_of_freedom == holding - 1
+    with pytest.raises(ValueError, match="reference"):
+        delong_test(paired["y"], paired["a"], paired["b"], reference="z")
 
 
 def test_one_unit_in_a_class_has_an_auc_but_no_interval():
@@ -194,6 +235,6 @@ def test_missing_patient_ids_are_refused():
 
 
 def test_results_print_as_prose(paired):
-    assert str(delong_auc(paired["y"], paired["a"])) == "0.815 (0.746 to 0.883)"
-    text = str(delong_test(paired["y"], paired["a"], paired["b"]))
+    assert str(delong_auc(paired["y"], paired["a"], interval="wald")) == "0.815 (0.746 to 0.883)"
+    text = str(delong_test(paired["y"], paired["a"], paired["b"], reference="normal"))
     assert text == "difference 0.088 (0.011 to 0.166), p = 0.025"

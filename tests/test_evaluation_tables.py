@@ -1,21 +1,37 @@
-"""Predictions files and the two evaluation tables. Truth: planted mistakes, and the statistics tested elsewhere."""
+"""Predictions files and the tables made from them. Truth: planted mistakes, and the statistics tested elsewhere."""
 
+import itertools
+import json
 import re
 from math import isnan
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from alnlib.errors import InputError
 from alnlib.evaluation.multiplicity import holm
+from alnlib.evaluation.partial_auc import average_precision, partial_auc
+from alnlib.evaluation.reclassification import integrated_discrimination_improvement, net_reclassification_improvement
 from alnlib.evaluation.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
 from alnlib.evaluation.tables import (
+    CALL_COLUMNS,
     COMPARISON_COLUMNS,
+    CURVE_COLUMNS,
     DISCRIMINATION_COLUMNS,
+    PREDICTION_COLUMNS,
+    RECLASSIFICATION_COLUMNS,
+    call_comparison_table,
+    clustered_mcnemar_p,
     comparison_table,
+    curve_table,
     discrimination_table,
+    locked_thresholds,
+    mcnemar_p,
     read_predictions,
+    reclassification_comparisons,
     validate_predictions,
 )
 from alnlib.evaluation.thresholds import operating_point, youden_threshold
@@ -124,7 +140,8 @@ def test_one_class_and_perfect_splits_are_noted_not_fatal():
     table = discrimination_table(frame, rng=np.random.default_rng(0), n_bootstrap=50).set_index("split")
     assert isnan(table.loc["external", "auc"]) and isnan(table.loc["external", "specificity"])
     assert table.loc["external", "sensitivity"] >= 0 and "one class only" in table.loc["external", "note"]
-    assert table.loc["test", "auc_low"] == 1 and "zero DeLong variance" in table.loc["test", "note"]
+    assert table.loc["test", "auc"] == 1 and 0.5 < table.loc["test", "auc_low"] < 1
+    assert "zero DeLong variance" in table.loc["test", "note"]
 
 
 def test_comparisons_are_paired_clustered_and_corrected(predictions):
@@ -276,3 +293,97 @@ def test_frames_are_validated_like_files(predictions):
     }
     assert [problem.column for problem in validate_predictions(predictions.drop(columns="split"))] == ["split"]
     assert len(validate_predictions(predictions.head(0))) == 1
+
+
+def test_calls_at_locked_thresholds_by_hand():
+    """Validation locks 0.5 for a and 0.35 for b; ten test patients, whose calls are counted below."""
+    validation = [(1, 0.6, 0.4), (1, 0.7, 0.45), (0, 0.4, 0.3), (0, 0.3, 0.2)]
+    test = [(1, 0.6, 0.3)] * 3 + [(1, 0.4, 0.4)] + [(1, 0.6, 0.4)] + [(0, 0.6, 0.3)] * 4 + [(0, 0.3, 0.3)]
+    rows = [
+        ("s", model, split, f"{split}{i}", f"{split}{i}", y, score)
+        for split, patients in (("validation", validation), ("test", test))
+        for i, (y, *scores) in enumerate(patients)
+        for model, score in zip("ab", scores, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    thresholds = locked_thresholds(frame)
+    assert thresholds == pytest.approx({("s", "a"): 0.5, ("s", "b"): 0.35})
+    table = call_comparison_table(frame[frame["split"] == "test"], thresholds)
+    assert tuple(table.columns) == CALL_COLUMNS and len(table) == 1
+    row = table.iloc[0]
+    assert (row["positives_a_only"], row["positives_b_only"]) == (3, 1)
+    assert (row["negatives_a_only"], row["negatives_b_only"]) == (0, 4)
+    assert row["p_mcnemar_positives"] == pytest.approx(2 * (1 + 4) / 16), "binomial, 1 of 4 or fewer, both ways"
+    assert row["p_mcnemar_negatives"] == pytest.approx(2 / 16)
+    assert call_comparison_table(frame[frame["split"] == "test"], {("s", "a"): 0.5}).empty
+
+
+def test_mcnemar_agrees_with_r():
+    """R 4.2.2: binom.test(2, 11); mcnemar.test(correct = TRUE) of 30 and 14."""
+    expected = json.loads((Path(__file__).parent / "references/evaluation/expected.json").read_text())["mcnemar"]
+    assert mcnemar_p(9, 2) == pytest.approx(expected["exact_9_2"], abs=1e-9)
+    assert mcnemar_p(30, 14) == pytest.approx(expected["chi_30_14"], abs=1e-9)
+    assert mcnemar_p(0, 0) == 1
+
+
+def test_calls_of_units_that_share_a_patient_are_compared_by_patient():
+    """Each patient's discordant nodes count once, in proportion: 6 patients of 3 nodes each are no 18 patients."""
+    patients = np.repeat([f"p{i}" for i in range(12)], 3)
+    units = [f"n{i}" for i in range(36)]
+    a, b = np.repeat([1.0] * 6 + [0.0] * 6, 3), np.zeros(36)
+    rows = {"study": "s", "split": "test", "patient_id": patients, "unit_id": units, "y_true": 1}
+    frame = pd.concat([pd.DataFrame(rows | {"model": name, "y_score": score}) for name, score in (("a", a), ("b", b))])
+    thresholds = {("s", "a"): 0.5, ("s", "b"): 0.5}
+    row = call_comparison_table(frame, thresholds).iloc[0]
+    assert row["method_mcnemar"] == "McNemar, clustered by patient" and row["positives_a_only"] == 18
+    assert row["p_mcnemar_positives"] == pytest.approx(2 / 2**6), "two of the 64 ways to give six patients a sign"
+    assert isnan(row["p_mcnemar_negatives"])
+
+
+def test_clustered_mcnemar_is_mcnemar_with_one_unit_each_and_exact_by_enumeration():
+    for a_only, b_only in ((9, 2), (3, 3), (0, 5)):
+        assert clustered_mcnemar_p(np.repeat([1, -1], [a_only, b_only])) == pytest.approx(mcnemar_p(a_only, b_only))
+    balances = np.array([2, -1, 3, 0, 1, 1])
+    signs = np.array(list(itertools.product((-1, 1), repeat=5)))
+    sums = signs @ np.array([2, 1, 3, 1, 1])
+    assert clustered_mcnemar_p(balances) == pytest.approx(np.mean(np.abs(sums) >= 6))
+    many = np.repeat([1, -1], [30, 14])
+    assert clustered_mcnemar_p(many) == pytest.approx(stats.chi2.sf(16**2 / 44, 1))
+    assert clustered_mcnemar_p(np.zeros(3)) == 1
+
+
+def test_curve_table_holds_the_separate_functions_and_knows_patients(predictions):
+    table = curve_table(predictions, rng=np.random.default_rng(0), n_bootstrap=60)
+    assert tuple(table.columns) == CURVE_COLUMNS
+    for row in table.to_dict("records"):
+        part = rows_of(predictions, study=row["study"], model=row["model"], split=row["split"])
+        scored = part["y_true"], part["y_score"]
+        if part["y_true"].nunique() < 2:
+            assert isnan(row["partial_auc"])
+            continue
+        assert row["partial_auc"] == pytest.approx(partial_auc(*scored, specificity=(0.8, 1), corrected=True))
+        assert row["average_precision"] == pytest.approx(average_precision(*scored))
+        for name in ("partial_auc", "sensitivity_at_specificity", "average_precision"):
+            assert row[f"{name}_low"] <= row[f"{name}_high"]
+    shuffled = predictions.sample(frac=1, random_state=1)
+    again = curve_table(shuffled, rng=np.random.default_rng(0), n_bootstrap=60)
+    keys = ["study", "model", "split"]
+    pd.testing.assert_frame_equal(
+        table.sort_values(keys, ignore_index=True), again.sort_values(keys, ignore_index=True)
+    )
+
+
+def test_reclassification_is_against_the_old_model_and_on_common_units(predictions):
+    moved = reclassification_comparisons(
+        predictions, {"tang": "clinical"}, rng=np.random.default_rng(0), n_bootstrap=50
+    )
+    assert tuple(moved.columns) == RECLASSIFICATION_COLUMNS
+    assert set(moved["study"]) == {"tang"} and set(moved["model_old"]) == {"clinical"}
+    row = rows_of(moved, split="test", model_new="fusion").iloc[0]
+    a, b = (rows_of(predictions, model=name, split="test") for name in ("clinical", "fusion"))
+    joined = a.merge(b, on=["patient_id", "unit_id"])
+    scored = joined["y_true_x"], joined["y_score_x"], joined["y_score_y"]
+    assert row["nri_events"] == pytest.approx(net_reclassification_improvement(*scored).events.value)
+    assert row["idi"] == pytest.approx(integrated_discrimination_improvement(*scored).idi.value)
+    assert row["idi_low"] < row["idi"] < row["idi_high"]
+    assert reclassification_comparisons(predictions, {}, rng=np.random.default_rng(0), n_bootstrap=50).empty

@@ -17,18 +17,24 @@ from PIL import Image
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.evaluation.calibration import calibration_summary, flexible_calibration_curve
 from alnlib.evaluation.decision_curve import decision_curve
+from alnlib.evaluation.multireader import compare_model_with_readers
+from alnlib.evaluation.partial_auc import average_precision, precision_recall_band, roc_band
 from alnlib.evaluation.roc import auc, clustered_delong_test, delong_auc
 from alnlib.evaluation.tables import PREDICTION_COLUMNS, validate_predictions
 from alnlib.files import palette_png
 from alnlib.report import figures
 from alnlib.report.tables import (
+    MODEL_READER_COLUMNS,
     calibration_row,
     estimate_text,
+    models_against_readers,
     number_of,
     odds_ratio_rows,
+    predicted_endpoint,
     prediction_rows,
     published_rows,
     reader_cuts,
+    reader_groups,
     readers_beside_model,
     recovered_share,
 )
@@ -343,7 +349,7 @@ def test_published_numbers_are_those_of_the_abstracts():
     assert published_value("li_video", "TIN", "test", "accuracy").value == 52 / 61
     for study in STUDIES.values():
         for claim in study.claims:
-            assert {claim.better, claim.worse} <= set(study.models), study.key
+            assert set(claim.models) <= set(study.models), study.key
 
 
 def test_heat_is_drawn_on_the_scale_it_was_given(ax):
@@ -372,3 +378,83 @@ def test_paired_intervals_stand_in_the_row_of_their_label(ax):
     assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "a"]
     points = {(line.get_xdata()[0], round(line.get_ydata()[0])) for line in ax.lines if len(line.get_xdata()) == 1}
     assert points == {(1.0, 1), (2.0, 0), (3.0, 1)}
+
+
+def test_the_endpoint_of_a_study_is_the_one_whose_values_it_predicts():
+    patients = pd.DataFrame({"patient_id": list("abcd"), "nodes": [1, 0, 1, 0], "response": [0, 1, None, 1]})
+    patients = patients.astype({"nodes": "Int64", "response": "Int64"})
+    rows = prediction_rows("s", "m", "test", pd.Series(list("abd")), [0, 1, 1], [0.1, 0.8, 0.7])
+    assert predicted_endpoint(rows, patients, ["nodes", "response"]) == "response"
+    rows = prediction_rows("s", "m", "test", pd.Series(list("abcd")), [1, 0, 1, 0], [0.1, 0.8, 0.7, 0.2])
+    assert predicted_endpoint(rows, patients, ["nodes", "response"]) == "nodes"
+    nodes = prediction_rows(
+        "s", "m", "test", pd.Series(list("aab")), [1, 0, 0], [0.1, 0.8, 0.7], unit_id=pd.Series(list("xyz"))
+    )
+    assert predicted_endpoint(nodes, patients, ["nodes", "response"]) == "nodes", "nodes have labels of their own"
+
+
+def test_readers_are_grouped_by_what_they_read():
+    described = {
+        "a": "Reader of the axilla on ultrasound",
+        "b": "Radiologist, MRI report",
+        "c": "A suspect, distinct structure",
+        "d": "Ultrasound",
+    }
+    assert reader_groups(described, ["d", "c", "b", "a"]) == {
+        "ultrasound": ["a", "d"],
+        "MRI": ["b"],
+        "unspecified": ["c"],
+    }
+    assert reader_groups(described, ["b"]) == {"MRI": ["b"]}
+
+
+def test_models_are_held_to_the_readers_of_the_same_patients(scored):
+    y, score = scored
+    ids = pd.Series([f"{i:03d}" for i in range(100)])
+    rng = np.random.default_rng(5)
+    scores = pd.DataFrame({name: np.round(y + rng.normal(size=100)) for name in ("a", "b", "c")}, index=ids)
+    scores.loc["099", "a"] = np.nan
+    patients = prediction_rows("s", "m", "test", ids, y, score)
+    nodes = prediction_rows("s", "by node", "test", ids.str[:2], y, score, unit_id=ids)
+    table = models_against_readers(pd.concat([patients, nodes]), scores, {"ultrasound": ["a", "b"], "MRI": ["c"]})
+    assert tuple(table.columns) == MODEL_READER_COLUMNS and table["model"].tolist() == ["m", "m"]
+    row, one = table.iloc[0], table.iloc[1]
+    expected = compare_model_with_readers(y[:99], score[:99], scores[["a", "b"]].iloc[:99])
+    assert (row["n"], row["delta_low"], row["p"]) == (99, pytest.approx(expected.low), pytest.approx(expected.p))
+    assert (row["delta_fixed_low"], row["delta_fixed"]) == (
+        pytest.approx(
+            compare_model_with_readers(y[:99], score[:99], scores[["a", "b"]].iloc[:99], readers="fixed").low
+        ),
+        row["delta"],
+    )
+    assert one["n"] == 100 and np.isnan(one["p"]) and np.isfinite(one["p_fixed"]), "one reader is no sample of readers"
+
+
+def test_bands_and_curves_are_drawn_as_they_were_given(scored, ax):
+    y, score = scored
+    band = roc_band(y, score, rng=np.random.default_rng(0), n_bootstrap=30)
+    figures.plot_roc(y, score, "0.8", "m", ax, "C0", "--", band)
+    assert ax.lines[0].get_linestyle() == "--"
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert (
+        corners[:, 0].min() == 0
+        and corners[:, 0].max() == 1
+        and set(np.round(band.high, 9)) <= set(np.round(corners[:, 1], 9))
+    )
+    ax.clear()
+    precision = precision_recall_band(y, score, rng=np.random.default_rng(0), n_bootstrap=30)
+    figures.plot_precision_recall(y, score, "0.7", "m", ax, "C0", band=precision)
+    figures.finish_precision_recall(ax, "Test", 100, 40)
+    recall, height = ax.lines[0].get_data()
+    assert (np.diff(recall) * height[1:]).sum() == pytest.approx(average_precision(y, score)), "the steps add up to it"
+    assert list(ax.lines[1].get_ydata()) == [0.4, 0.4], "what a useless score reaches"
+
+
+def test_line_styles_come_in_when_colors_do_not_suffice():
+    assert set(figures.model_dashes(["a", "b", "c"]).values()) == {"-"}
+    nine = [f"m{i}" for i in range(9)]
+    dashes, colours = figures.model_dashes(nine), figures.model_colours(nine)
+    assert len({(str(dashes[name]), colours[name]) for name in nine}) == 9
+    assert figures.model_dashes(["TIN", "DL_MRI"])["DL_MRI"] != "-", "both are fixed to one color"
+    tang = ["clinical", "clinical+reader_a", "DL_US", "DL_MRI", "DL_MRI+US", "DL_MRI+US+Clinical"]
+    assert len(set(figures.model_colours(tang).values())) == 6

@@ -22,7 +22,7 @@ from alnlib.evaluation.bootstrap import (
     resample_weights,
     summarize_resamples,
 )
-from alnlib.evaluation.inputs import as_confidence, as_labels, as_probabilities
+from alnlib.evaluation.inputs import as_cluster_codes, as_confidence, as_labels, as_probabilities
 from alnlib.evaluation.intervals import format_interval, format_p
 
 CLIP = 1e-6
@@ -105,23 +105,35 @@ class CalibrationSummary:
 
 
 def calibration_intercept(
-    y_true: ArrayLike, y_prob: ArrayLike, *, confidence: float = 0.95, clip: float = CLIP
+    y_true: ArrayLike,
+    y_prob: ArrayLike,
+    *,
+    cluster: ArrayLike | None = None,
+    confidence: float = 0.95,
+    clip: float = CLIP,
 ) -> CalibrationEstimate:
     """Calibration-in-the-large: intercept of a logistic model with the log odds of y_prob as offset (slope held at 1).
 
     y_true: (n,) 0/1; y_prob: (n,) in [0, 1]. 0 is ideal, negative means predicted risks are too high. Wald interval.
+    cluster: (n,) patient ids, when a patient has several units: the variance is then the sandwich between patients
+    times k / (k - 1), as R `sandwich::vcovCL(type = "HC0")` (Liang & Zeger 1986, Biometrika 73:13), nan for one patient.
     Probabilities within `clip` of 0 or 1 are moved to it and counted. With one class only: nan and a note.
     R `glm(y ~ 1, offset = qlogis(p), family = binomial)`; Steyerberg 2019, Clinical Prediction Models, 15.3.
     """
     positive, log_odds, n_clipped = _log_odds(y_true, y_prob, clip)
     if positive.all() or not positive.any():
         return CalibrationEstimate(nan, nan, nan, nan, n_clipped, "one class only")
-    coefficients, errors = _logistic(positive, np.ones((positive.size, 1)), log_odds)
+    coefficients, errors = _logistic(positive, np.ones((positive.size, 1)), log_odds, cluster=cluster)
     return _wald(coefficients[0], errors[0], confidence, n_clipped)
 
 
 def calibration_slope(
-    y_true: ArrayLike, y_prob: ArrayLike, *, confidence: float = 0.95, clip: float = CLIP
+    y_true: ArrayLike,
+    y_prob: ArrayLike,
+    *,
+    cluster: ArrayLike | None = None,
+    confidence: float = 0.95,
+    clip: float = CLIP,
 ) -> CalibrationEstimate:
     """Slope of a logistic model on the log odds of y_prob: 1 is ideal, below 1 means predictions too extreme.
 
@@ -132,7 +144,7 @@ def calibration_slope(
     reason = _no_slope(positive, log_odds)
     if reason:
         return CalibrationEstimate(nan, nan, nan, nan, n_clipped, reason)
-    coefficients, errors = _logistic(positive, sm.add_constant(log_odds))
+    coefficients, errors = _logistic(positive, sm.add_constant(log_odds), cluster=cluster)
     return _wald(coefficients[1], errors[1], confidence, n_clipped)
 
 
@@ -257,33 +269,66 @@ def calibration_summary(
 ) -> CalibrationSummary:
     """Intercept, slope, E/O, Brier, ICI and Hosmer-Lemeshow of one model on one cohort.
 
-    y_true: (n,) 0/1; y_prob: (n,) in [0, 1]. Intercept and slope have Wald intervals; the others percentile intervals
-    over resampled units, or patients when cluster, (n,), is given. Wald intervals do not know about clusters. A
-    constant prediction or a missing class gives nan where a quantity does not exist, never an exception.
+    y_true: (n,) 0/1; y_prob: (n,) in [0, 1]. Intercept and slope have Wald intervals, with a sandwich variance when
+    cluster, (n,) patient ids, is given; the others percentile intervals over resampled units, or patients. A constant
+    prediction or a missing class gives nan where a quantity does not exist, never an exception.
+    """
+    return calibration_summary_and_curve(
+        y_true,
+        y_prob,
+        rng=rng,
+        n_bootstrap=n_bootstrap,
+        cluster=cluster,
+        fitted_on_these_data=fitted_on_these_data,
+        confidence=confidence,
+        clip=clip,
+    )[0]
+
+
+def calibration_summary_and_curve(
+    y_true: ArrayLike,
+    y_prob: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    n_bootstrap: int = 1000,
+    cluster: ArrayLike | None = None,
+    fitted_on_these_data: bool = False,
+    confidence: float = 0.95,
+    clip: float = CLIP,
+) -> tuple[CalibrationSummary, CalibrationCurve]:
+    """`calibration_summary` and `flexible_calibration_curve` from the same resamples, in half the time.
+
+    Arguments as `calibration_summary`. Every resample costs one local regression, which gives its curve and its ICI.
     """
     positive = as_labels(y_true)
     probabilities = as_probabilities(y_prob, positive.size)
+    grid, place = np.unique(probabilities, return_inverse=True)
     # expected, observed and squared error are sums over patients: all resamples at once
     sums = np.column_stack([probabilities, positive, (probabilities - positive) ** 2, np.ones(positive.size)])
-    icis, totals = [], []
+    icis, totals, curves = [], [], []
     for weights in resample_weights(positive.size, n_bootstrap, rng, cluster=cluster):
         totals.append(weights @ sums)
-        icis += [calibration_errors(positive[index], probabilities[index]).ici for index in _indices(weights)]
+        for index in _indices(weights):
+            curves.append(_lowess_at(positive[index], probabilities[index], grid, 2 / 3))
+            icis.append(np.abs(curves[-1][place[index]] - probabilities[index]).mean())
     expected, observed, squared, n = np.concatenate(totals).T
     with np.errstate(divide="ignore", invalid="ignore"):  # resamples with one class: not finite, left out and counted
         ratios, scaled = expected / observed, 1 - squared / (observed * (1 - observed / n))
     errors = calibration_errors(positive, probabilities)
+    low, high = percentile_limits(np.array(curves), confidence)
+    curve = CalibrationCurve(grid, _lowess_at(positive, probabilities, grid, 2 / 3), low, high)
 
     def interval(estimate: float, resampled: np.ndarray) -> BootstrapInterval:
         return summarize_resamples(estimate, np.asarray(resampled), confidence=confidence)
 
-    intercept = calibration_intercept(positive, probabilities, confidence=confidence, clip=clip)
-    return CalibrationSummary(
+    options = {"cluster": cluster, "confidence": confidence, "clip": clip}
+    intercept = calibration_intercept(positive, probabilities, **options)
+    summary = CalibrationSummary(
         n=positive.size,
         n_positive=int(positive.sum()),
         n_clipped=intercept.n_clipped,
         intercept=intercept,
-        slope=calibration_slope(positive, probabilities, confidence=confidence, clip=clip),
+        slope=calibration_slope(positive, probabilities, **options),
         joint_intercept=joint_calibration(positive, probabilities, clip=clip)[0],
         expected_observed=interval(expected_observed_ratio(positive, probabilities), ratios),
         brier=interval(brier_score(positive, probabilities), squared / n),
@@ -292,6 +337,7 @@ def calibration_summary(
         errors=errors,
         hosmer_lemeshow=hosmer_lemeshow(positive, probabilities, fitted_on_these_data=fitted_on_these_data),
     )
+    return summary, curve
 
 
 def _log_odds(y_true: ArrayLike, y_prob: ArrayLike, clip: float) -> tuple[np.ndarray, np.ndarray, int]:
@@ -316,12 +362,27 @@ def _no_slope(positive: np.ndarray, log_odds: np.ndarray) -> str:
 
 
 def _logistic(
-    positive: np.ndarray, design: np.ndarray, offset: np.ndarray | None = None
+    positive: np.ndarray,
+    design: np.ndarray,
+    offset: np.ndarray | None = None,
+    *,
+    cluster: ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum likelihood coefficients and standard errors."""
+    """Maximum likelihood coefficients and standard errors, the latter from a sandwich between clusters where given."""
     model = sm.GLM(positive.astype(float), design, family=sm.families.Binomial(), offset=offset)
-    fitted = model.fit(maxiter=200, tol_criterion="params", tol=1e-10)
-    return fitted.params, fitted.bse
+    with np.errstate(over="ignore"):  # log odds beyond 700 on the way, where a probability is 0 all the same
+        fitted = model.fit(maxiter=200, tol_criterion="params", tol=1e-10)
+    if cluster is None:
+        return fitted.params, fitted.bse
+    codes = as_cluster_codes(cluster, positive.size)
+    n_clusters = int(codes.max()) + 1
+    if n_clusters < 2:
+        return fitted.params, np.full(fitted.bse.shape, nan)
+    totals = np.zeros((n_clusters, design.shape[1]))
+    np.add.at(totals, codes, design * (positive - fitted.fittedvalues)[:, None])
+    bread = fitted.cov_params()
+    sandwich = n_clusters / (n_clusters - 1) * bread @ (totals.T @ totals) @ bread
+    return fitted.params, np.sqrt(np.diag(sandwich))
 
 
 def _wald(value: float, standard_error: float, confidence: float, n_clipped: int) -> CalibrationEstimate:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from alnlib.evaluation.bootstrap import percentile_limits, resample_weights
 from alnlib.evaluation.inputs import as_labels, as_probabilities
+from alnlib.evaluation.score_interval import weighted_difference_interval
 
 
 def net_benefit(
@@ -45,16 +46,21 @@ def decision_curve(
     n_bootstrap: int = 0,
     cluster: ArrayLike | None = None,
     confidence: float = 0.95,
+    interval: str = "score",
 ) -> pd.DataFrame:
     """Decision curve of one model: a row per threshold (default 0.01 to 0.99).
 
     Columns: threshold; net_benefit, treat_all, treat_none; standardized_net_benefit (divided by prevalence, at most 1;
     Kerr 2016, J Clin Oncol 34:2534); gain (model minus the better of treat-all and treat-none);
     interventions_avoided_per_100 (against treat-all; nan at threshold 0). With n_bootstrap > 0 (needs rng)
-    net_benefit, treat_all, gain and interventions_avoided_per_100 get `_low` and `_high`: percentile limits over
-    resampled units, or patients when cluster, (n,), is given. With a given prevalence each class keeps its size and
-    treat_all does not vary.
+    net_benefit, treat_all, gain and interventions_avoided_per_100 get `_low` and `_high`. interval "score" is
+    `weighted_difference_interval`, which covers where few are treated and percentile limits do not
+    (benchmarks/coverage.csv); gain, the smaller of two differences, ends where the smaller of their limits do.
+    "percentile", and always with a given prevalence (each class keeps its size, treat_all does not vary), is over
+    resampled units. Both are by patient when cluster, (n,), is given.
     """
+    if interval not in ("score", "percentile"):
+        raise ValueError(f"interval must be 'score' or 'percentile', not {interval!r}")
     thresholds = np.arange(1, 100) / 100 if thresholds is None else thresholds
     positive, probabilities, thresholds = _checked(y_true, y_prob, thresholds)
 
@@ -75,23 +81,25 @@ def decision_curve(
         }
 
     observed = strategies(np.ones((1, positive.size)))
-    table = pd.DataFrame({"threshold": thresholds, "treat_none": np.zeros(thresholds.size)})
-    for name, values in observed.items():
-        table[name] = values[0]
-    order = ["threshold", "net_benefit", "treat_all", "treat_none"]
-    table = table[order + [name for name in table if name not in order]]
+    columns = {name: values[0] for name, values in observed.items()}
+    first = {"threshold": thresholds, "net_benefit": columns["net_benefit"], "treat_all": columns["treat_all"]}
+    columns = first | {"treat_none": np.zeros(thresholds.size)} | columns
     if n_bootstrap > 0:
         if rng is None:
             raise ValueError("bootstrap intervals need rng")
-        strata = None if prevalence is None else positive
-        chunks = [
-            strategies(weights)
-            for weights in resample_weights(positive.size, n_bootstrap, rng, strata=strata, cluster=cluster)
-        ]
-        for name in ("net_benefit", "treat_all", "gain", "interventions_avoided_per_100"):
-            resampled = np.concatenate([chunk[name] for chunk in chunks])
-            table[f"{name}_low"], table[f"{name}_high"] = percentile_limits(resampled, confidence)
-    return table
+        if interval == "score" and prevalence is None:
+            limits = _score_limits(positive, probabilities, thresholds, cluster, confidence)
+        else:
+            strata = None if prevalence is None else positive
+            drawn = resample_weights(positive.size, n_bootstrap, rng, strata=strata, cluster=cluster)
+            chunks = [strategies(weights) for weights in drawn]
+            limits = {
+                name: percentile_limits(np.concatenate([chunk[name] for chunk in chunks]), confidence)
+                for name in ("net_benefit", "treat_all", "gain", "interventions_avoided_per_100")
+            }
+        for name, (low, high) in limits.items():
+            columns |= {f"{name}_low": low, f"{name}_high": high}
+    return pd.DataFrame(columns)
 
 
 def net_benefit_difference(
@@ -123,6 +131,36 @@ def net_benefit_difference(
     low, high = percentile_limits(np.concatenate([delta(weights) for weights in chunks]), confidence)
     observed = delta(np.ones((1, positive.size)))[0]
     return pd.DataFrame({"threshold": thresholds, "delta": observed, "delta_low": low, "delta_high": high})
+
+
+def _score_limits(
+    positive: np.ndarray,
+    probabilities: np.ndarray,
+    thresholds: np.ndarray,
+    cluster: ArrayLike | None,
+    confidence: float,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Score limits, (t,) and (t,), by column of a decision curve."""
+    odds = _odds(thresholds)
+    some = odds > 0  # at threshold 0 all are treated, by the model too
+    treated = probabilities[:, None] >= thresholds[None, :]
+    case, spared = positive[:, None], ~treated[:, some]
+    # the model against treat-none, and against treat-all: it gains the spared negatives and loses the spared positives
+    gained = np.hstack([case, treated & case, spared & ~case])
+    lost = np.hstack([np.zeros_like(case), treated & ~case, spared & case])
+    weights = np.concatenate([[0.0], odds, 1 / odds[some]])
+    limits = np.array(weighted_difference_interval(gained, lost, weights, cluster=cluster, confidence=confidence))
+    prevalence, model, avoided = np.split(limits, [1, 1 + odds.size], axis=1)
+    per_100, against_all = np.full((2, odds.size), nan), np.zeros((2, odds.size))
+    per_100[:, some] = 100 * avoided
+    against_all[:, some] = avoided * odds[some]
+    low, high = np.minimum(model, against_all)
+    return {
+        "net_benefit": (model[0], model[1]),
+        "treat_all": (prevalence[0] * (1 + odds) - odds, prevalence[1] * (1 + odds) - odds),
+        "gain": (low, high),
+        "interventions_avoided_per_100": (per_100[0], per_100[1]),
+    }
 
 
 def _as_thresholds(thresholds: ArrayLike) -> np.ndarray:

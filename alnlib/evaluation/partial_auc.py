@@ -1,4 +1,4 @@
-"""Part of the ROC curve, one point of it, and the precision-recall curve, with bootstrap intervals.
+"""Part of the ROC curve, one point of it, its band, and the precision-recall curve, with bootstrap intervals.
 
 The whole curve lives in `roc`, cut-offs and what they give in `thresholds`.
 """
@@ -25,6 +25,16 @@ from alnlib.evaluation.inputs import as_labels, as_scores
 
 ROUNDING = 1e-9
 """Slack on "at least this share", so that a recall of 0.56 over 25 positives asks for 14, not 15."""
+
+
+@dataclass(frozen=True)
+class RocBand:
+    """Sensitivity at given specificities, each (k,), with its pointwise interval."""
+
+    specificity: np.ndarray
+    sensitivity: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -177,6 +187,39 @@ def sensitivity_at_specificity_interval(
         cluster=cluster,
         confidence=confidence,
     )
+
+
+def roc_band(
+    y_true: ArrayLike,
+    score: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    specificity: ArrayLike | None = None,
+    n_bootstrap: int = 2000,
+    stratified: bool = True,
+    cluster: ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> RocBand:
+    """Band about a ROC curve: sensitivity at given specificities (vertical averaging) over resampled units or patients.
+
+    specificity: (k,) in [0, 1] (default 0, 0.01 ... 1); at each, what `weighted_sensitivity_at_specificity` gives, with
+    pointwise percentile limits: 95 % of such bands hold the true curve at a given specificity, not along its whole
+    length. Other arguments as `partial_auc_interval`. R `pROC::ci.se`. Raises ValueError if a class is missing.
+    """
+    positive = as_labels(y_true, both_classes=True)
+    values = as_scores(score, positive.size)
+    wanted = np.arange(101) / 100 if specificity is None else np.asarray(specificity, dtype=float)
+    if wanted.ndim != 1 or wanted.size == 0 or not ((wanted >= 0) & (wanted <= 1)).all():
+        raise ValueError("specificity must be a one-dimensional array of values in [0, 1]")
+    strata = positive if stratified else None
+    resampled = [
+        _sensitivity_at(of_positives, of_negatives, wanted)
+        for weights in resample_weights(positive.size, n_bootstrap, rng, strata=strata, cluster=cluster)
+        for of_positives, of_negatives in _cumulative(positive, values, weights)
+    ]
+    low, high = percentile_limits(np.concatenate(resampled), confidence)
+    here = _sensitivity_at(*next(_cumulative(positive, values, np.ones((1, positive.size)))), wanted)[0]
+    return RocBand(wanted, here, low, high)
 
 
 def precision_recall_curve(y_true: ArrayLike, score: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -368,6 +411,20 @@ def _precision(of_positives: np.ndarray, of_negatives: np.ndarray) -> np.ndarray
     """Precision at each distinct score (b, g); 0 above the first unit that has weight."""
     hits, alarms = of_positives[:, 1:], (of_positives + of_negatives)[:, 1:]
     return np.divide(hits, alarms, out=np.zeros(hits.shape), where=alarms > 0)
+
+
+def _sensitivity_at(of_positives: np.ndarray, of_negatives: np.ndarray, specificities: np.ndarray) -> np.ndarray:
+    """Sensitivity (b, k) on the straight lines of the curve, the highest where several share a specificity; nan where a
+    class has no weight."""
+    values = np.full((len(of_positives), specificities.size), nan)
+    both = np.flatnonzero((of_positives[:, -1] > 0) & (of_negatives[:, -1] > 0))
+    true_rates, false_rates = _shares(of_positives[both]), _shares(of_negatives[both])
+    wanted = np.minimum(1 - specificities + ROUNDING, 1)
+    for row, true_rate, false_rate in zip(both, true_rates, false_rates, strict=True):
+        values[row] = np.interp(
+            wanted, false_rate, true_rate
+        )  # of points above each other it takes the last, the highest
+    return values
 
 
 def _precision_at(of_positives: np.ndarray, of_negatives: np.ndarray, recalls: np.ndarray) -> np.ndarray:

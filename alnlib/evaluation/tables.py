@@ -1,4 +1,4 @@
-"""Predictions files: reading with every problem named, and the discrimination and comparison tables made from them.
+"""Predictions files: reading with every problem named, and the tables of discrimination and comparison made from them.
 
 The statistics live in the neighbouring modules; nothing here opens an image or a model.
 """
@@ -14,11 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
 
 from alnlib.errors import InputError, Problem
 from alnlib.evaluation.bootstrap import percentile_limits, resample_weights
 from alnlib.evaluation.inputs import as_labels
 from alnlib.evaluation.multiplicity import holm
+from alnlib.evaluation.partial_auc import (
+    weighted_average_precision,
+    weighted_partial_auc,
+    weighted_sensitivity_at_specificity,
+)
+from alnlib.evaluation.readers import EXACT_BELOW
+from alnlib.evaluation.reclassification import (
+    integrated_discrimination_improvement,
+    net_reclassification_improvement,
+)
 from alnlib.evaluation.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
 from alnlib.evaluation.thresholds import operating_point, youden_threshold
 
@@ -58,6 +70,39 @@ COMPARISON_COLUMNS = (
     "statistic",
     "p",
     "p_holm",
+)
+
+CALL_COLUMNS = (
+    "study",
+    "split",
+    "model_a",
+    "model_b",
+    "positives_a_only",
+    "positives_b_only",
+    "p_mcnemar_positives",
+    "negatives_a_only",
+    "negatives_b_only",
+    "p_mcnemar_negatives",
+    "method_mcnemar",
+)
+CURVE_QUANTITIES = ("partial_auc", "sensitivity_at_specificity", "average_precision")
+CURVE_COLUMNS = (
+    "study",
+    "model",
+    "split",
+    "n",
+    "n_positive",
+    *(f"{name}{end}" for name in CURVE_QUANTITIES for end in ("", "_low", "_high")),
+)
+RECLASSIFICATION_QUANTITIES = ("nri_events", "nri_non_events", "idi")
+RECLASSIFICATION_COLUMNS = (
+    "study",
+    "split",
+    "model_old",
+    "model_new",
+    "n",
+    "n_positive",
+    *(f"{name}{end}" for name in RECLASSIFICATION_QUANTITIES for end in ("", "_low", "_high")),
 )
 
 _TEXT_COLUMNS = ("study", "model", "split", "patient_id", "unit_id")
@@ -181,6 +226,93 @@ def comparison_table(
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
+def locked_thresholds(predictions: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """{(study, model): threshold} as `discrimination_table` chooses it; a model without a split to choose it on is left out."""
+    chosen = {
+        key: _locked_threshold(rows, None)[0] for key, rows in predictions.groupby(["study", "model"], sort=False)
+    }
+    return {key: value for key, value in chosen.items() if np.isfinite(value)}
+
+
+def call_comparison_table(predictions: pd.DataFrame, thresholds: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+    """McNemar's test of the calls of every pair of models at their locked thresholds: columns CALL_COLUMNS.
+
+    predictions: rows of the contract on which the thresholds were not chosen; thresholds: {(study, model): threshold}, of
+    `locked_thresholds`; pairs lacking one are left out. positives_a_only: positives that only model a calls positive
+    (sensitivity); negatives_a_only: negatives that only a calls negative (specificity); p is of either difference, exact
+    below EXACT_BELOW discordant units, else chi-squared with continuity correction, and not corrected for the number of
+    pairs. `clustered_mcnemar_p` where a patient has several units.
+    """
+    rows = []
+    for study, of_study in predictions.groupby("study", sort=False):
+        for split in _splits_of(of_study):
+            of_split = of_study[of_study["split"] == split]
+            by_model = dict(iter(of_split.groupby("model", sort=False)))
+            for a, b in combinations(by_model, 2):
+                if {(study, a), (study, b)} <= set(thresholds):
+                    row = {"study": study, "split": split, "model_a": a, "model_b": b}
+                    cuts = thresholds[study, a], thresholds[study, b]
+                    rows.append(row | _call_row(_common_units(by_model[a], by_model[b]), *cuts))
+    return pd.DataFrame(rows, columns=list(CALL_COLUMNS))
+
+
+def curve_table(
+    predictions: pd.DataFrame,
+    *,
+    rng: np.random.Generator,
+    n_bootstrap: int = 2000,
+    specificity: float = 0.9,
+    region: tuple[float, float] = (0.8, 1.0),
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Parts of the curves of every study, model and split: columns CURVE_COLUMNS, nan with one class.
+
+    partial_auc: area where specificity lies in `region`, standardized so that 0.5 is useless and 1 perfect (McClish
+    1989); sensitivity_at_specificity: of the curve at `specificity`, the cut-off found anew in every resample;
+    average_precision: of which a useless score has about n_positive / n. Percentile intervals over resamples that keep the
+    number of positives, of patients where one has several rows (see `partial_auc` for what they can do with few
+    positives). Every row has its own random stream, as in `discrimination_table`.
+    """
+    root = int(rng.integers(2**63))
+    rows = []
+    for key, part in predictions.groupby(["study", "model", "split"], sort=False):
+        part = part.sort_values(["patient_id", "unit_id"])
+        positive, score = as_labels(part["y_true"]), part["y_score"].to_numpy(dtype=float)
+        row: dict[str, object] = dict(zip(CURVE_COLUMNS, (*key, positive.size, int(positive.sum())), strict=False))
+        if 0 < positive.sum() < positive.size:
+            stream = np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in key)])
+            drawn = resample_weights(positive.size, n_bootstrap, stream, strata=positive, cluster=clusters(part))
+            chunks = [_curve_values(positive, score, weights, specificity, region) for weights in drawn]
+            here = _curve_values(positive, score, np.ones((1, positive.size)), specificity, region)[0]
+            low, high = percentile_limits(np.concatenate(chunks), confidence)
+            for name, *values in zip(CURVE_QUANTITIES, here, low, high, strict=True):
+                row |= {f"{name}{end}": float(v) for end, v in zip(("", "_low", "_high"), values, strict=True)}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
+
+
+def reclassification_comparisons(
+    predictions: pd.DataFrame, old: Mapping[str, str], *, rng: np.random.Generator, n_bootstrap: int = 2000
+) -> pd.DataFrame:
+    """Category-free NRI, in its two parts, and IDI of every model over an old one: columns RECLASSIFICATION_COLUMNS.
+
+    old: {study: model}; other studies are left out. Units that both models scored; bootstrap intervals, over patients
+    where one has several units. Every row starts from the same resamples. See `reclassification` before believing them.
+    """
+    root = int(rng.integers(2**63))
+    rows = []
+    for study, of_study in predictions.groupby("study", sort=False):
+        for split in _splits_of(of_study):
+            by_model = dict(iter(of_study[of_study["split"] == split].groupby("model", sort=False)))
+            before = by_model.pop(old.get(study), None)
+            for model, after in by_model.items() if before is not None else ():
+                common = _common_units(before, after).sort_values(["patient_id", "unit_id"])
+                if common["y_true_a"].nunique() == 2:
+                    row = {"study": study, "split": split, "model_old": old[study], "model_new": model}
+                    rows.append(row | _reclassification_row(common, root, n_bootstrap))
+    return pd.DataFrame(rows, columns=list(RECLASSIFICATION_COLUMNS))
+
+
 def _splits_of(predictions: pd.DataFrame) -> list[str]:
     present = set(predictions["split"])
     return [split for split in SPLITS if split in present] + sorted(present - set(SPLITS))
@@ -224,7 +356,7 @@ def _discrimination_row(
             area = delong_auc(positive, score, confidence=confidence)
         row |= {"auc": area.auc, "auc_low": area.low, "auc_high": area.high}
         if area.standard_error == 0:
-            notes.append("AUC interval has no width: zero DeLong variance")
+            notes.append("zero DeLong variance: AUC interval from the size of the smaller class")
     if np.isfinite(threshold):
         point = operating_point(
             positive, score, threshold, cluster=cluster, rng=rng, n_bootstrap=n_bootstrap, confidence=confidence
@@ -250,12 +382,94 @@ def _discrimination_row(
     return row | {"threshold_from": source, "note": "; ".join(notes)}
 
 
-def _comparison_row(rows_a: pd.DataFrame, rows_b: pd.DataFrame, confidence: float) -> dict[str, object]:
+def _common_units(rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> pd.DataFrame:
+    """Units that both models scored, with y_true_a, y_score_a, y_score_b; ValueError if they disagree on a label."""
     unit = ["patient_id", "unit_id"]
     common = rows_a.merge(rows_b, on=unit, suffixes=("_a", "_b"), validate="one_to_one")
     disagreeing = common.loc[common["y_true_a"] != common["y_true_b"], "unit_id"]
     if len(disagreeing):
         raise ValueError(f"models disagree on y_true of units {list(disagreeing[:5])}")
+    return common
+
+
+def _call_row(common: pd.DataFrame, cut_a: float, cut_b: float) -> dict[str, object]:
+    """McNemar's counts and p of the units that both models scored."""
+    called_a, called_b = common["y_score_a"] >= cut_a, common["y_score_b"] >= cut_b
+    positive, patients = common["y_true_a"] == 1, clusters(common)
+    row: dict[str, object] = {}
+    for name, members, right_a, right_b in (
+        ("positives", positive, called_a, called_b),
+        ("negatives", ~positive, ~called_a, ~called_b),
+    ):
+        a_only, b_only = members & right_a & ~right_b, members & right_b & ~right_a
+        row |= {f"{name}_a_only": int(a_only.sum()), f"{name}_b_only": int(b_only.sum())}
+        if patients is None:
+            p = mcnemar_p(int(a_only.sum()), int(b_only.sum()))
+        else:
+            balances = (a_only.astype(int) - b_only.astype(int)).groupby(patients).sum()
+            p = clustered_mcnemar_p(balances.to_numpy())
+        row[f"p_mcnemar_{name}"] = p if members.any() else nan
+    return row | {"method_mcnemar": "McNemar" if patients is None else "McNemar, clustered by patient"}
+
+
+def mcnemar_p(a_only: int, b_only: int) -> float:
+    """Two-sided p of McNemar's test on discordant counts: exact below EXACT_BELOW of them, else with continuity correction.
+
+    R `binom.test(min(a, b), a + b)` and `mcnemar.test(correct = TRUE)`. 1 where nothing is discordant.
+    """
+    discordant = a_only + b_only
+    if discordant == 0:
+        return 1.0
+    return float(mcnemar([[0, a_only], [b_only, 0]], exact=discordant < EXACT_BELOW, correction=True).pvalue)
+
+
+def clustered_mcnemar_p(balances: np.ndarray) -> float:
+    """Two-sided p of McNemar's test when a patient has several units; balances: (k,) units won by a less those won by b.
+
+    Below EXACT_BELOW patients with a balance: exact, the share of all their signs that give as large a sum; else chi-squared of
+    the squared sum over the sum of squares (Durkalski et al. 2003, Stat Med 22:2417, without weights). With one unit per
+    patient they are McNemar's exact test, and his chi-squared without correction.
+    """
+    sizes = np.abs(balances[balances != 0]).astype(int)
+    total = abs(int(balances.sum()))
+    if sizes.size == 0:
+        return 1.0
+    if sizes.size >= EXACT_BELOW:
+        return float(stats.chi2.sf(total**2 / (sizes**2).sum(), 1))
+    chances = np.ones(1)  # of every sum, from the lowest on
+    for size in sizes:
+        chances = (np.pad(chances, (0, 2 * size)) + np.pad(chances, (2 * size, 0))) / 2
+    sums = np.arange(-sizes.sum(), sizes.sum() + 1)
+    return float(min(chances[np.abs(sums) >= total].sum(), 1.0))
+
+
+def _curve_values(
+    positive: np.ndarray, score: np.ndarray, weights: np.ndarray, specificity: float, region: tuple[float, float]
+) -> np.ndarray:
+    """CURVE_QUANTITIES of each row of weights (b, n): (b, 3)."""
+    return np.column_stack(
+        [
+            weighted_partial_auc(positive, score, weights, specificity=region, corrected=True),
+            weighted_sensitivity_at_specificity(positive, score, weights, specificity),
+            weighted_average_precision(positive, score, weights),
+        ]
+    )
+
+
+def _reclassification_row(common: pd.DataFrame, root: int, n_bootstrap: int) -> dict[str, object]:
+    scored = common["y_true_a"], common["y_score_a"], common["y_score_b"]
+    options = {"cluster": clusters(common), "n_bootstrap": n_bootstrap}
+    nri = net_reclassification_improvement(*scored, rng=np.random.default_rng(root), **options)
+    idi = integrated_discrimination_improvement(*scored, rng=np.random.default_rng(root), **options)
+    row: dict[str, object] = {"n": len(common), "n_positive": nri.n_events}
+    found = (nri.events, nri.non_events, idi.idi)
+    for name, estimate in zip(RECLASSIFICATION_QUANTITIES, found, strict=True):
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return row
+
+
+def _comparison_row(rows_a: pd.DataFrame, rows_b: pd.DataFrame, confidence: float) -> dict[str, object]:
+    common = _common_units(rows_a, rows_b)
     row: dict[str, object] = {"n": len(common)}
     row |= dict.fromkeys(("auc_a", "auc_b", "delta", "delta_low", "delta_high", "statistic", "p"), nan)
     if common.empty:

@@ -23,7 +23,7 @@ import pandas as pd
 from alnlib.cohorts import schema
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file, write_json
-from alnlib.imaging import nodes, sampling, slices25d, stills
+from alnlib.imaging import lesion_volumes, nodes, sampling, slices25d, stills
 
 FORMAT = 1
 
@@ -56,6 +56,7 @@ _MODALITY = {
     sampling.key_frame_crops: "USV",
     nodes.crop_nodes: "CT",
     slices25d.crop_mri: "MRI",
+    lesion_volumes.crop_volumes: "MRI",
 }
 _DETACHED = (".nhdr", ".mhd")
 _WRITING = threading.Lock()
@@ -72,10 +73,10 @@ def cached_crops(
 ) -> np.ndarray:
     """The crops of make(images, root, **options), read-only and memory-mapped from `folder`; made if they are not there.
 
-    make: crop_stills, crop_sweeps, key_frame_crops, crop_nodes or crop_mri; options are its own, and its errors come
-    through. Shape and type are those of `make`. Crops are stored under the SHA-256 of everything they depend on: function
+    make: crop_stills, crop_sweeps, key_frame_crops, crop_nodes, crop_mri or crop_volumes; options and errors
+    are its own. Shape and type are those of `make`. Crops are stored under the SHA-256 of everything they depend on: function
     and options, the code of this package, versions of the decoding libraries, the rows used (`PIXEL_COLUMNS`, of the
-    right modality; for crop_mri all of the patients asked for) and the content of every file those rows name, folders of
+    right modality; of MRI all of the patients asked for) and the content of every file those rows name, folders of
     frames or slices included. Neither `root` nor labels enter, so a cohort may move.
 
     Files are not read again while their size, time of change and (on Linux and macOS) the time at which the system last

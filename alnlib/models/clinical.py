@@ -138,8 +138,9 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     """Logistic regression on the variables that pass a univariable test, selected anew in every fit.
 
     p_enter: a variable (all its columns together) enters if its univariable likelihood-ratio p is below this. backward: then
-    drop, one at a time, the variable with the largest likelihood-ratio p in the model until all are below p_stay. groups:
-    {feature: variable}; every column its own variable if not given. Where separation leaves no maximum of the likelihood
+    drop, one at a time, the variable with the largest likelihood-ratio p in the model until all are below p_stay. always:
+    variables that are in the model whatever their p, such as the signature of a joint model. groups: {feature: variable};
+    every column its own variable if not given. Where separation leaves no maximum of the likelihood
     (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalised likelihood.
 
     Fitted: `selected_variables_` (tuple), `univariable_` (variable, p_likelihood_ratio, note), `odds_ratios_` (variable,
@@ -154,14 +155,19 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         backward: bool = False,
         p_stay: float = 0.05,
         groups: Mapping[str, str] | None = None,
+        always: Sequence[str] = (),
     ):
         self.p_enter = p_enter
         self.backward = backward
         self.p_stay = p_stay
         self.groups = groups
+        self.always = always
 
     def fit(self, X: pd.DataFrame, y: object) -> UnivariableThenMultivariableLogistic:
-        """X: (n, features) numbers without missing values; y: (n,) 0/1. Raises ValueError if a class is missing."""
+        """X: (n, features) numbers without missing values; y: (n,) 0/1.
+
+        Raises ValueError if a class is missing, or for a variable in always that X does not have.
+        """
         if not isinstance(X, pd.DataFrame):
             raise TypeError("X must be a DataFrame, whose column names say what was selected")
         y = _check_binary(y, len(X))
@@ -174,6 +180,10 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         for feature in X.columns:
             variables.setdefault((self.groups or {}).get(feature, feature), []).append(feature)
 
+        unknown = sorted(set(self.always) - set(variables))
+        if unknown:
+            raise ValueError(f"always names {unknown}, which is no variable of X; there are {', '.join(variables)}")
+
         null = _null_log_likelihood(y)
         rows = []
         for variable, features in variables.items():
@@ -181,21 +191,23 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
             p = _likelihood_ratio_p(fit.log_likelihood - null, len(fit.kept))
             rows.append((variable, p, fit.note))
         self.univariable_ = pd.DataFrame(rows, columns=["variable", "p_likelihood_ratio", "note"])
-        passed = self.univariable_["p_likelihood_ratio"] < self.p_enter
+        passed = (self.univariable_["p_likelihood_ratio"] < self.p_enter) | self.univariable_["variable"].isin(
+            self.always
+        )
         selected = list(self.univariable_.loc[passed, "variable"])
 
         def columns(chosen: Sequence[str]) -> list[str]:
             return [feature for variable in chosen for feature in variables[variable]]
 
         fit = _fit_logit(X[columns(selected)], y)
-        while self.backward and selected:
+        while self.backward and set(selected) - set(self.always):
             p_values = {}
-            for variable in selected:
+            for variable in [one for one in selected if one not in self.always]:
                 smaller = _fit_logit(X[columns([other for other in selected if other != variable])], y)
                 p_values[variable] = _likelihood_ratio_p(
                     fit.log_likelihood - smaller.log_likelihood, len(fit.kept) - len(smaller.kept)
                 )
-            worst = max(selected, key=p_values.__getitem__)
+            worst = max(p_values, key=p_values.__getitem__)
             if p_values[worst] < self.p_stay:
                 break
             selected.remove(worst)
@@ -246,11 +258,17 @@ def clinical_pipeline(
     backward: bool = False,
     p_stay: float = 0.05,
     missing: str = "impute",
+    always: Sequence[str] = (),
 ) -> Pipeline:
-    """Encoder, then univariable and multivariable logistic regression; X is the patients frame. Steps: encode, model."""
+    """Encoder, then univariable and multivariable logistic regression; X is the patients frame. Steps: encode, model.
+
+    always: labels of variables that enter whatever their p.
+    """
     design = design_columns(clinical, missing)
     groups = dict(zip(design["feature"], design["variable"], strict=True))
-    model = UnivariableThenMultivariableLogistic(p_enter=p_enter, backward=backward, p_stay=p_stay, groups=groups)
+    model = UnivariableThenMultivariableLogistic(
+        p_enter=p_enter, backward=backward, p_stay=p_stay, groups=groups, always=always
+    )
     return Pipeline([("encode", ClinicalEncoder(clinical, missing)), ("model", model)])
 
 

@@ -213,8 +213,9 @@ def tune_learners(
     """Tune every learner on the same patient-level folds with the same number of random candidates, then refit on all rows.
 
     X: (n, columns) frame; y: (n,) 0/1; patient_ids: (n,), every row its own patient if None. preparation: an unfitted
-    transformer (selection, harmonization) that gets X and y; it is fitted once on every training fold and shared by all
-    learners and candidates, which gives what a pipeline of preparation and learner would, without fitting it a hundred times.
+    transformer (selection, harmonization) that gets X, with the patient ids as its index, and y; it is fitted once on every
+    training fold and shared by all learners and candidates, which gives what a pipeline of preparation and learner would,
+    without fitting it a hundred times.
     Among equal inner AUCs the earlier candidate, and the earlier learner, wins. Same rng state, same result.
     Raises InputError for folds that would be too small (`SMALLEST_TRAINING_FOLD`).
     """
@@ -370,7 +371,7 @@ def _checked(
     patients = np.arange(len(X)).astype(str) if patient_ids is None else np.asarray(patient_ids).astype(str)
     if len(patients) != len(X):
         raise ValueError(f"{len(patients)} patient_ids for {len(X)} rows")
-    return X.reset_index(drop=True), labels.astype(int), patients
+    return X.set_axis(patients), labels.astype(int), patients
 
 
 def _require_size(smallest: int) -> None:

@@ -30,7 +30,19 @@ if TYPE_CHECKING:
 
     from alnlib.cohorts.schema import Cohort
 
-LABELLED = ("evaluation/", "clinical/", "ultrasound/", "video/", "mri/", "ct/", "explanations/")
+LABELLED = (
+    "evaluation/",
+    "clinical/",
+    "ultrasound/",
+    "video/",
+    "mri/",
+    "ct/",
+    "mammography_mri/",
+    "longitudinal_mri/",
+    "fusion/",
+    "explanations/",
+    "report/",
+)
 """Tables below these folders carry a column `provenance`, so that a simulated number says so wherever it is copied."""
 
 FIGURE_DPI = 110
@@ -86,9 +98,9 @@ class RunFolder:
         raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
 
     def predictions(self) -> list[Path]:
-        """The predictions files that stages of the table made, in its order; InputError if no model was run."""
+        """The predictions files with rows that stages of the table made, in its order; InputError if no model was run."""
         declared = [made for stage in STAGES for made in stage.makes if made.startswith("predictions/")]
-        files = [self.folder / made for made in declared if (self.folder / made).is_file()]
+        files = [self.folder / made for made in declared if _has_rows(self.folder / made)]
         if not files:
             raise InputError(
                 f"results/{self.name}/predictions holds no table; run a model: python3 run_all.py --from 21"
@@ -118,6 +130,10 @@ class RunFolder:
         from alnlib.imaging.cache import cached_crops
 
         return cached_crops(make, images, self.data, self.folder / "crops", **options)
+
+    def kept(self, name: str) -> Path:
+        """Folder below crops/ (git-ignored) in which slow steps keep what they computed between runs."""
+        return self.folder / "crops" / name
 
     def has(self, name: str) -> bool:
         """Whether `path(name)` would find a file."""
@@ -181,6 +197,12 @@ class RunFolder:
             table = table.assign(provenance=self.provenance)
         write_csv(table, self.output(name, len(table)))
 
+    def save_features(self, features: pd.DataFrame, name: str) -> None:
+        """Write a feature table as Parquet."""
+        from alnlib.radiomics.extract import write_features
+
+        write_features(features, self.output(name, len(features)))
+
     def save_figure(self, figure: Figure, name: str) -> None:
         """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version."""
         figure.text(0.995, -0.01, self.label, ha="right", va="top", fontsize=7.5, color="0.35")
@@ -211,6 +233,13 @@ class RunFolder:
         """Files written so far: file, rows (where it is a table), size in kB."""
         sizes = [round((self.target / entry["file"]).stat().st_size / 1000, 1) for entry in self._written]
         return pd.DataFrame(self._written, columns=["file", "rows"]).astype({"rows": "Int64"}).assign(kB=sizes)
+
+
+def _has_rows(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return sum(1 for _ in zip(stream, range(2), strict=False)) == 2
 
 
 def number_text(value: Any, low: Any = None, high: Any = None, digits: int = 3) -> str:

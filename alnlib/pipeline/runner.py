@@ -215,8 +215,10 @@ class Runner:
             rows = list(csv.DictReader(stream))
         found = {row["modality"] for row in rows}
         found |= {f"{row['modality']}+lesion" for row in rows if row.get("mask_path") or row.get("box")}
-        if yaml.safe_load(described.read_text(encoding="utf-8")).get("clinical"):
+        cohort = yaml.safe_load(described.read_text(encoding="utf-8"))
+        if cohort.get("clinical"):
             found.add("clinical")
+        found |= {f"endpoint {name}" for name in cohort.get("endpoints", {})}
         return frozenset(found)
 
     def _does_not_apply(self, stage: Stage) -> str | None:
@@ -226,6 +228,8 @@ class Runner:
         if not applies(stage, modalities):
             if stage.modality == "clinical":
                 return "the cohort has no clinical variables"
+            if stage.modality.startswith("endpoint "):
+                return f"the cohort has no {stage.modality}"
             name, _, placed = stage.modality.partition("+")
             return f"the cohort has no {name} images" + (" with a mask or box of the lesion" if placed else "")
         bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.modality is not None]

@@ -15,7 +15,7 @@ class Stage:
 
     notebook: file name without .ipynb, "NN_topic"; needs, makes: files of the run folder, a trailing "/" naming a folder;
     reads_data: reads the cohort's data folder; modality: the cohort must have images of it ("US", ...; "MRI+lesion": with
-    a mask or box), or "clinical" for clinical variables, else the stage does not apply.
+    a mask or box), "clinical" for clinical variables, or "endpoint apcr" for that endpoint, else the stage does not apply.
     """
 
     notebook: str
@@ -35,11 +35,23 @@ COHORT = tuple(
     f"cohort/{name}"
     for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
 )
-PREDICTIONS = tuple(f"predictions/{name}.csv" for name in ("clinical", "ultrasound", "video", "mri", "ct"))
+PREDICTIONS = tuple(
+    f"predictions/{name}.csv"
+    for name in (
+        "clinical",
+        "ultrasound",
+        "video",
+        "mri",
+        "ct",
+        "mammography_mri",
+        "longitudinal_mri",
+        "fusion",
+    )
+)
 TRUTH = ("sources/truth.csv", "sources/oracle.csv")
 READERS = ("clinical/readers.csv", "video/readers.csv")
 
-NOT_COMMITTED = ("networks/",)
+NOT_COMMITTED = ("networks/", "features/")
 """Folders of what stages make that is too large to be committed with the results of the simulated demo."""
 
 STAGES: tuple[Stage, ...] = (
@@ -133,22 +145,85 @@ STAGES: tuple[Stage, ...] = (
         modality="CT+lesion",
     ),
     Stage(
+        "26_mammography_mri",
+        "Mammography + MRI: radiomics, deep features and both, under nine learners",
+        needs=(*COHORT, *TRUTH),
+        makes=(
+            "predictions/mammography_mri.csv",
+            "features/mammography_mri.parquet",
+            *(f"mammography_mri/{name}.csv" for name in ("failures", "stability", "learners", "nested", "selection")),
+            "numbers/26_mammography_mri.json",
+        ),
+        reads_data=True,
+        modality="MG+lesion",
+    ),
+    Stage(
+        "27_longitudinal_mri",
+        "MRI before and after therapy: clinical, radiomics, deep and joint models of response",
+        needs=(*COHORT, *TRUTH),
+        makes=(
+            "predictions/longitudinal_mri.csv",
+            "features/longitudinal_mri.parquet",
+            *(f"longitudinal_mri/{name}.csv" for name in ("splits", "univariable", "multivariable", "failures")),
+            *(
+                f"longitudinal_mri/{name}.csv"
+                for name in ("stability", "learners", "selection", "comparisons", "optimism")
+            ),
+            "numbers/27_longitudinal_mri.json",
+        ),
+        reads_data=True,
+        modality="endpoint apcr",
+    ),
+    Stage(
+        "31_fusion",
+        "Ultrasound, MRI and clinical variables fused, also where one is missing",
+        needs=(*COHORT, *TRUTH, *(f"predictions/{name}.csv" for name in ("clinical", "ultrasound", "mri"))),
+        makes=(
+            "predictions/fusion.csv",
+            *(f"fusion/{name}.csv" for name in ("scale", "odds_ratios", "voting", "patterns", "own_patterns")),
+            *(f"fusion/{name}.csv" for name in ("withheld", "recovered")),
+            "numbers/31_fusion.json",
+        ),
+    ),
+    Stage(
         "41_discrimination",
-        "ROC curves, DeLong intervals and comparisons",
+        "ROC and precision-recall curves, comparisons, reclassification, readers",
         needs=(*COHORT, *TRUTH, *READERS, *PREDICTIONS),
-        makes=("evaluation/discrimination.csv", "evaluation/comparisons.csv", "numbers/41_discrimination.json"),
+        makes=(
+            *(f"evaluation/{name}.csv" for name in ("discrimination", "curves", "comparisons", "reclassification")),
+            *(f"evaluation/{name}.csv" for name in ("models_against_readers", "attained")),
+            "numbers/41_discrimination.json",
+        ),
     ),
     Stage(
         "42_calibration",
-        "Calibration of the probabilities",
-        needs=("cohort/cohort.yaml", *PREDICTIONS),
-        makes=("evaluation/calibration.csv", "numbers/42_calibration.json"),
+        "Calibration of the probabilities, as they are and recalibrated",
+        needs=(*COHORT, *PREDICTIONS),
+        makes=("evaluation/calibration.csv", "evaluation/recalibration.csv", "numbers/42_calibration.json"),
     ),
     Stage(
         "43_clinical_utility",
-        "Decision curves and operations avoided",
-        needs=("cohort/cohort.yaml", *PREDICTIONS),
-        makes=("evaluation/net_benefit.csv", "numbers/43_clinical_utility.json"),
+        "Decision curves, operations avoided, and other prevalences",
+        needs=(*COHORT, *PREDICTIONS),
+        makes=("evaluation/net_benefit.csv", "evaluation/prevalence.csv", "numbers/43_clinical_utility.json"),
+    ),
+    Stage(
+        "44_validity",
+        "Whether a result could be an artifact: leaks, twins on permuted labels, resplits, subgroups",
+        needs=(
+            *(*COHORT, *TRUTH, *PREDICTIONS, "evaluation/discrimination.csv"),
+            *("features/mammography_mri.parquet", "features/longitudinal_mri.parquet"),
+            *("ct/leakage.csv", "ct/leakage_difference.csv", "ct/image_level.csv"),
+        ),
+        makes=(
+            *(f"evaluation/{name}.csv" for name in ("validity", "permuted", "selection_leak", "resplits")),
+            *(
+                f"evaluation/{name}.csv"
+                for name in ("learning_curve", "threshold_optimism", "subgroups", "sample_size")
+            ),
+            "numbers/44_validity.json",
+        ),
+        reads_data=True,
     ),
     Stage(
         "51_explanations",
@@ -170,6 +245,20 @@ STAGES: tuple[Stage, ...] = (
             "numbers/52_key_frames.json",
         ),
         reads_data=True,
+    ),
+    Stage(
+        "91_published_claims",
+        "Published claims beside this run, and reporting checklists",
+        needs=(
+            *(*COHORT, "cohort/flow.csv", "cohort/table_one.csv", *TRUTH, *PREDICTIONS),
+            *(f"evaluation/{name}.csv" for name in ("discrimination", "comparisons", "calibration", "recalibration")),
+            *(f"evaluation/{name}.csv" for name in ("net_benefit", "models_against_readers", "validity", "subgroups")),
+            *("explanations/ct_faithfulness.csv", "explanations/video_faithfulness.csv"),
+        ),
+        makes=(
+            *("report/claims.csv", "report/checklists.csv", "report/checklists.html"),
+            "numbers/91_published_claims.json",
+        ),
     ),
 )
 

@@ -284,6 +284,7 @@ class LassoSelector(_BinarySelector):
                     z,
                     positive - mean,
                     alphas=self.alphas_,
+                    precompute=z.shape[1] <= 4 * len(z),  # of the products of features: twice as fast, the same path
                     tol=self.tol,
                     max_iter=self.max_iter,
                     return_n_iter=True,

@@ -261,7 +261,8 @@ class StabilityFilter(TransformerMixin, BaseEstimator):
 
     def _of_training(self, X: pd.DataFrame) -> pd.DataFrame:
         training = self.repeated[self.repeated["patient_id"].isin(X.index)]
-        columns = [column for column in training.columns if column in set(X.columns)]
+        wanted = set(X.columns)
+        columns = [column for column in training.columns if column in wanted]
         count = training["patient_id"].nunique()
         if count < self.min_patients:
             raise InputError(

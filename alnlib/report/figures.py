@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from alnlib.evaluation.calibration import CalibrationCurve
+from alnlib.evaluation.partial_auc import PrecisionRecallBand, RocBand, precision_recall_curve
 from alnlib.evaluation.roc import AucEstimate, roc_curve
 
 INK = "0.25"
@@ -31,6 +32,9 @@ SPLIT_NAMES = {
 
 FIXED_COLOURS = {
     **{"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical_ridge": 9},
+    **{"DL_MRI+US": 9, "DL_MRI+US+Clinical": 4},
+    **{"radiomics-LR": 0, "radiomics-MLP": 1, "DL-MLP": 2, "combined-MLP": 3},
+    **{"radiomics": 1, "deep learning": 2, "DLR": 3},
     **{"TIN": 3, "R(2+1)D": 0, "ResNet-3D": 2, "static image": 7},
     **{"CT_FSC": 0, "CT_ASC": 1, "CT_FSC+ASC": 3},
 }
@@ -43,6 +47,16 @@ NETWORK_COLOURS = {"resnet18": 0, "resnet50": 0, "densenet121": 1, "efficientnet
 
 _FREE_PLACES = (0, 1, 2, 3, 9, 5, 4, 7, 8, 6)
 """The palette from its most distinct colours on: 4 and 6 are both pink, 8 is pale."""
+
+
+DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+"""Line styles in the order in which models take them: solid, dashed, dotted, dash-dotted."""
+
+MOST_SOLID = 4
+"""Up to so many models are told apart by color alone."""
+
+MOST_BANDS = 4
+"""Of so many models in one plot the bands can still be told apart."""
 
 
 def use_style() -> None:
@@ -89,17 +103,34 @@ def model_colours(models: Iterable[str]) -> dict[str, tuple[float, float, float]
     return {name: palette[places[name]] for name in names}
 
 
+def model_dashes(models: Iterable[str]) -> dict[str, object]:
+    """One line style per name: solid up to MOST_SOLID models, then DASHES in turn, so that no two of nine look alike."""
+    names = list(dict.fromkeys(models))
+    if len(names) <= MOST_SOLID and len(set(model_colours(names).values())) == len(names):
+        return dict.fromkeys(names, DASHES[0])
+    return {name: DASHES[order % len(DASHES)] for order, name in enumerate(names)}
+
+
 def _family(model: str) -> str:
     """ "clinical+" for a clinical model with a reader, else the model's own name."""
     return model.split("+")[0] + "+" if model.startswith("clinical+") else model
 
 
 def plot_roc(
-    y_true: ArrayLike, score: ArrayLike, estimate: AucEstimate | str, name: str, ax: Axes, colour: object = None
+    y_true: ArrayLike,
+    score: ArrayLike,
+    estimate: AucEstimate | str,
+    name: str,
+    ax: Axes,
+    colour: object = None,
+    dash: object = "-",
+    band: RocBand | None = None,
 ) -> Axes:
-    """Add one model's ROC curve; the legend carries its AUC with interval, an estimate or its text."""
+    """Add one model's ROC curve, and its band; the legend carries its AUC with interval, an estimate or its text."""
     false_rate, true_rate, _ = roc_curve(y_true, score)
-    ax.plot(false_rate, true_rate, color=colour, lw=1.8, label=f"{name}: {estimate}")
+    if band is not None:
+        ax.fill_between(1 - band.specificity, band.low, band.high, color=colour, alpha=0.11, lw=0, zorder=1)
+    ax.plot(false_rate, true_rate, color=colour, ls=dash, lw=1.8, label=f"{name}: {estimate}")
     return ax
 
 
@@ -109,16 +140,48 @@ def finish_roc(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") ->
     unit: what is counted where it is not patients, such as "nodes of 43 patients".
     """
     ax.plot([0, 1], [0, 1], color="0.7", lw=0.9, ls="--", zorder=0)
-    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    ax.set(xlabel="1 - specificity", ylabel="Sensitivity")
-    ax.set_title(f"{title} ({f'{n} {unit}' if unit else f'n = {n}'}, {n_positive} positive)")
-    ax.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),
-        title="AUC (95 % interval)",
-        title_fontsize="small",
-        handlelength=1.2,
-    )
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 - specificity", ylabel="Sensitivity")
+    ax.set_aspect("equal", anchor="N")
+    ax.set_title(_counted(title, n, n_positive, unit))
+    return _legend_below(ax, "AUC (95 % interval)")
+
+
+def plot_precision_recall(
+    y_true: ArrayLike,
+    score: ArrayLike,
+    estimate: str,
+    name: str,
+    ax: Axes,
+    colour: object = None,
+    dash: object = "-",
+    band: PrecisionRecallBand | None = None,
+) -> Axes:
+    """Add one model's precision-recall curve as the steps that average precision adds up, and its band."""
+    precision, recall, _ = precision_recall_curve(y_true, score)
+    if band is not None:
+        ax.fill_between(band.recall, band.low, band.high, color=colour, alpha=0.11, lw=0, zorder=1)
+    steps = {"where": "pre", "color": colour, "ls": dash, "lw": 1.6}
+    ax.step(np.r_[0, recall], np.r_[precision[:1], precision], label=f"{name}: {estimate}", **steps)
+    return ax
+
+
+def finish_precision_recall(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") -> Axes:
+    """The level of a useless score, axes, labels and title; arguments as `finish_roc`."""
+    ax.axhline(n_positive / n, color="0.7", lw=0.9, ls="--", zorder=0)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="Recall (sensitivity)", ylabel="Precision (ppv)")
+    ax.set_title(_counted(title, n, n_positive, unit))
+    return _legend_below(ax, "Average precision (95 % interval)", -0.2)
+
+
+def _counted(title: str, n: int, n_positive: int, unit: str) -> str:
+    """A title with its counts, on a second line where the unit is spelled out."""
+    if unit:
+        return f"{title}\n{n} {unit}, {n_positive} positive"
+    return f"{title} (n = {n}, {n_positive} positive)"
+
+
+def _legend_below(ax: Axes, title: str, below: float = -0.16) -> Axes:
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, below), title=title, title_fontsize="small", handlelength=2.0)
     return ax
 
 
@@ -156,12 +219,17 @@ def plot_calibration(
 
 
 def plot_decision_curves(
-    tables: dict[str, pd.DataFrame], ax: Axes, colours: dict[str, object], limits: tuple[float, float] = (0.0, 0.8)
+    tables: dict[str, pd.DataFrame],
+    ax: Axes,
+    colours: dict[str, object],
+    limits: tuple[float, float] = (0.0, 0.8),
+    dashes: dict[str, object] | None = None,
 ) -> Axes:
     """Net benefit against threshold probability for several models, with treat-all and treat-none.
 
-    tables: {model: frame of `decision_curve`}; bands are drawn where the frame has them.
+    tables: {model: frame of `decision_curve`}; bands are drawn where the frame has them, of at most MOST_BANDS models.
     """
+    dashes = dict.fromkeys(tables, "-") if dashes is None else dashes
     first = next(iter(tables.values()))
     ax.axhline(0, color=INK, lw=1, label="treat none")
     ax.plot(first["threshold"], first["treat_all"], color="0.55", lw=1.2, ls="--", label="treat all")
@@ -169,9 +237,10 @@ def plot_decision_curves(
     for model, table in tables.items():
         if "net_benefit_low" in table:
             band = (table["net_benefit_low"], table["net_benefit_high"])
-            ax.fill_between(table["threshold"], *band, color=colours[model], alpha=0.13, lw=0)
+            if len(tables) <= MOST_BANDS:
+                ax.fill_between(table["threshold"], *band, color=colours[model], alpha=0.13, lw=0)
             top = max(top, band[1].max())
-        ax.plot(table["threshold"], table["net_benefit"], color=colours[model], lw=1.8, label=model)
+        ax.plot(table["threshold"], table["net_benefit"], color=colours[model], ls=dashes[model], lw=1.8, label=model)
         top = max(top, table["net_benefit"].max())
     ax.set(xlim=limits, ylim=(-0.15 * top, 1.08 * top))
     ax.set(xlabel="Threshold probability", ylabel="Net benefit (net true positives per patient)")

@@ -5,6 +5,7 @@ What stands in the cells is computed in `alnlib.models` and `alnlib.evaluation`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.evaluation.calibration import CalibrationSummary
+from alnlib.evaluation.multireader import compare_model_with_readers
 from alnlib.evaluation.readers import ReaderComparison, compare_model_with_reader
 from alnlib.evaluation.roc import AucEstimate, clustered_delong_test, delong_auc, delong_test
 from alnlib.evaluation.tables import PREDICTION_COLUMNS
@@ -119,6 +121,74 @@ def readers_beside_model(
     return pd.DataFrame(found) if found else pd.DataFrame(columns=list(READER_COLUMNS))
 
 
+READ_MODALITIES = ("ultrasound", "MRI", "CT", "mammography")
+MODEL_READER_COLUMNS = (
+    *("study", "model", "split", "readers", "n_readers", "n", "n_positive", "model_auc", "readers_auc"),
+    *("delta", "delta_low", "delta_high", "degrees_of_freedom", "p"),
+    *("delta_fixed", "delta_fixed_low", "delta_fixed_high", "p_fixed"),
+)
+
+
+def predicted_endpoint(rows: pd.DataFrame, patients: pd.DataFrame, endpoints: Sequence[str]) -> str:
+    """The first of `endpoints` whose values are the y_true of these rows; the first of all where none fits, as with nodes.
+
+    rows: predictions of one study; patients: patient_id and a column per endpoint, 0, 1 or empty, of the whole cohort;
+    endpoints: the run's own first. A study may predict another endpoint than the run's.
+    """
+    known = patients.set_index("patient_id")
+    for endpoint in endpoints:
+        values = known[endpoint].reindex(rows["patient_id"]).to_numpy(dtype=float, na_value=np.nan)
+        if (values == rows["y_true"].to_numpy()).all():
+            return endpoint
+    return endpoints[0]
+
+
+def reader_groups(described: Mapping[str, str], present: Sequence[str]) -> dict[str, list[str]]:
+    """{what they read: reader ids} of the readers in `present`, by the first of READ_MODALITIES that a description names.
+
+    described: {reader: description}, as cohort.yaml gives it; readers without such a word are grouped as "unspecified".
+    """
+    groups: dict[str, list[str]] = {}
+    for reader in (reader for reader in described if reader in present):
+        words = re.findall(r"\w+", described[reader].lower())
+        read = next((name for name in READ_MODALITIES if name.lower() in words), "unspecified")
+        groups.setdefault(read, []).append(reader)
+    return groups
+
+
+def models_against_readers(
+    predictions: pd.DataFrame, scores: pd.DataFrame, groups: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Every model and split against the mean AUC of each group of readers on the same patients: MODEL_READER_COLUMNS.
+
+    predictions: rows of the contract, one per patient; models with several rows per patient are left out, since readers
+    scored patients. scores: index patient_id, a column per reader. Patients whom the whole group read. delta: model less
+    readers with the interval and p of `compare_model_with_readers` for random readers (nan for one reader); the columns
+    with "fixed" are about these very readers.
+    """
+    rows = []
+    for (study, model, split), part in predictions.groupby(["study", "model", "split"], sort=False):
+        if part["patient_id"].duplicated().any():
+            continue
+        for name, readers in groups.items():
+            read = scores[list(readers)].dropna()
+            both = part[part["patient_id"].isin(read.index)]
+            if both["y_true"].nunique() < 2:
+                continue
+            arrays = both["y_true"], both["y_score"], read.loc[both["patient_id"]].to_numpy(float)
+            fixed = compare_model_with_readers(*arrays, readers="fixed")
+            row: dict[str, Any] = {"study": study, "model": model, "split": split, "readers": name}
+            row |= {"n_readers": len(readers), "n": fixed.n, "n_positive": fixed.n_positive}
+            row |= {"model_auc": fixed.model_auc, "readers_auc": fixed.readers_auc, "delta": fixed.delta}
+            if len(readers) > 1:
+                drawn = compare_model_with_readers(*arrays)
+                row |= {"delta_low": drawn.low, "delta_high": drawn.high, "p": drawn.p}
+                row |= {"degrees_of_freedom": drawn.degrees_of_freedom}
+            row |= {"delta_fixed": fixed.delta, "delta_fixed_low": fixed.low, "delta_fixed_high": fixed.high}
+            rows.append(row | {"p_fixed": fixed.p})
+    return pd.DataFrame(rows, columns=list(MODEL_READER_COLUMNS))
+
+
 def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
     """What a study's abstract gives on these metrics, one row per model and split, as text; "not available" where silent.
 
@@ -164,27 +234,32 @@ def calibration_row(study: str, model: str, split: str, summary: CalibrationSumm
 
 
 def recovered_share(
-    predictions: pd.DataFrame, truth: pd.DataFrame, oracle: pd.DataFrame, modality_of: Mapping[str, str]
+    predictions: pd.DataFrame,
+    truth: pd.DataFrame,
+    oracle: pd.DataFrame,
+    modality_of: Mapping[str | tuple[str, str], str],
 ) -> pd.DataFrame:
     """How much of what could be known each model recovered, on each tested split: one row per study, model and split.
 
-    truth: modality, centre, attainable_auc; oracle: patient_id, unit_id, modality, probability; modality_of: {model:
-    modality}. attainable_auc is the generative model's (the external centre's for the external split); oracle_auc that of
-    its own probabilities on the very same units, which takes the luck of the draw out. recovered_share is (auc - 0.5) /
-    (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's paired interval (Obuchowski's
-    where a patient has several units). No truth, no rows. Raises ValueError for a unit that the oracle does not know.
+    truth: modality, centre, attainable_auc; oracle: patient_id, unit_id, modality, probability; modality_of: {model, or
+    (study, model) which goes before: modality}. attainable_auc is the generative model's (the external centre's for the
+    external split); oracle_auc that of its own probabilities on the very same units, which takes the luck of the draw out.
+    recovered_share is (auc - 0.5) / (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's
+    paired interval (Obuchowski's where a patient has several units). No truth, no rows. Raises ValueError for a unit that
+    the oracle does not know.
     """
     columns = ["study", "model", "split", "n", "auc", "attainable_auc", "recovered_share", "oracle_auc"]
     columns += ["behind_oracle", "behind_oracle_low", "behind_oracle_high"]
     best = {(row.modality, row.centre): row.attainable_auc for row in truth.itertuples()}
     rows = []
     for (study, model, split), part in predictions.groupby(["study", "model", "split"], sort=False):
-        attainable = best.get((modality_of.get(model), "external" if split == "external" else "primary"))
+        modality = modality_of.get((study, model), modality_of.get(model))
+        attainable = best.get((modality, "external" if split == "external" else "primary"))
         if attainable is None or split not in ("cross_validation", "test", "external") or part["y_true"].nunique() < 2:
             continue
-        known = part.merge(oracle[oracle["modality"] == modality_of[model]], on=["patient_id", "unit_id"], how="left")
+        known = part.merge(oracle[oracle["modality"] == modality], on=["patient_id", "unit_id"], how="left")
         if known["probability"].isna().any() or len(known) != len(part):
-            raise ValueError(f"the oracle of {modality_of[model]} does not cover the units of {model} one by one")
+            raise ValueError(f"the oracle of {modality} does not cover the units of {model} one by one")
         scores = (known["y_true"], known["probability"], known["y_score"])
         clustered = known["patient_id"].duplicated().any()
         compared = clustered_delong_test(*scores, known["patient_id"]) if clustered else delong_test(*scores)

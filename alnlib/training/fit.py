@@ -7,6 +7,7 @@ The networks live in `alnlib.models.cnn2d`, `cnn3d` and `video`, augmentation in
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -250,9 +251,11 @@ def predict_features(
 
 
 def save_fitted(fitted: FittedClassifier, path: str | Path) -> Path:
-    """Write a fitted network to one file, whole or not at all; `read_fitted` reads it back."""
+    """Write a fitted network to one file, whole or not at all; `read_fitted` reads it back. Same network, same bytes."""
+    content = io.BytesIO()  # torch names the archive in a file after the file, which is temporary
+    torch.save(_as_plain(fitted), content)
     with atomic_path(path) as temporary:
-        torch.save(_as_plain(fitted), temporary)
+        temporary.write_bytes(content.getvalue())
     return Path(path)
 
 

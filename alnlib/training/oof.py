@@ -1,12 +1,12 @@
-"""Out-of-fold scores of networks, so that a later model is stacked on scores of patients the network never saw.
+"""Out-of-fold scores and features of networks, so that a later model learns from patients the network never saw.
 
-One fit lives in `alnlib.training.fit`; folds of patients are those of `alnlib.models.clinical`.
+One fit lives in `alnlib.training.fit`; folds of patients are those of `alnlib.cohorts.splits`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 from alnlib.cohorts.splits import patient_level_folds
 from alnlib.errors import InputError
 from alnlib.training.data import CropDataset
-from alnlib.training.fit import FitSpec, fit_classifier, predict_proba
+from alnlib.training.fit import FitSpec, FittedClassifier, fit_classifier, predict_features, predict_proba
 
 
 def out_of_fold_scores(
@@ -43,7 +43,7 @@ def out_of_fold_scores(
             "least 2 where the last epoch is kept."
         )
     if keep == "last":
-        spec = replace(spec, choose_from=(spec.epochs - 0.5) / spec.epochs, patience=0)
+        spec = _last_epoch(spec)
     fold = patient_level_folds(data.y, data.patient_ids, n_folds, rng)
     score = np.empty(len(data))
     for k in range(n_folds):
@@ -56,6 +56,96 @@ def out_of_fold_scores(
     return pd.DataFrame(
         {"patient_id": data.patient_ids, "unit_id": data.unit_ids, "fold": fold, "y_true": data.y, "y_score": score}
     )
+
+
+@dataclass(frozen=True)
+class OutOfFoldFeatures:
+    """Pooled features of every unit by the network that was fitted without its patient.
+
+    features: (n, F) float32 in the order of the data; patient_ids, unit_ids: (n,); fold: (n,), the network of each.
+    networks: one per fold; mean, sd: (n_folds, F) of the features that each network gives its own fold, by which all its
+    features are z-scored. A feature that does not vary there is 0.
+    """
+
+    features: np.ndarray
+    patient_ids: tuple[str, ...]
+    unit_ids: tuple[str, ...]
+    fold: np.ndarray
+    networks: tuple[FittedClassifier, ...]
+    mean: np.ndarray
+    sd: np.ndarray
+
+    def of(self, images: np.ndarray | CropDataset) -> np.ndarray:
+        """(n_folds, n, F) features of patients that no network was fitted to, z-scored as the out-of-fold ones.
+
+        A model fitted to `features` scores each of the n_folds versions, and the scores are averaged: averaged features
+        would vary less than those that it was fitted to.
+        """
+        return np.stack([self._scaled(predict_features(fit, images), k) for k, fit in enumerate(self.networks)])
+
+    def _scaled(self, found: np.ndarray, k: int) -> np.ndarray:
+        return np.where(self.sd[k] > 0, (found - self.mean[k]) / np.where(self.sd[k] > 0, self.sd[k], 1), 0)
+
+
+def out_of_fold_features(
+    spec: FitSpec,
+    data: CropDataset,
+    rng: np.random.Generator,
+    n_folds: int = 3,
+    checkpoint_dir: str | Path | None = None,
+) -> OutOfFoldFeatures:
+    """Fit one network without each fold, to its last epoch, and take the pooled features of the fold that it has not seen.
+
+    All networks start from the same weights and see batches in an order from the same seed, which is why an axis of one has
+    something to do with the same axis of another; `axis_agreement` measures how much. A feature whose axis wanders is
+    noise to a model fitted across folds: it costs performance, it never leaks. Folds by patient, stratified. Raises
+    InputError for fewer than two folds, and as `fit_classifier`.
+    """
+    if n_folds < 2:
+        raise InputError(f"n_folds is {n_folds}; give at least 2, so that every patient has a network without it.")
+    spec = _last_epoch(spec)
+    fold = patient_level_folds(data.y, data.patient_ids, n_folds, rng)
+    networks, parts = [], []
+    for k in range(n_folds):
+        held_out = data.subset(fold == k)
+        networks.append(fit_classifier(spec, data.subset(fold != k), held_out, checkpoint_dir))
+        parts.append(predict_features(networks[-1], held_out))
+    mean = np.stack([part.mean(axis=0) for part in parts])
+    sd = np.stack([part.std(axis=0) for part in parts])
+    made = OutOfFoldFeatures(
+        np.empty((len(data), parts[0].shape[1]), np.float32),
+        data.patient_ids,
+        data.unit_ids,
+        fold,
+        tuple(networks),
+        mean,
+        sd,
+    )
+    for k, part in enumerate(parts):
+        made.features[fold == k] = made._scaled(part, k)
+    return made
+
+
+def axis_agreement(versions: np.ndarray) -> np.ndarray:
+    """(F,) mean Pearson correlation of the same feature between networks, over patients that none was fitted to.
+
+    versions: (n_folds, n, F) of `OutOfFoldFeatures.of`. 1: all networks measure the same on that axis; 0: nothing in
+    common. NaN where a feature does not vary in some network. Raises ValueError for fewer than two networks or patients.
+    """
+    if versions.ndim != 3 or versions.shape[0] < 2 or versions.shape[1] < 2:
+        raise ValueError(
+            f"versions have shape {versions.shape}; expected (networks, patients, features), two or more of each"
+        )
+    centered = versions.astype(float) - versions.mean(axis=1, keepdims=True, dtype=float)
+    length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
+    unit = np.divide(centered, length, out=np.full_like(centered, np.nan), where=length > 1e-12)
+    count = len(versions)
+    together = (unit.sum(axis=0) ** 2).sum(axis=0)  # the diagonal, count, and every pair twice
+    return (together - count) / (count * (count - 1))
+
+
+def _last_epoch(spec: FitSpec) -> FitSpec:
+    return replace(spec, choose_from=(spec.epochs - 0.5) / spec.epochs, patience=0)
 
 
 def _with_fold(progress: Callable[[int, dict[str, float]], None], fold: int) -> Callable[[dict[str, float]], None]:

@@ -1,12 +1,14 @@
 # Expected values for tests/test_evaluation_*.py, from R.
 #
-#   Rscript tests/references/evaluation/make_references.R      (Debian: r-base, r-cran-proc, r-cran-rms, r-cran-jsonlite)
+#   Rscript tests/references/evaluation/make_references.R
+#   (Debian: r-base, r-cran-proc, r-cran-rms, r-cran-sandwich, r-cran-jsonlite)
 #
 # Reads the CSV files beside it (made by make_inputs.py) and writes expected.json beside it.
 
 suppressMessages({
   library(pROC)
   library(rms)
+  library(sandwich)
   library(jsonlite)
 })
 
@@ -105,6 +107,16 @@ data <- read("calibration.csv")
 out$calibration_p <- calibration(data$y, data$p)
 out$calibration_p_tied <- calibration(data$y, data$p_tied)
 out$calibration_p_groups <- calibration(data$y, data$p_groups)
+# nodes of a patient are alike: sandwich between patients
+nodes$x <- nodes$a / 4
+by_patient <- function(fit) {
+  error <- sqrt(diag(vcovCL(fit, cluster = nodes$patient, type = "HC0", cadjust = TRUE)))
+  list(value = unname(tail(coef(fit), 1)), se = unname(tail(error, 1)))
+}
+out$calibration_by_patient <- list(
+  intercept = by_patient(glm(y ~ 1, offset = x, family = binomial, data = nodes, control = strict)),
+  slope = by_patient(glm(y ~ x, family = binomial, data = nodes, control = strict))
+)
 # as ResourceSelection::hoslem.test: type-7 quantile groups, right-closed
 hosmer <- function(y, p, g = 10) {
   group <- cut(p, breaks = unique(quantile(p, probs = seq(0, 1, 1 / g))), include.lowest = TRUE)
@@ -130,5 +142,22 @@ out$mcnemar <- list(
   exact_9_2 = binom.test(2, 11)$p.value,
   chi_30_14 = mcnemar.test(matrix(c(50, 14, 30, 60), 2), correct = TRUE)$p.value
 )
+
+# --- score limits of p1 - w p2 of a trinomial: likelihood maximized under each difference, limits by uniroot -------------
+score_limits <- function(x1, x2, n, w) {
+  xlog <- function(x, p) ifelse(x == 0, 0, x * log(p))
+  statistic <- function(d) {
+    likelihood <- function(q) xlog(x1, d + w * q) + xlog(x2, q) + xlog(n - x1 - x2, 1 - d - (1 + w) * q)
+    q <- optimize(likelihood, c(max(0, -d / w), (1 - d) / (1 + w)), maximum = TRUE, tol = 1e-14)$maximum
+    ((x1 - w * x2) / n - d)^2 / ((d + w * q + w^2 * q - d^2) / n) - qnorm(0.975)^2
+  }
+  estimate <- (x1 - w * x2) / n
+  suppressWarnings(c(
+    uniroot(statistic, c(-w + 1e-9, estimate - 1e-9), tol = 1e-13)$root,
+    uniroot(statistic, c(estimate + 1e-9, 1 - 1e-9), tol = 1e-13)$root
+  ))
+}
+cases <- list(c(7, 3, 40, 1), c(12, 30, 90, 1 / 9), c(2, 1, 100, 1), c(3, 0, 50, 0.25), c(0, 4, 60, 0.5), c(30, 12, 80, 3))
+out$score_limits <- lapply(cases, function(case) list(case = case, limits = do.call(score_limits, as.list(case))))
 
 writeLines(toJSON(out, auto_unbox = TRUE, digits = I(17), pretty = TRUE), file.path(folder, "expected.json"))

@@ -1,0 +1,520 @@
+"""Fusion of networks' scores with each other and with clinical variables, for patients who lack some of them too.
+
+Everything is fitted on tables: out-of-fold probabilities and patients.csv. The networks and their out-of-fold scores are
+made in `alnlib.training`, the clinical coding and selection in `alnlib.models.clinical`, AUCs in `alnlib.evaluation`.
+
+Who is fitted on whom. A fusion is fitted on out-of-fold scores of the development patients (training and validation),
+because networks know their own training patients by heart. Its validation rows would be fitted ones, so it has none: its
+threshold is locked on `cross_validation` rows, the fusion being fitted anew without each fold. What stays shared is that
+the networks behind other patients' out-of-fold scores saw a held-out patient's label; it can reach the held-out score only
+through the few coefficients of the fusion. Test patients are scored by the final network, which is made differently;
+`logit_scale_table` measures how far its scores lie from the out-of-fold ones and `ScaleMatch` brings them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from alnlib.cohorts.schema import ClinicalVariable
+from alnlib.cohorts.splits import patient_level_folds
+from alnlib.errors import InputError
+from alnlib.evaluation.roc import auc
+from alnlib.models.clinical import (
+    ClinicalEncoder,
+    UnivariableThenMultivariableLogistic,
+    clinical_pipeline,
+    penalised_clinical_pipeline,
+)
+
+CLIP = 1e-6
+"""Probabilities closer to 0 or 1 are taken as this far away, so that every logit is finite (within 13.8)."""
+
+CLINICAL = "clinical"
+"""Name of the clinical variables taken together, where a pattern says what is there or a vote says whose it is."""
+
+NOTHING = "nothing"
+"""Name of the pattern of patients of whom nothing is known."""
+
+FEWEST_TO_MATCH = 20
+"""Patients with both scores from whom a scale may be learned; with fewer, a spread is too uncertain to divide by."""
+
+_NO_SPREAD = 1e-9
+"""Standard deviation of logits up to which a score is constant; rounding alone leaves about 1e-16."""
+
+_EVERYTHING_ENTERS = 2.0
+"""p_enter of a model that makes no selection: every p is below it."""
+
+
+def fused_name(scores: Sequence[str], clinical: bool) -> str:
+    """The published way to name a fusion: ["DL_US", "DL_MRI"] and clinical give "DL_MRI+US+Clinical"."""
+    if not scores:
+        raise ValueError("a fusion needs at least one score")
+    name = "DL_" + "+".join(sorted(score.removeprefix("DL_") for score in scores))
+    return f"{name}+Clinical" if clinical else name
+
+
+def score_table(predictions: pd.DataFrame, scores: Sequence[str], *splits: str) -> pd.DataFrame:
+    """Probabilities of these splits side by side: index patient_id, a column per score, NaN where a patient has none.
+
+    predictions: the predictions contract, one study. splits: "cross_validation" gives out-of-fold scores, the others the
+    final network's. Raises ValueError where a patient has two rows of a score, as nodes do.
+    """
+    rows = predictions[predictions["model"].isin(scores) & predictions["split"].isin(splits)]
+    doubled = rows.duplicated(["model", "patient_id"])
+    if doubled.any():
+        raise ValueError(f"{rows.loc[doubled, 'patient_id'].iloc[0]} has several rows of a score; fuse one per patient")
+    table = rows.pivot(index="patient_id", columns="model", values="y_score").reindex(columns=list(scores))
+    return table.rename_axis(columns=None)
+
+
+def logits(probability: ArrayLike) -> np.ndarray:
+    """ln(p / (1 - p)) with p kept `CLIP` away from 0 and 1; NaN stays NaN. Raises ValueError outside [0, 1]."""
+    values = np.asarray(probability, dtype=float)
+    if ((values < 0) | (values > 1)).any():
+        raise ValueError("a probability lies outside [0, 1]; logits are taken here, not before")
+    return logit(np.clip(values, CLIP, 1 - CLIP))
+
+
+def withhold(X: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The same patients as if these columns had never been measured."""
+    return X.assign(**dict.fromkeys(columns, np.nan))
+
+
+def logit_scale_table(predictions: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """Where the logits of out-of-fold scores and of the final network's lie: one row per score and split but training's.
+
+    Columns: model, split, n, mean, sd (of logits); and, on the split whose patients have both scores (validation),
+    n_both, shift (final minus out-of-fold, mean of paired differences), sd_ratio (final over out-of-fold), each with
+    `_low`, `_high` (95 %): Student's interval, and that of Pitman 1939, Biometrika 31:9 for two correlated variances.
+    An sd_ratio whose interval leaves out 1 means that a coefficient fitted on one kind of score is wrong for the other.
+    """
+    out_of_fold = score_table(predictions, scores, "cross_validation")
+    rows = []
+    for score in scores:
+        of_score = predictions[predictions["model"] == score]
+        for split in ("cross_validation", "validation", "test", "external"):
+            part = of_score.loc[of_score["split"] == split].set_index("patient_id")["y_score"]
+            if part.empty:
+                continue
+            values = pd.Series(logits(part), index=part.index)
+            row = {"model": score, "split": split, "n": len(part), "mean": values.mean(), "sd": values.std()}
+            if split != "cross_validation":
+                both = pd.DataFrame({"final": part, "folds": out_of_fold[score].reindex(part.index)}).dropna()
+                if len(both) > 3:
+                    row |= _paired_scale(logits(both["final"]), logits(both["folds"]))
+            rows.append(row)
+    paired = [f"{name}{end}" for name in ("shift", "sd_ratio") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["model", "split", "n", "mean", "sd", "n_both", *paired])
+
+
+def _paired_scale(final: np.ndarray, folds: np.ndarray) -> dict[str, float]:
+    """n_both, shift and sd_ratio with intervals, of logits of the same patients."""
+    n, difference = len(final), final - folds
+    half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n)
+    shift = difference.mean()
+    row = {"n_both": n, "shift": shift, "shift_low": shift - half, "shift_high": shift + half}
+    if min(final.std(), folds.std()) <= _NO_SPREAD:
+        return row
+    correlation = np.corrcoef(final, folds)[0, 1]
+    k = 1 + 2 * (1 - correlation**2) * stats.t.ppf(0.975, n - 2) ** 2 / (n - 2)
+    reach = np.sqrt(k + np.sqrt(k**2 - 1))
+    ratio = final.std() / folds.std()
+    return row | {"sd_ratio": ratio, "sd_ratio_low": ratio / reach, "sd_ratio_high": ratio * reach}
+
+
+class ScaleMatch(TransformerMixin, BaseEstimator):
+    """The final network's scores on the scale of out-of-fold scores: one line per score, in logits.
+
+    fit(X, y): X final and y out-of-fold probabilities of the same patients, frames with the same columns. Mean and
+    standard deviation are matched; no outcome is looked at, and no test patient. A score that fewer than `fewest` patients
+    have of both kinds, or that is constant, is left as it is. Ranks within one score do not change; what changes is the
+    weight that scores get against each other, the calibration, and what a threshold means.
+
+    Fitted: `slope_`, `intercept_` (Series by score), `n_` (patients behind them).
+    """
+
+    def __init__(self, fewest: int = FEWEST_TO_MATCH):
+        self.fewest = fewest
+
+    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> ScaleMatch:
+        """Rows are aligned by index; raises ValueError if the columns differ."""
+        if list(X.columns) != list(y.columns):
+            raise ValueError(f"scores differ: {list(X.columns)} and {list(y.columns)}")
+        slope, intercept, n = {}, {}, {}
+        for score in X.columns:
+            both = pd.DataFrame({"final": X[score], "folds": y[score].reindex(X.index)}).dropna()
+            final, folds = logits(both["final"]), logits(both["folds"])
+            known = len(both) >= self.fewest and min(final.std(), folds.std()) > _NO_SPREAD
+            slope[score] = folds.std() / final.std() if known else 1.0
+            intercept[score] = folds.mean() - slope[score] * final.mean() if known else 0.0
+            n[score] = len(both)
+        self.slope_, self.intercept_, self.n_ = pd.Series(slope), pd.Series(intercept), pd.Series(n)
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Matched probabilities; columns that are no scores pass through."""
+        check_is_fitted(self, "slope_")
+        matched = {
+            score: expit(logits(X[score]) * self.slope_[score] + self.intercept_[score]) for score in self.slope_.index
+        }
+        return X.assign(**matched)
+
+
+class ScoreFusion(ClassifierMixin, BaseEstimator):
+    """Logistic regression on the logits of scores plus the clinical variables that pass a univariable test.
+
+    scores: columns of X with probabilities, always in the model; clinical: {column: ClinicalVariable}, coded, imputed and
+    selected (likelihood-ratio p < p_enter) inside every fit. missing_scores: "error", or "mean", which puts the training
+    mean of the logit. Unpenalised; Firth's likelihood under separation, as `UnivariableThenMultivariableLogistic` does.
+    Without clinical variables it is R's glm on logits; without scores it is `clinical_pipeline`.
+
+    Fitted: `selected_variables_` (clinical), `univariable_`, `odds_ratios_` (variable, feature, odds_ratio, low, high,
+    p_wald; per unit of logit for a score), `model_`, `note_`. The intervals take the scores as given: they do not know that
+    networks were fitted, nor that variables were selected.
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[str],
+        clinical: Mapping[str, ClinicalVariable] | None = None,
+        p_enter: float = 0.05,
+        missing_scores: str = "error",
+    ):
+        self.scores = scores
+        self.clinical = clinical
+        self.p_enter = p_enter
+        self.missing_scores = missing_scores
+
+    def fit(self, X: pd.DataFrame, y: object) -> ScoreFusion:
+        """X: (n, columns) frame, one row per patient; y: (n,) 0/1. Raises InputError for a missing score (unless "mean")."""
+        return self._fit(X, y, None)
+
+    def _fit(self, X: pd.DataFrame, y: object, chosen: tuple | None) -> ScoreFusion:
+        """chosen: what `_select` gave for the very same patients, so that submodels who share them select once."""
+        if self.missing_scores not in ("error", "mean"):
+            raise ValueError("missing_scores must be 'error' or 'mean'")
+        y = np.asarray(y)
+        known = X[list(self.scores)].notna()
+        empty = [score for score in self.scores if not known[score].any()]
+        if empty:
+            raise InputError(f"nobody has {', '.join(empty)}; leave it out of the fusion.")
+        self.fill_ = pd.Series({score: logits(X[score].dropna()).mean() for score in self.scores}, dtype=float)
+        self.clinical_, self.encoder_, self.selection_ = self._select(X, y) if chosen is None else chosen
+        design, groups, self.features_ = self._logits(X), {}, []
+        if self.clinical_:
+            coded, groups, kept = self.encoder_.transform(X), self.selection_.groups, self.selected_variables_
+            self.features_ = [name for name in coded if groups[name] in kept]
+            design = pd.concat([design, coded[self.features_]], axis=1)
+        self.model_ = UnivariableThenMultivariableLogistic(p_enter=_EVERYTHING_ENTERS, groups=groups).fit(design, y)
+        self.odds_ratios_, self.note_ = self.model_.odds_ratios_, self.model_.note_
+        self.classes_ = np.array([0, 1])
+        self.n_features_in_ = X.shape[1]
+        self.feature_names_in_ = X.columns.to_numpy(dtype=object)
+        return self
+
+    def _select(self, X: pd.DataFrame, y: np.ndarray) -> tuple:
+        """Clinical variables that can be coded, their encoder, and the fitted selection among them."""
+        # A variable that none of these patients has cannot be coded; it is left out.
+        coded = {name: variable for name, variable in (self.clinical or {}).items() if X[name].notna().any()}
+        if not coded:
+            return {}, None, None
+        encoder = ClinicalEncoder(coded).fit(X)
+        groups = dict(encoder.design_[["feature", "variable"]].itertuples(index=False, name=None))
+        selection = UnivariableThenMultivariableLogistic(p_enter=self.p_enter, groups=groups)
+        return coded, encoder, selection.fit(encoder.transform(X), y)
+
+    @property
+    def selected_variables_(self) -> tuple[str, ...]:
+        """Labels of the clinical variables in the model."""
+        return () if self.selection_ is None else self.selection_.selected_variables_
+
+    @property
+    def univariable_(self) -> pd.DataFrame:
+        """variable, p_likelihood_ratio, note of the selection; no rows without clinical variables."""
+        columns = ["variable", "p_likelihood_ratio", "note"]
+        return pd.DataFrame(columns=columns) if self.selection_ is None else self.selection_.univariable_
+
+    def _logits(self, X: pd.DataFrame) -> pd.DataFrame:
+        taken = {f"logit {score}": logits(X[score]) for score in self.scores}
+        frame = pd.DataFrame(taken, index=X.index, dtype=float)
+        if self.missing_scores == "mean":
+            return frame.fillna({f"logit {score}": value for score, value in self.fill_.items()})
+        lacking = frame.isna().any(axis=1)
+        if lacking.any():
+            first = X.loc[lacking, "patient_id"].iloc[0] if "patient_id" in X else X.index[lacking][0]
+            absent = ", ".join(score for score in self.scores if pd.isna(X.loc[lacking, score].iloc[0]))
+            raise InputError(f"patient {first} lacks {absent} ({lacking.sum()} such patients); use PatternSubmodels.")
+        return frame
+
+    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
+        """Linear predictor (n,), in logits."""
+        check_is_fitted(self, "model_")
+        design = self._logits(X)
+        if self.clinical_:
+            design = pd.concat([design, self.encoder_.transform(X)[self.features_]], axis=1)
+        return self.model_.decision_function(design)
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities (n, 2) of classes 0 and 1."""
+        return _two_columns(expit(self.decision_function(X)))
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Classes (n,) at probability 0.5."""
+        return (self.decision_function(X) > 0).astype(int)
+
+
+class PatternSubmodels(ClassifierMixin, BaseEstimator):
+    """A `ScoreFusion` for every pattern of what a patient may have, so that nobody is without a prediction.
+
+    Parts are the scores and, if variables are given, the clinical ones together (there, if one of them is known; the rest
+    are imputed). fit_on: "available" fits the model of a pattern on all training patients who have at least its parts
+    (complete-case submodels), "pattern" on those who have exactly them (pattern submodels, Fletcher Mercaldo & Blume 2020,
+    Biostatistics 21:236), or on the available ones if these are too few. "pattern" stays right where being missing says
+    something about the outcome, and has far fewer patients; "available" also covers patterns that training never showed.
+    Too few: less than min_events of either class. A pattern that cannot be fitted is answered by the fitted one with the
+    most of its parts (then the most patients). A patient of whom nothing is known gets the training prevalence, which
+    ranks nobody.
+
+    Fitted: `submodels_` {pattern: ScoreFusion}, `prevalence_`, `patterns_` (pattern, n_with_pattern, n_fitted_on,
+    n_positive, fitted_on, answered_by).
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[str],
+        clinical: Mapping[str, ClinicalVariable] | None = None,
+        p_enter: float = 0.05,
+        fit_on: str = "available",
+        min_events: int = 10,
+    ):
+        self.scores = scores
+        self.clinical = clinical
+        self.p_enter = p_enter
+        self.fit_on = fit_on
+        self.min_events = min_events
+
+    def fit(self, X: pd.DataFrame, y: object) -> PatternSubmodels:
+        """X: (n, columns) frame, scores as probabilities, NaN where there is none; y: (n,) 0/1, both classes."""
+        if self.fit_on not in ("available", "pattern"):
+            raise ValueError("fit_on must be 'available' or 'pattern'")
+        y = np.asarray(y)
+        if y.shape != (len(X),) or set(np.unique(y)) != {0, 1}:
+            raise ValueError(f"y must be {len(X)} labels, 0 and 1 both")
+        self.classes_ = np.array([0, 1])
+        self.prevalence_ = float(y.mean())
+        has, exactly = self._has(X), self.pattern_of(X).to_numpy()
+        self.submodels_: dict[str, ScoreFusion] = {}
+        parts_of = {"+".join(parts): parts for parts in _subsets(has.columns)}
+        rows, chosen = [], {}
+        for name, parts in parts_of.items():
+            available, own = has[list(parts)].all(axis=1).to_numpy(), exactly == name
+            source = "pattern" if self.fit_on == "pattern" and self._enough(y[own]) else "available"
+            used = own if source == "pattern" else available
+            fitted = self._enough(y[used])
+            if fitted:
+                scores = [score for score in self.scores if score in parts]
+                clinical = self.clinical if CLINICAL in parts else None
+                model, key = ScoreFusion(scores, clinical, self.p_enter), (clinical is None, used.tobytes())
+                if key not in chosen:
+                    chosen[key] = model._select(X.loc[used], y[used])
+                self.submodels_[name] = model._fit(X.loc[used], y[used], chosen[key])
+            counts = (int(used.sum()), int(y[used].sum())) if fitted else (0, 0)
+            rows.append((name, int(own.sum()), *counts, source if fitted else "", name if fitted else ""))
+        rows.append((NOTHING, int((exactly == NOTHING).sum()), len(y), int(y.sum()), "prevalence", NOTHING))
+        columns = ["pattern", "n_with_pattern", "n_fitted_on", "n_positive", "fitted_on", "answered_by"]
+        table = pd.DataFrame(rows, columns=columns)
+        fitted_on = table.set_index("pattern")["n_fitted_on"]
+        for place in table.index[table["answered_by"] == ""]:
+            wanted = set(parts_of[table.loc[place, "pattern"]])
+            inside = [name for name in self.submodels_ if set(parts_of[name]) <= wanted]
+            best = max(inside, key=lambda name: (len(parts_of[name]), fitted_on[name]), default=NOTHING)
+            table.loc[place, "answered_by"] = best
+        self.patterns_ = table
+        self._answer = dict(zip(table["pattern"], table["answered_by"], strict=True))
+        return self
+
+    def _has(self, X: pd.DataFrame) -> pd.DataFrame:
+        has = {score: X[score].notna() for score in self.scores}
+        if self.clinical:
+            has[CLINICAL] = X[list(self.clinical)].notna().any(axis=1)
+        return pd.DataFrame(has, index=X.index)
+
+    def _enough(self, labels: np.ndarray) -> bool:
+        return min(labels.sum(), (1 - labels).sum()) >= max(1, self.min_events)
+
+    def pattern_of(self, X: pd.DataFrame) -> pd.Series:
+        """What each patient has, such as "DL_US+clinical"; "nothing" for those of whom nothing is known. Index of X."""
+        has = self._has(X)
+        names = ["+".join(has.columns[row]) or NOTHING for row in has.to_numpy(bool)]
+        return pd.Series(names, index=X.index, dtype=object)
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities (n, 2) of classes 0 and 1, for every row."""
+        check_is_fitted(self, "patterns_")
+        answered = self.pattern_of(X).map(self._answer).to_numpy()
+        positive = np.full(len(X), self.prevalence_)
+        for name in set(answered) - {NOTHING}:
+            asked = answered == name
+            positive[asked] = self.submodels_[name].predict_proba(X.loc[asked])[:, 1]
+        return _two_columns(positive)
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Classes (n,) at probability 0.5."""
+        return (self.predict_proba(X)[:, 1] > 0.5).astype(int)
+
+
+class WeightedVoting(ClassifierMixin, BaseEstimator):
+    """Soft voting: the weighted mean of probabilities, of scores and, if variables are given, of a clinical model.
+
+    weights: "equal"; "auc", in proportion to max(AUC - 0.5, 0) on the patients of the fit, whose scores must be out of
+    fold (all at 0.5 or below: equal); or {member: weight}, members being the scores and "clinical". The clinical model's
+    AUC is that of n_folds inner folds by patient_id, drawn from seed. A patient who lacks a member gets the mean of the
+    others (weights rescaled), and the training prevalence without any. The mean of probabilities that networks learned
+    with class weights is no calibrated risk: vote to rank.
+
+    Fitted: `weights_` (Series by member, sum 1), `aucs_` (Series, NaN where not needed), `clinical_model_`.
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[str],
+        clinical: Mapping[str, ClinicalVariable] | None = None,
+        weights: str | Mapping[str, float] = "auc",
+        p_enter: float = 0.05,
+        n_folds: int = 5,
+        seed: int = 0,
+    ):
+        self.scores = scores
+        self.clinical = clinical
+        self.weights = weights
+        self.p_enter = p_enter
+        self.n_folds = n_folds
+        self.seed = seed
+
+    def fit(self, X: pd.DataFrame, y: object) -> WeightedVoting:
+        """X: (n, columns) frame with patient_id where clinical variables vote; y: (n,) 0/1, both classes."""
+        y = np.asarray(y)
+        members = [*self.scores, *([CLINICAL] if self.clinical else [])]
+        self.classes_ = np.array([0, 1])
+        self.prevalence_ = float(y.mean())
+        votes = X[list(self.scores)].astype(float)
+        if self.clinical:
+            model = clinical_pipeline(self.clinical, p_enter=self.p_enter)
+            if isinstance(self.weights, str) and self.weights == "auc":
+                fold = patient_level_folds(y, X["patient_id"], self.n_folds, np.random.default_rng(self.seed))
+                votes = votes.assign(**{CLINICAL: out_of_fold_probabilities(model, X, y, fold)})
+            self.clinical_model_ = clone(model).fit(X, y)
+        self.aucs_ = pd.Series(np.nan, index=members)
+        if isinstance(self.weights, Mapping):
+            if set(self.weights) != set(members) or min(self.weights.values()) < 0 or not sum(self.weights.values()):
+                raise ValueError(f"give each of {members} a weight of 0 or more, not all 0")
+            raw = pd.Series(dict(self.weights), dtype=float)[members]
+        elif self.weights == "auc":
+            for member in members:
+                there = votes[member].notna().to_numpy()
+                if len(np.unique(y[there])) == 2:
+                    self.aucs_[member] = auc(y[there], votes.loc[there, member])
+            raw = (self.aucs_ - 0.5).clip(lower=0).fillna(0)
+        elif self.weights == "equal":
+            raw = pd.Series(1.0, index=members)
+        else:
+            raise ValueError("weights must be 'equal', 'auc' or a mapping")
+        self.weights_ = raw / raw.sum() if raw.sum() > 0 else pd.Series(1 / len(members), index=members)
+        return self
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Weighted mean votes (n, 2) for classes 0 and 1."""
+        check_is_fitted(self, "weights_")
+        votes = X[list(self.scores)].astype(float)
+        if self.clinical:
+            known = X[list(self.clinical)].notna().any(axis=1)
+            votes = votes.assign(**{CLINICAL: np.nan})
+            if known.any():
+                votes.loc[known, CLINICAL] = self.clinical_model_.predict_proba(X.loc[known])[:, 1]
+        values, weights = votes[self.weights_.index].to_numpy(), self.weights_.to_numpy()
+        given = np.where(np.isnan(values), 0.0, weights)
+        # Where only members without weight voted, their plain mean is the best there is.
+        given = np.where(given.sum(axis=1, keepdims=True) > 0, given, (~np.isnan(values)).astype(float))
+        total = given.sum(axis=1)
+        mean = (given * np.nan_to_num(values)).sum(axis=1) / np.where(total > 0, total, 1)
+        return _two_columns(np.where(total > 0, mean, self.prevalence_))
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Classes (n,) at a mean vote of 0.5."""
+        return (self.predict_proba(X)[:, 1] > 0.5).astype(int)
+
+
+class LogitColumns(TransformerMixin, BaseEstimator):
+    """Frame in, frame out: the columns `scores` become logits, all others stay."""
+
+    def __init__(self, scores: Sequence[str]):
+        self.scores = scores
+
+    def fit(self, X: pd.DataFrame, y: object = None) -> LogitColumns:
+        """Nothing is learned."""
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """The same patients with logits."""
+        return X.assign(**{score: logits(X[score]) for score in self.scores})
+
+
+def ridge_fusion(
+    scores: Sequence[str], clinical: Mapping[str, ClinicalVariable] | None = None, n_folds: int = 5, seed: int = 0
+) -> Pipeline:
+    """One ridge model on standardised logits and all clinical variables together, nothing selected; penalty by log loss.
+
+    The nearest to feature-level fusion that tables of scores allow: the networks' own features are not in them, so it is
+    not called that. Missing values, scores included, get the training median or most frequent level. The inner folds
+    depend on the order of rows; sort patients first. Steps: logit, encode, scale, model.
+    """
+    as_variables = {score: ClinicalVariable(f"logit {score}", "continuous", "logit") for score in scores}
+    ridge = penalised_clinical_pipeline(as_variables | dict(clinical or {}), n_folds=n_folds, seed=seed)
+    return Pipeline([("logit", LogitColumns(scores)), *ridge.steps])
+
+
+def out_of_fold_probabilities(model: BaseEstimator, X: pd.DataFrame, y: ArrayLike, fold: ArrayLike) -> np.ndarray:
+    """Probability (n,) of class 1 for each row, by a clone of `model` fitted without the row's fold.
+
+    fold: (n,) integers, by patient (`patient_level_folds`). Selection, weights and imputation are made anew in every fold.
+    """
+    return out_of_fold_by_view(model, X, y, fold, {"all": X})["all"].to_numpy()
+
+
+def out_of_fold_by_view(
+    model: BaseEstimator, X: pd.DataFrame, y: ArrayLike, fold: ArrayLike, views: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """`out_of_fold_probabilities` where held-out patients are shown as in each of `views`: a column per view, index of X.
+
+    Every fold is fitted once, on X as it is. views: {name: frame}, such as X with a modality withheld.
+    """
+    y, fold = np.asarray(y), np.asarray(fold)
+    if any(not view.index.equals(X.index) for view in views.values()):
+        raise ValueError("a view must hold the patients of X in the same order")
+    score = pd.DataFrame(np.nan, index=X.index, columns=list(views))
+    for k in np.unique(fold):
+        held_out = fold == k
+        fitted = clone(model).fit(X.loc[~held_out], y[~held_out])
+        for name, view in views.items():
+            score.loc[held_out, name] = fitted.predict_proba(view.loc[held_out])[:, 1]
+    return score
+
+
+def _subsets(parts: Sequence[str]) -> list[tuple[str, ...]]:
+    """All subsets but the empty one, the largest first."""
+    return [subset for size in range(len(parts), 0, -1) for subset in combinations(parts, size)]
+
+
+def _two_columns(positive: np.ndarray) -> np.ndarray:
+    return np.column_stack([1 - positive, positive])

@@ -1,0 +1,475 @@
+"""The ledger of published claims: what a paper says, what the models of this run say, and one verdict by one rule.
+
+Published facts come from `alnlib.studies` alone, tests from `alnlib.evaluation`. A verdict is about this cohort: on
+simulated patients it says whether the pipeline could find such a difference, not whether the paper is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, inf, isfinite, isnan, nan
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy import stats
+
+from alnlib.evaluation.bootstrap import bootstrap_auc_difference_unpaired
+from alnlib.evaluation.intervals import format_p
+from alnlib.evaluation.multiplicity import holm
+from alnlib.evaluation.roc import clustered_delong_test, delong_test
+from alnlib.evaluation.tables import clusters
+from alnlib.report.figures import INK, SPLIT_NAMES
+from alnlib.studies import (
+    METRIC_NAMES,
+    SHOWN_TO,
+    STUDIES,
+    Claim,
+    Study,
+    published_difference,
+    published_value,
+    shown_to,
+)
+
+MARGIN = 0.05
+"""The difference in AUC (or in a proportion) that counts as none. Our choice: no paper states one."""
+
+VERDICTS = ("supported", "not supported", "inconclusive", "not testable here")
+
+RULES = {
+    "better": (
+        "supported: the 95 % interval of the difference lies above zero. Not supported: it lies below zero, or ends more "
+        "than the margin below the published difference. Inconclusive: otherwise."
+    ),
+    "optimism": (
+        "as for a better model, with the AUC on training minus that on test; the two groups of patients are resampled apart."
+    ),
+    "not different": (
+        "supported: the whole 95 % interval lies within the margin on either side of zero; a large p is no evidence for "
+        "this. Not supported: it excludes zero and reaches beyond the margin. Inconclusive: otherwise."
+    ),
+    "level": (
+        "supported: the 95 % interval of the value here lies above the published value less the margin. Not supported: it "
+        "lies below that. Inconclusive: otherwise. The published value is taken as it stands, without its own interval."
+    ),
+}
+"""How a verdict is reached, by kind of claim. The only place where it is written; `verdict_of` does as it says."""
+
+LEDGER_COLUMNS = (
+    *("study", "source", "kind", "claim", "sentence", "metric", "split", "split_in_paper", "published"),
+    *("published_value", "published_low", "published_high", "published_value_of_other"),
+    *("published_difference", "published_difference_low", "published_difference_high", "published_difference_from"),
+    *("published_p", "cohort", "provenance", "model", "other_model", "n", "n_patients", "n_positive"),
+    *("value", "value_low", "value_high", "value_of_other", "difference", "difference_low", "difference_high"),
+    *("method", "p", "p_holm", "margin", "verdict", "why", "after_holm", "published_in_interval"),
+    *("attainable", "attainable_of_other", "attainable_difference", "could_hold", "patients_needed_approximate"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of VERDICTS, and why in a few words."""
+
+    word: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.why}"
+
+
+def verdict_of(kind: str, low: float, high: float, published: float | None = None, margin: float = MARGIN) -> Verdict:
+    """Judge a claim by RULES.
+
+    low, high: 95 % interval here, of the difference (of the value for kind "level"); published: difference as published,
+    or None (value for "level", where it must be given). Raises ValueError for an unknown kind, a margin that is not
+    positive, an interval that is turned round, or a level without a published value.
+    """
+    if kind not in RULES:
+        raise ValueError(f"kind must be one of {tuple(RULES)}, not {kind!r}")
+    if not margin > 0:
+        raise ValueError(f"margin must be positive, not {margin}")
+    if isnan(low) or isnan(high):
+        return Verdict("not testable here", "no interval can be computed")
+    if low > high:
+        raise ValueError(f"the interval ends before it begins: {low} to {high}")
+    if kind == "level":
+        return _level_verdict(low, high, published, margin)
+    if kind == "not different":
+        if -margin < low and high < margin:
+            return Verdict("supported", f"the interval lies within {margin:g} of zero")
+        if low > 0 or high < 0:
+            return Verdict("not supported", f"the interval excludes zero and reaches beyond {margin:g}")
+        return Verdict("inconclusive", f"the interval contains zero and reaches beyond {margin:g}")
+    if low > 0:
+        return Verdict("supported", "the interval lies above zero")
+    if high < 0:
+        return Verdict("not supported", "the interval lies below zero")
+    if published is not None and high < published - margin:
+        return Verdict("not supported", f"the interval ends more than {margin:g} below the published difference")
+    return Verdict("inconclusive", "the interval contains zero")
+
+
+def _level_verdict(low: float, high: float, published: float | None, margin: float) -> Verdict:
+    if published is None:
+        raise ValueError("a level needs the published value")
+    if low > published - margin:
+        return Verdict("supported", f"the interval lies above the published value less {margin:g}")
+    if high < published - margin:
+        return Verdict("not supported", f"the interval lies below the published value less {margin:g}")
+    return Verdict("inconclusive", f"the interval contains the published value less {margin:g}")
+
+
+def patients_needed(n: int, standard_error: float, difference: float, *, power: float = 0.8) -> int:
+    """Patients at which a true difference would be told from zero (two-sided, 5 %) with this power; approximate.
+
+    n: patients behind standard_error, that of the difference here (DeLong). The error is taken to fall with the square
+    root of n, so prevalence, correlation and units per patient stay as here: n ((z_0.975 + z_power) SE / difference)^2.
+    Raises ValueError unless n, standard_error and power are positive and difference is not zero.
+    """
+    if n < 1 or not standard_error > 0 or difference == 0 or not 0 < power < 1:
+        raise ValueError("n and standard_error must be positive, difference not zero, power between 0 and 1")
+    return ceil(n * ((stats.norm.ppf(0.975) + stats.norm.ppf(power)) * standard_error / difference) ** 2 - 1e-9)
+
+
+def claims_ledger(
+    predictions: pd.DataFrame,
+    discrimination: pd.DataFrame,
+    *,
+    cohort: str,
+    provenance: str,
+    rng: np.random.Generator,
+    truth: pd.DataFrame | None = None,
+    endpoints: Mapping[str, str] | None = None,
+    known: Mapping[str | tuple[str, str], str] = SHOWN_TO,
+    margin: float = MARGIN,
+    n_bootstrap: int = 2000,
+) -> pd.DataFrame:
+    """Every claim of STUDIES beside what this run found: one row each, columns LEDGER_COLUMNS.
+
+    predictions: as `read_predictions` returns them; discrimination: evaluation/discrimination.csv, for levels; cohort,
+    provenance ("simulated" or "real"): whose patients they are; truth: sources/truth.csv of a simulated cohort; endpoints:
+    {study: endpoint that its models predict here}, the study's own where it is silent; known: what each model is shown.
+    Contrasts are paired (DeLong; Obuchowski's by patient where a patient has several units), training against test is an
+    unpaired bootstrap. p_holm is Holm's over all contrasts of the ledger; p of "not different" is that of two one-sided
+    tests against the margin, doubled to go with the 95 % interval (Schuirmann 1987, J Pharmacokinet Biopharm 15:657).
+    What is not there is "not testable here", with the stage to run. Raises ValueError for a provenance that is neither,
+    or if two models disagree on a label.
+    """
+    if provenance not in ("simulated", "real"):
+        raise ValueError(f"provenance must be 'simulated' or 'real', not {provenance!r}")
+    best = {}
+    if truth is not None and provenance == "simulated":
+        best = {(row.modality, row.centre): row.attainable_auc for row in truth.itertuples()}
+    rows = []
+    for study in STUDIES.values():
+        of_study = predictions[predictions["study"] == study.key]
+        for claim in study.claims:
+            row = dict.fromkeys(LEDGER_COLUMNS, nan)
+            row |= _published_part(study, claim) | {"cohort": cohort, "provenance": provenance, "margin": margin}
+            names = [_name_here(study, model, of_study) for model in claim.models]
+            row |= dict(zip(("model", "other_model"), [*names, ""], strict=False))
+            predicted = (endpoints or {}).get(study.key, study.endpoint)
+            reason = _not_testable(study, claim, of_study, names)
+            if not reason and predicted != study.endpoint:
+                reason = f"the models here predict {predicted}, the study {study.endpoint}"
+            if reason:
+                row |= {"verdict": "not testable here", "why": reason}
+            elif claim.kind == "level":
+                row |= _level_part(study, claim, names[0], discrimination, of_study, margin)
+            else:
+                row |= _contrast_part(study, claim, names, of_study, margin, rng, n_bootstrap)
+            rows.append(row | _attainable_part(study, claim, names, best, known, margin))
+    ledger = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
+    ledger["p_holm"] = holm(ledger["p"].astype(float))
+    judged = ledger["p_holm"].notna() & ledger["verdict"].eq("supported")
+    ledger["after_holm"] = np.where(judged, np.where(ledger["p_holm"] < 0.05, "stands", "does not stand"), "")
+    whole = ["n", "n_patients", "n_positive", "patients_needed_approximate"]
+    return ledger.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _published_part(study: Study, claim: Claim) -> dict[str, object]:
+    row = {"study": study.key, "source": study.source, "kind": claim.kind, "claim": str(claim)}
+    row |= {"sentence": claim.sentence, "metric": METRIC_NAMES[claim.metric], "split": claim.split}
+    row |= {"split_in_paper": study.split_name(claim.split), "published_p": claim.p or "not available"}
+    first = "train" if claim.kind == "optimism" else claim.split
+    figure = published_value(study.key, claim.better, first, claim.metric)
+    if figure is not None:
+        row |= {"published_value": figure.value, "published_low": figure.low, "published_high": figure.high}
+    second = claim.better if claim.kind == "optimism" else claim.worse
+    other = published_value(study.key, second, claim.split, claim.metric) if second else None
+    row["published_value_of_other"] = nan if other is None else other.value
+    difference = published_difference(study.key, claim)
+    row["published_difference_from"] = "" if claim.kind == "level" else "not available"
+    if difference is not None:
+        row |= {"published_difference": difference.value, "published_difference_low": difference.low}
+        row |= {"published_difference_high": difference.high}
+        row["published_difference_from"] = "printed" if claim.difference is not None else "the published values"
+    return row | {"published": _published_text(row)}
+
+
+def _name_here(study: Study, model: str, of_study: pd.DataFrame) -> str:
+    """The name that a published model has in these predictions; its likeliest name if it is not there."""
+    names = study.names_here(model)
+    there = set(of_study["model"])
+    return next((name for name in names if name in there), names[0])
+
+
+def _splits(claim: Claim) -> tuple[str, ...]:
+    return ("train", claim.split) if claim.kind == "optimism" else (claim.split,)
+
+
+def _not_testable(study: Study, claim: Claim, of_study: pd.DataFrame, names: list[str]) -> str:
+    """Why a claim cannot be tested with these predictions; empty if it can."""
+    there = set(of_study["model"])
+    missing = [model for model, name in zip(claim.models, names, strict=True) if name not in there]
+    if missing:
+        stages = sorted({study.made_by[model][:2] for model in missing})
+        return f"no predictions of {' and '.join(missing)}: run {' and '.join(stages)} if the cohort has what it needs"
+    for name in names:
+        for split in _splits(claim):
+            rows = of_study[(of_study["model"] == name) & (of_study["split"] == split)]
+            if rows.empty:
+                return f"{name} has no {SPLIT_NAMES[split]} patients"
+            if rows["y_true"].nunique() < 2:
+                return f"{SPLIT_NAMES[split]}: one class only"
+    return ""
+
+
+def _level_part(
+    study: Study, claim: Claim, name: str, discrimination: pd.DataFrame, of_study: pd.DataFrame, margin: float
+) -> dict[str, object]:
+    keys = {"study": study.key, "model": name, "split": claim.split}
+    found = discrimination[np.logical_and.reduce([discrimination[key] == value for key, value in keys.items()])]
+    if found.empty or pd.isna(found[claim.metric].iloc[0]):
+        return {"verdict": "not testable here", "why": f"no {METRIC_NAMES[claim.metric]} of {name}: run 41"}
+    row = found.iloc[0]
+    published = published_value(study.key, claim.better, claim.split, claim.metric).value
+    low, high = float(row[f"{claim.metric}_low"]), float(row[f"{claim.metric}_high"])
+    verdict = verdict_of("level", low, high, published, margin)
+    patients = of_study[(of_study["model"] == name) & (of_study["split"] == claim.split)]["patient_id"].nunique()
+    part = {"n": int(row["n"]), "n_patients": patients, "n_positive": int(row["n_positive"])}
+    part |= {"value": float(row[claim.metric]), "value_low": low, "value_high": high}
+    locked = f"; threshold from {row['threshold_from']}"
+    part["method"] = f"interval of evaluation/discrimination.csv{'' if claim.metric == 'auc' else locked}"
+    part |= {"verdict": verdict.word, "why": verdict.why}
+    return part | {"published_in_interval": "yes" if low <= published <= high else "no"}
+
+
+def _contrast_part(
+    study: Study,
+    claim: Claim,
+    names: list[str],
+    of_study: pd.DataFrame,
+    margin: float,
+    rng: np.random.Generator,
+    n_bootstrap: int,
+) -> dict[str, object]:
+    if claim.kind == "optimism":
+        part, error, degrees = _optimism(claim, names[0], of_study, rng, n_bootstrap)
+    else:
+        part, error, degrees = _paired(claim, names, of_study)
+    low, high = part.get("difference_low", nan), part.get("difference_high", nan)
+    published = published_difference(study.key, claim)
+    verdict = verdict_of(claim.kind, low, high, None if published is None else published.value, margin)
+    part |= {"verdict": verdict.word, "why": verdict.why}
+    if published is not None and isfinite(low):
+        part["published_in_interval"] = "yes" if low <= published.value <= high else "no"
+    if claim.kind == "not different":
+        part["p"] = _equivalence_p(part.get("difference", nan), error, degrees, margin)
+    elif published is not None and error > 0:
+        part["patients_needed_approximate"] = patients_needed(part["n_patients"], error, published.value)
+    return part
+
+
+def _equivalence_p(difference: float, error: float, degrees: float, margin: float) -> float:
+    """Twice the larger of the two one-sided p against the margin; a difference without variance is in or out."""
+    room = margin - abs(difference)
+    if isnan(error) or error > 0:
+        return float(np.minimum(1.0, 2 * stats.t.sf(room / error, degrees)))
+    return 0.0 if room > 0 else 1.0
+
+
+def _paired(claim: Claim, names: list[str], of_study: pd.DataFrame) -> tuple[dict[str, object], float, float]:
+    """The paired part of a row, the standard error of the difference and its degrees of freedom."""
+    first, second = (of_study[(of_study["split"] == claim.split) & (of_study["model"] == name)] for name in names)
+    common = first.merge(second, on=["patient_id", "unit_id"], suffixes=("", "_other"), validate="one_to_one")
+    if (common["y_true"] != common["y_true_other"]).any():
+        raise ValueError(f"{' and '.join(names)} disagree on y_true")
+    part = {"n": len(common), "n_patients": common["patient_id"].nunique(), "n_positive": int(common["y_true"].sum())}
+    if common["y_true"].nunique() < 2:
+        return part | {"method": "not estimable: the models share no patients of either class"}, nan, nan
+    arrays = (common["y_true"], common["y_score"], common["y_score_other"])
+    patients = clusters(common)
+    found = delong_test(*arrays) if patients is None else clustered_delong_test(*arrays, patients)
+    part |= {"value": found.auc_a, "value_of_other": found.auc_b, "difference": found.delta, "p": found.p}
+    part |= {"difference_low": found.low, "difference_high": found.high, "method": found.method}
+    return part, found.standard_error, found.degrees_of_freedom
+
+
+def _optimism(
+    claim: Claim, name: str, of_study: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int
+) -> tuple[dict[str, object], float, float]:
+    """The unpaired part of a row: AUC on training minus that on the claim's split."""
+    train, test = (
+        of_study[(of_study["model"] == name) & (of_study["split"] == split)] for split in ("train", claim.split)
+    )
+    found = bootstrap_auc_difference_unpaired(
+        train["y_true"],
+        train["y_score"],
+        test["y_true"],
+        test["y_score"],
+        rng=rng,
+        n_bootstrap=n_bootstrap,
+        cluster_a=clusters(train),
+        cluster_b=clusters(test),
+    )
+    both = pd.concat([train, test])
+    part = {"n": len(both), "n_patients": both["patient_id"].nunique(), "n_positive": int(both["y_true"].sum())}
+    part |= {"value": found.auc_a, "value_of_other": found.auc_b, "difference": found.delta, "p": found.p}
+    part |= {"difference_low": found.low, "difference_high": found.high, "method": found.method}
+    return part, found.standard_error, inf
+
+
+def _attainable_part(
+    study: Study,
+    claim: Claim,
+    names: list[str],
+    best: Mapping[tuple[str, str], float],
+    known: Mapping[str | tuple[str, str], str],
+    margin: float,
+) -> dict[str, object]:
+    """The best AUCs that the simulation allows, and whether the claim could hold for models that reach them.
+
+    could_hold "same data": both models are shown the same, so only how well they learn can tell them apart.
+    """
+    if not best or claim.metric != "auc" or claim.kind == "optimism":
+        return {"could_hold": "not known"}
+    centre = "external" if claim.split == "external" else "primary"
+    shown = [shown_to(study.key, name, known) for name in names]
+    limits = [best.get((what, centre), nan) for what in shown]
+    part = dict(zip(("attainable", "attainable_of_other"), limits, strict=False))
+    if any(isnan(limit) for limit in limits):
+        return part | {"could_hold": "not known"}
+    if claim.kind == "level":
+        could = limits[0] > published_value(study.key, claim.better, claim.split).value - margin
+        return part | {"could_hold": "yes" if could else "no"}
+    part["attainable_difference"] = limits[0] - limits[1]
+    if shown[0] == shown[1]:
+        return part | {"could_hold": "same data"}
+    could = limits[0] > limits[1] if claim.kind == "better" else abs(limits[0] - limits[1]) < margin
+    return part | {"could_hold": "yes" if could else "no"}
+
+
+# --- as readers see it --------------------------------------------------------------------------------------------
+
+
+def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The ledger in words, one row per claim; the columns of this run's numbers carry "simulated" or "real" in their names.
+
+    Columns: study, claim, split, published, here (PROVENANCE), n, difference here (PROVENANCE), p (Holm), verdict, why.
+    What a paper does not print is "not available".
+    """
+    provenance = ledger["provenance"].iloc[0]
+    rows = []
+    for row in ledger.to_dict("records"):
+        split = SPLIT_NAMES[row["split"]]
+        paper = row["split_in_paper"]
+        rows.append(
+            {
+                "study": row["study"],
+                "claim": row["claim"],
+                "split": split if paper in (row["split"], split) else f'{split} ("{paper}")',
+                "published": row["published"],
+                f"here ({provenance})": _here_text(row),
+                "n": "-" if pd.isna(row["n"]) else str(row["n"]),
+                f"difference here ({provenance})": _interval(row, "difference"),
+                "p (Holm)": "-" if pd.isna(row["p_holm"]) else format_p(row["p_holm"]),
+                "verdict": row["verdict"],
+                "why": row["why"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _published_text(row: Mapping[str, object]) -> str:
+    value = _interval(row, "published_value", "published_low", "published_high", "not available")
+    if row["kind"] == "level":
+        return value
+    difference = _interval(row, "published_difference", none="not available")
+    if pd.isna(row.get("published_value")) and pd.isna(row["published_value_of_other"]):
+        return f"difference {difference}"
+    other = _interval(row, "published_value_of_other", none="not available")
+    return f"{value} against {other}, difference {difference}"
+
+
+def _here_text(row: Mapping[str, object]) -> str:
+    if pd.isna(row["value"]):
+        return "-"
+    if row["kind"] == "level":
+        return _interval(row, "value")
+    return f"{row['value']:.3f} against {row['value_of_other']:.3f}"
+
+
+def _interval(row: Mapping[str, object], name: str, low: str = "", high: str = "", none: str = "-") -> str:
+    low, high = low or f"{name}_low", high or f"{name}_high"
+    if pd.isna(row.get(name)):
+        return none
+    if pd.isna(row.get(low)):
+        return f"{row[name]:.3f}"
+    return f"{row[name]:.3f} ({row[low]:.3f} to {row[high]:.3f})"
+
+
+def plot_claims(ledger: pd.DataFrame, ax: Axes, limits: tuple[float, float] = (-0.4, 0.4)) -> Axes:
+    """Differences of the contrasts of one study as a forest, with what was published and what is attainable.
+
+    Square and line: here, with 95 % interval; open diamond (grey line): published, on other patients; red tick: attainable
+    in the simulation; pale band: the margin, where the claim is that two models do not differ. An interval that leaves
+    `limits` ends in an arrow. The verdict stands at the right.
+    """
+    contrasts = ledger[ledger["kind"] != "level"].reset_index(drop=True)
+    places = np.arange(len(contrasts))[::-1]
+    ax.axvline(0, color="0.6", lw=1, ls="--", zorder=0)
+    for place, row in zip(places, contrasts.to_dict("records"), strict=True):
+        if row["kind"] == "not different":
+            ax.barh(place, 2 * row["margin"], left=-row["margin"], height=0.7, color="0.9", zorder=0)
+        _published_mark(row, place + 0.22, ax)
+        if pd.notna(row["attainable_difference"]):
+            ax.plot(row["attainable_difference"], place, "|", color="crimson", ms=13, mew=2, zorder=3)
+        ax.text(1.01, place, row["verdict"], va="center", fontsize=8, color=INK, transform=ax.get_yaxis_transform())
+        if pd.isna(row["difference"]):
+            continue
+        ends = np.clip([row["difference_low"], row["difference_high"]], *limits)
+        ax.plot(ends, [place, place], color=INK, lw=1.5, solid_capstyle="butt")
+        ax.plot(np.clip(row["difference"], *limits), place, "s", color=INK, ms=5)
+        for beyond, edge, marker in (
+            (row["difference_low"] < limits[0], limits[0], "<"),
+            (row["difference_high"] > limits[1], limits[1], ">"),
+        ):
+            if beyond:
+                ax.plot(edge, place, marker, color=INK, ms=5, clip_on=False)
+    ax.set_yticks(places, [_contrast_label(row) for row in contrasts.to_dict("records")])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set(xlim=limits, ylim=(-0.6, len(contrasts) - 0.4))
+    return ax
+
+
+def _published_mark(row: Mapping[str, object], place: float, ax: Axes) -> None:
+    if pd.isna(row["published_difference"]):
+        return
+    if pd.notna(row["published_difference_low"]):
+        ends = [row["published_difference_low"], row["published_difference_high"]]
+        ax.plot(ends, [place, place], color="0.6", lw=1.2)
+    ax.plot(row["published_difference"], place, "D", mfc="white", mec="0.4", ms=5.5, zorder=4)
+
+
+def _contrast_label(row: Mapping[str, object]) -> str:
+    units = ""
+    if pd.notna(row["n"]):
+        units = (
+            f" (n = {row['n']})"
+            if row["n"] == row["n_patients"]
+            else f" (n = {row['n']}, {row['n_patients']} patients)"
+        )
+    return row["claim"] + ("" if row["kind"] == "optimism" else f", {SPLIT_NAMES[row['split']]}") + units

@@ -1,0 +1,344 @@
+"""Every audit catches the leak that the test planted and passes the same pipeline without it, over seeds.
+
+Truth is planted: the clean data come from the same generator as the leaking ones. Where an audit rests on a test, the number
+of false alarms over seeds is held to what its confidence allows (binomial, 99.9 % bound).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from alnlib.errors import InputError
+from alnlib.evaluation.audit import (
+    Audit,
+    accuracy_threshold,
+    audit_attainable,
+    audit_centre_score,
+    audit_duplicate_images,
+    audit_metadata,
+    audit_out_of_fold,
+    audit_patient_overlap,
+    audit_predictions,
+    audit_repeated_features,
+    audit_selection,
+    audit_table,
+    audit_threshold,
+    audit_trained_on_test,
+    threshold_optimism,
+)
+from alnlib.evaluation.resplit import CrossValidated, SelectedOutside
+from alnlib.evaluation.thresholds import youden_threshold
+from alnlib.imaging.duplicates import find_duplicates, picture_thumbnail
+from tests.test_imaging_duplicates import jpeg, speckle
+
+MODEL = make_pipeline(StandardScaler(), LogisticRegression())
+SELECTOR = SelectKBest(k=10).set_output(transform="pandas")
+SEEDS = range(10)
+
+
+def caught(audit: Audit, words: str) -> None:
+    """The audit failed, says why, and stops a pipeline that requires it."""
+    assert audit.passed is False
+    assert audit.result == "failed"
+    assert words in audit.finding
+    with pytest.raises(InputError, match=audit.name.split("(")[0].strip()):
+        audit.require()
+
+
+def clean(audit: Audit) -> None:
+    assert audit.passed is True, str(audit)
+    assert audit.require() is audit
+
+
+def most_false_alarms(n: int, rate: float) -> int:
+    """How many of n clean runs may fail at this rate, but for 1 chance in 1,000."""
+    return int(stats.binom.ppf(0.999, n, rate))
+
+
+def scores(n: int, effect: float, rng: np.random.Generator, prevalence: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+    y = rng.permutation(np.arange(n) < prevalence * n).astype(int)
+    return y, 1 / (1 + np.exp(-(effect * (y - 0.5) + rng.normal(size=n))))
+
+
+# 1. patient overlap
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_patient_in_two_splits_is_caught(seed):
+    rng = np.random.default_rng(seed)
+    patients = np.repeat([f"p{i}" for i in range(100)], 2)
+    by_patient = np.repeat(rng.choice(["train", "validation", "test"], 100), 2)
+    rows = pd.DataFrame({"patient_id": patients, "split": by_patient})
+    clean(audit_patient_overlap(rows))
+    leaking = rows.copy()
+    victim = int(rng.integers(200))
+    leaking.loc[victim, "split"] = "test" if rows["split"][victim] != "test" else "train"
+    caught(audit_patient_overlap(leaking), patients[victim])
+    by_image = rows.assign(split=rng.permutation(by_patient))
+    caught(audit_patient_overlap(by_image, "split by image"), "patients are in two splits")
+
+
+def test_out_of_fold_rows_overlap_by_design_and_frozen_splits_count():
+    rows = pd.DataFrame({"patient_id": ["a", "a", "b"], "split": ["train", "cross_validation", "test"]})
+    frozen = pd.DataFrame({"patient_id": ["a", "b"], "split": ["train", "test"]})
+    clean(audit_patient_overlap(rows, splits=frozen))
+    caught(
+        audit_patient_overlap(rows, splits=frozen.assign(split=["test", "test"])), "not in the split that was frozen"
+    )
+    assert audit_patient_overlap(rows[1:2]).passed is None
+    assert audit_patient_overlap(rows[1:2]).require().result == "not applicable"
+
+
+# 2. duplicate images
+
+
+def still_table(n: int, seed: int) -> tuple[list[np.ndarray], pd.DataFrame]:
+    images = pd.DataFrame({"image_id": [f"i{at}" for at in range(n)], "patient_id": [f"p{at}" for at in range(n)]})
+    return speckle(n, seed), images.assign(split=np.resize(["train", "test", "validation"], n))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_duplicate_image_across_splits_is_caught(seed):
+    """Patient 0 (train) comes again as patient 30 (test), resized, recompressed, mirrored and brighter."""
+    pictures, images = still_table(31, seed)
+    thumbs = np.stack([picture_thumbnail(picture) for picture in pictures])
+    clean(audit_duplicate_images(find_duplicates(thumbs, images["patient_id"]), images))
+    images.loc[30, "split"] = "test"
+    thumbs[30] = picture_thumbnail(jpeg(0.8 * pictures[0][:, ::-1] + 30, 50))
+    audit = audit_duplicate_images(find_duplicates(thumbs, images["patient_id"]), images)
+    caught(audit, "i0 (train) and i30 (test)")
+    assert bool(audit.evidence["mirrored"].iloc[0])
+
+
+def test_a_patient_enrolled_twice_in_one_split_is_told_and_not_failed():
+    pictures, images = still_table(10, 0)
+    images.loc[9, "split"] = images["split"][0]
+    thumbs = np.stack([picture_thumbnail(picture) for picture in [*pictures[:9], pictures[0]]])
+    audit = audit_duplicate_images(find_duplicates(thumbs, images["patient_id"]), images)
+    clean(audit)
+    assert "1 within a split" in audit.finding
+    images["patient_id"] = ["p0"] * 10
+    clean(audit_duplicate_images(find_duplicates(thumbs), images))
+    assert audit_duplicate_images(find_duplicates(thumbs[:0]), images[:0]).passed is None
+
+
+def test_equal_rows_of_features_across_splits_are_caught():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 20)))
+    patients, split = np.arange(60), np.resize(["train", "test"], 60)
+    clean(audit_repeated_features(X, patients, split))
+    copied = X.copy()
+    copied.iloc[1] = X.iloc[0] * (1 + 1e-9)
+    caught(audit_repeated_features(copied, patients, split), "equal features (0, 1)")
+    clean(audit_repeated_features(copied, patients, np.full(60, "train")))
+    clean(audit_repeated_features(copied, np.maximum(patients, 1), split))
+    assert audit_repeated_features(X.iloc[:, :3], patients, split).passed is None
+
+
+# 3. selection outside the fold
+
+
+def noise(seed: int, n: int = 60, n_features: int = 300) -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(rng.normal(size=(n, n_features))).add_prefix("f"), (np.arange(n) % 3 == 0).astype(int)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_selection_outside_the_fold_is_caught(seed):
+    X, y = noise(seed)
+    rng = np.random.default_rng(seed)
+    outside = SelectedOutside(SELECTOR, MODEL, n_folds=3)
+    caught(audit_selection(outside, X, y, rng, n_permutations=8), "lies above 0.5")
+    strong = X.assign(f0=X["f0"] + 2 * y)
+    caught(audit_selection(outside, strong, y, rng, n_permutations=8), "lies above 0.5")
+
+
+def test_selection_inside_the_fold_passes_at_the_stated_rate():
+    """20 clean pipelines on noise and on signal; 0.5 % of them may fail."""
+    inside = CrossValidated(make_pipeline(SELECTOR, MODEL), n_folds=3)
+    failed = 0
+    for seed in range(20):
+        X, y = noise(seed, n_features=100)
+        X["f0"] += (seed % 2) * 2 * y
+        failed += not audit_selection(inside, X, y, np.random.default_rng(seed), n_permutations=8).passed
+    assert failed <= most_false_alarms(20, 0.005)
+
+
+# 4. threshold chosen on test
+
+
+def test_a_threshold_chosen_on_test_is_caught_and_a_locked_one_never():
+    """100 models on 80 validation and 100 test patients; only where both optima call the same may the leak go unseen."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(100):
+        validation, test = scores(80, 1.2, rng), scores(100, 1.2, rng)
+        clean(audit_threshold(*validation, *test, youden_threshold(*validation)))
+        clean(audit_threshold(*validation, *test, round(youden_threshold(*validation), 5)))
+        found.append(audit_threshold(*validation, *test, youden_threshold(*test)).passed is False)
+        found.append(audit_threshold(*validation, *test, accuracy_threshold(*test)).passed is False)
+    assert np.mean(found) > 0.9
+    caught(audit_threshold(*validation, *test, youden_threshold(*test)), "optimum of the test data (Youden")
+
+
+def test_a_threshold_from_elsewhere_rarely_looks_like_one_of_the_test_data():
+    """0.5, fixed before any data: alarms in about 1 of n test patients for each of two rules."""
+    rng = np.random.default_rng(1)
+    alarms = sum(not audit_threshold(*scores(80, 1.2, rng), *scores(100, 1.2, rng), 0.5).passed for _ in range(200))
+    assert alarms <= most_false_alarms(200, 0.06)
+
+
+def test_threshold_optimism_by_hand():
+    """Locked at 0.45 (validation): sensitivity 1/2, specificity 2/2. Best on test at 0.25: 2/2 and 2/2."""
+    found = threshold_optimism([0, 1], [0.4, 0.5], [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.6])
+    assert (found.locked, found.best) == (pytest.approx(0.45), pytest.approx(0.25))
+    assert (found.index_locked, found.index_best, found.optimism) == (0.5, 1.0, 0.5)
+    rng = np.random.default_rng(0)
+    assert np.mean([threshold_optimism(*scores(60, 1, rng), *scores(60, 1, rng)).optimism for _ in range(50)]) > 0.03
+
+
+def test_accuracy_threshold_by_hand():
+    """Two of three positives above 0.5, nothing negative: five right at 0.55; at 0.15 only four."""
+    assert accuracy_threshold([0, 0, 0, 1, 1, 1], [0.2, 0.3, 0.5, 0.1, 0.6, 0.7]) == pytest.approx(0.55)
+
+
+# 5. label-coded centre
+
+
+def centres(n: int, seed: int, coding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and hospitals; at `coding` 0 prevalence is the same in both, at 1 hospital b has all the positives."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) < 0.4 * n).astype(int)
+    return y, np.where(rng.random(n) < 0.5 + coding * (y - 0.5), "b", "a")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_centre_that_codes_the_label_is_caught(seed):
+    rng = np.random.default_rng(1000 + seed)
+    y, centre = centres(150, seed, 0.7)
+    cohort = audit_metadata(y, pd.DataFrame({"centre": centre}), rng)
+    caught(cohort, "centre alone")
+    reads_centre = np.where(centre == "b", 0.8, 0.2) + rng.normal(0, 0.05, 150)
+    caught(audit_centre_score(y, reads_centre, centre, rng, n_bootstrap=500), "which center")
+
+
+def test_centres_that_do_not_code_the_label_pass_at_the_stated_rate():
+    """40 cohorts, half with a modest true difference in prevalence, and an honest model on them: 1 % may fail."""
+    cohort = model = 0
+    for seed in range(40):
+        rng = np.random.default_rng(1000 + seed)
+        y, centre = centres(150, seed, 0.1 * (seed % 2))
+        honest = y + rng.normal(size=150)
+        cohort += not audit_metadata(y, pd.DataFrame({"centre": centre}), rng).passed
+        model += not audit_centre_score(y, honest, centre, rng, n_bootstrap=500).passed
+    assert cohort <= most_false_alarms(40, 0.01)
+    assert model <= most_false_alarms(40, 0.01)
+
+
+def test_acquisition_metadata_that_codes_the_label_is_caught_whatever_its_kind():
+    rng = np.random.default_rng(1000)
+    y, scanner = centres(150, 0, 0.7)
+    spacing = np.where(scanner == "b", 0.30, 0.25) + rng.normal(0, 0.02, 150)
+    noise_column = rng.normal(size=150)
+    for column in ({"scanner": scanner}, {"spacing_mm": spacing}, {"n_images": (scanner == "b") * 2 + 1}):
+        audit = audit_metadata(y, pd.DataFrame(column | {"other": noise_column}), np.random.default_rng(1))
+        caught(audit, "alone")
+        single = audit.evidence.set_index("metadata")["auc"]
+        assert single[next(iter(column))] > single["other"]
+    missing = pd.DataFrame({"spacing_mm": np.where(scanner == "b", np.nan, spacing), "model": "x"})
+    caught(audit_metadata(y, missing, np.random.default_rng(1)), "spacing_mm alone")
+    assert audit_metadata(y, pd.DataFrame({"model": ["x"] * 150}), rng).passed is None
+
+
+def test_one_class_per_centre_cannot_be_told_apart_and_one_centre_has_nothing_to_explain():
+    y, score = scores(60, 1.5, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    caught(audit_centre_score(y, score, np.where(y == 1, "b", "a"), rng), "every center has one class")
+    assert audit_centre_score(y, score, np.full(60, "a"), rng).passed is None
+    some = np.where((y == 1) & (np.arange(60) < 20), "c", "a")
+    some[:3] = "b"
+    assert audit_centre_score(y, score, some, rng, n_bootstrap=200).passed is not None
+
+
+def test_centre_audit_draws_whole_patients_where_ids_are_given():
+    y, centre = centres(150, 0, 0.7)
+    twice = [np.repeat(part, 2) for part in (y, (centre == "b").astype(float), centre)]
+    audit = audit_centre_score(
+        *twice, np.random.default_rng(0), patient_ids=np.repeat(np.arange(150), 2), n_bootstrap=500
+    )
+    caught(audit, "which center")
+
+
+# trained on test, in-sample "out-of-fold" scores
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_network_that_has_learned_its_test_patients_is_caught(seed):
+    """Remembered: test patients are scored as training patients are (AUC about 0.98), others honestly (about 0.75)."""
+    rng = np.random.default_rng(seed)
+    validation, test = scores(150, 1.0, rng), scores(100, 3.5, rng)
+    caught(audit_trained_on_test(*validation, *test), "above 0")
+    caught(audit_attainable(*test, oracle=scores(100, 1.0, rng)[1]), "oracle")
+    caught(audit_attainable(*test, attainable=0.80), "attainable 0.800")
+    caught(audit_out_of_fold(*test, *validation), "above 0")
+
+
+def test_honest_scores_pass_at_the_stated_rate():
+    """200 honest models: the three comparisons fail in 0.5 % each."""
+    rng = np.random.default_rng(0)
+    failed = np.zeros(3)
+    for _ in range(200):
+        validation, test = scores(60, 1.0, rng), scores(100, 1.0, rng)
+        truth = 1.5 * test[0] + rng.normal(size=100)
+        worse = truth + rng.normal(size=100)
+        audits = (
+            audit_trained_on_test(*validation, *test),
+            audit_out_of_fold(*validation, *test),
+            audit_attainable(test[0], worse, oracle=truth),
+        )
+        failed += [not audit.passed for audit in audits]
+    assert (failed <= most_false_alarms(200, 0.0075)).all(), failed
+    assert audit_attainable(*test).passed is None
+
+
+def test_in_sample_scores_passed_off_as_out_of_fold_are_caught_by_their_order():
+    rng = np.random.default_rng(0)
+    (y, score), test = scores(80, 1.0, rng), scores(80, 1.0, rng)
+    caught(audit_out_of_fold(y, score**2, *test, score_in_sample=score), "in-sample scores")
+    clean(audit_out_of_fold(y, score, *test, score_in_sample=score + rng.normal(0, 0.1, 80)))
+
+
+def test_units_of_one_patient_do_not_count_as_independent():
+    """Ten copies of each test patient: without ids the same difference would look certain."""
+    rng = np.random.default_rng(3)
+    validation, test = scores(40, 0.9, rng), scores(40, 1.6, rng)
+    copies = [np.repeat(part, 10) for part in test]
+    patients = np.repeat(np.arange(40), 10)
+    apart = audit_trained_on_test(*validation, *copies)
+    together = audit_trained_on_test(*validation, *copies, patients_test=patients)
+    assert together.evidence.equals(apart.evidence)
+    assert together.finding != apart.finding
+
+
+def test_predictions_are_audited_model_by_model():
+    rng = np.random.default_rng(0)
+    parts = []
+    for split, n in (("train", 80), ("validation", 60), ("test", 60), ("cross_validation", 140)):
+        y, score = scores(n, 1.0, rng)
+        ids = [f"{'train' if split == 'cross_validation' else split}{i}" for i in range(n)]
+        parts.append(pd.DataFrame({"split": split, "patient_id": ids, "y_true": y, "y_score": score}))
+    rows = pd.concat(parts).assign(study="s", model="m")
+    cut = youden_threshold(*(rows.query("split == 'validation'")[name] for name in ("y_true", "y_score")))
+    audits = audit_predictions(rows, thresholds={("s", "m"): cut})
+    table = audit_table(audits)
+    assert list(table["result"]) == ["passed"] * 4
+    assert table["audit"].nunique() == 4
+    leaking = rows.assign(patient_id=rows["patient_id"].str.replace("test", "train"))
+    failed = audit_table(audit_predictions(leaking)).query("result == 'failed'")
+    assert list(failed["audit"]) == ["patient overlap between splits"]

@@ -1,0 +1,481 @@
+"""The five studies' claims as data, and the ledger that sets them beside a run.
+
+Truth: PAPERS (abstracts) for published facts, `alnlib.evaluation` (tested against R elsewhere) for differences, and verdicts
+worked by hand from the rule.
+"""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from scipy import stats
+
+from alnlib.evaluation.bootstrap import bootstrap_auc_difference_unpaired
+from alnlib.evaluation.multiplicity import holm
+from alnlib.evaluation.roc import clustered_delong_test, delong_test
+from alnlib.evaluation.tables import PREDICTION_COLUMNS, discrimination_table
+from alnlib.paths import repository_root
+from alnlib.report.claims import (
+    LEDGER_COLUMNS,
+    MARGIN,
+    RULES,
+    VERDICTS,
+    claims_ledger,
+    patients_needed,
+    plot_claims,
+    readable_claims,
+    verdict_of,
+)
+from alnlib.report.tables import recovered_share
+from alnlib.studies import (
+    CLAIM_KINDS,
+    LI_NAT,
+    METRIC_NAMES,
+    SHOWN_TO,
+    STUDIES,
+    Claim,
+    published_difference,
+    published_value,
+    shown_to,
+)
+
+HERE = {
+    "tang": {"clinical": 0.6, "DL_US": 0.9, "DL_MRI": 0.9, "DL_MRI+US": 1.3, "DL_MRI+US+Clinical": 1.8},
+    "park": {
+        "CT_FSC": 1.6,
+        "CT_ASC": 1.6,
+        "CT_FSC+ASC": 2.0,
+        **{
+            f"CT_{crop}/{net}": 1.2 for crop in ("FSC", "ASC") for net in ("densenet121", "resnet18", "efficientnet_b0")
+        },
+    },
+    "li_video": {"TIN": 1.8, "R(2+1)D": 1.5, "ResNet-3D": 1.5, "static image": 1.0},
+    "guo": {"radiomics-LR": 1.0, "radiomics-MLP": 1.0, "DL-MLP": 0.9, "combined-MLP": 1.6, "radiomics/KNN": 0.9},
+    "li_nat": {"clinical": 0.7, "radiomics": 1.5, "deep learning": 1.5, "DLR": 1.6},
+}
+"""{study: {model here: how far it tells the classes apart}}"""
+
+
+def rows_of(study: str, models: dict[str, float], split: str, n: int, units: int = 1) -> pd.DataFrame:
+    rng = np.random.default_rng([n, len(split), len(study)])
+    patients = np.repeat([f"{study}-{split}-{i}" for i in range(n)], units)
+    ids = [f"{patient}-{i % units}" for i, patient in enumerate(patients)]
+    y = (rng.random(patients.size) < 0.4).astype(int)
+    alike = np.repeat(rng.normal(size=n), units)
+    parts = []
+    for model, d in models.items():
+        score = stats.norm.cdf(d * (y - 0.5) + 0.6 * alike + 0.8 * rng.normal(size=y.size))
+        parts.append(
+            pd.DataFrame(dict(zip(PREDICTION_COLUMNS, (study, model, split, patients, ids, y, score), strict=True)))
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def predictions() -> pd.DataFrame:
+    """Every model of every study on training, internal and external test; CT nodes come two per patient."""
+    parts = [
+        rows_of(study, models, split, n, units=2 if study == "park" else 1)
+        for study, models in HERE.items()
+        for split, n in (("train", 160), ("test", 90), ("external", 70))
+        if not (study == "li_nat" and split == "external")
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def discrimination(predictions) -> pd.DataFrame:
+    return discrimination_table(predictions, rng=np.random.default_rng(1), n_bootstrap=50)
+
+
+TRUTH = pd.DataFrame(
+    [
+        ("ct_nodes", "primary", 0.97),
+        ("ct_nodes_fixed_size", "primary", 0.97),
+        ("ct_nodes_adjustable_square", "primary", 0.94),
+        ("clinical", "external", 0.72),
+        ("clinical_ultrasound_mri", "external", 0.85),
+        ("response_clinical", "primary", 0.67),
+        ("response_clinical_mri_longitudinal", "primary", 0.85),
+        ("response_mri_longitudinal", "primary", 0.82),
+    ],
+    columns=["modality", "centre", "attainable_auc"],
+)
+
+
+def ledger_of(predictions, discrimination, provenance="simulated", truth=TRUTH, **options) -> pd.DataFrame:
+    return claims_ledger(
+        predictions,
+        discrimination,
+        cohort="Patients of a test",
+        provenance=provenance,
+        rng=np.random.default_rng(3),
+        truth=truth,
+        n_bootstrap=200,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def ledger(predictions, discrimination) -> pd.DataFrame:
+    return ledger_of(predictions, discrimination)
+
+
+def row_of(ledger: pd.DataFrame, study: str, claim: str, split: str = "test") -> pd.Series:
+    found = ledger[(ledger["study"] == study) & (ledger["claim"] == claim) & (ledger["split"] == split)]
+    assert len(found) == 1, f"{study}: {claim}, {split}"
+    return found.iloc[0]
+
+
+# --- the studies as data ------------------------------------------------------------------------------------------
+
+
+def test_li_2026_calls_its_held_out_patients_validation_and_here_they_are_test():
+    """PAPERS, E: 144 training, 110 validation; DLR 0.939 (0.905-0.974), 0.856 (0.774-0.938); 0.083 (0.0019-0.1786)."""
+    assert LI_NAT.split_name("test") == "validation"
+    assert LI_NAT.n == {"training": 144, "validation": 110}
+    found = published_value("li_nat", "DLR", "test")
+    assert (found.value, found.low, found.high) == (0.856, 0.774, 0.938)
+    assert published_value("li_nat", "DLR", "validation") is None
+    optimism = next(claim for claim in LI_NAT.claims if claim.kind == "optimism")
+    assert (optimism.difference, optimism.low, optimism.high, optimism.p) == (0.083, 0.0019, 0.1786, "0.043")
+    held = {(claim.worse, claim.kind, claim.p) for claim in LI_NAT.claims if claim.worse}
+    assert held == {
+        ("clinical", "better", "< 0.0001"),
+        ("radiomics", "not different", None),
+        ("deep learning", "not different", None),
+    }
+    assert STUDIES["li_video"].split_name("external") == "test B" and STUDIES["guo"].split_name("test") == "test"
+
+
+@pytest.mark.parametrize(
+    ("study", "better", "worse", "difference"),
+    [
+        ("park", "DenseNet121 FSC+ASC", "DenseNet121 FSC", 0.968 - 0.934),
+        ("li_video", "TIN", "static image", 0.914 - 0.856),
+        ("guo", "combined-MLP", "radiomics-LR", 0.846 - 0.759),
+        ("guo", "combined-MLP", "DL-MLP", 0.846 - 0.712),
+        ("tang", "DL_MRI+US+Clinical", "DL_US", None),
+        ("li_nat", "DLR", "clinical", None),
+    ],
+)
+def test_a_published_difference_follows_from_published_values_or_is_not_available(study, better, worse, difference):
+    claim = next(c for c in STUDIES[study].claims if (c.better, c.worse, c.split) == (better, worse, "test"))
+    found = published_difference(study, claim)
+    if difference is None:
+        assert found is None
+    else:
+        assert found.value == pytest.approx(difference) and found.low is None, "no interval follows from two values"
+
+
+def test_the_video_claim_stays_first_with_its_printed_p():
+    """Notebook 23 prints the p of the first claim of this study beside its own difference."""
+    first = STUDIES["li_video"].claims[0]
+    assert (first.better, first.worse, first.p) == ("TIN", "static image", "< 0.05")
+
+
+def test_every_claim_names_models_of_its_study_a_maker_a_kind_and_says_it_in_words():
+    for study in STUDIES.values():
+        assert len({(c.models, c.split, c.metric, c.kind) for c in study.claims}) == len(study.claims), "twice"
+        for claim in study.claims:
+            assert set(claim.models) <= set(study.models) & set(study.made_by)
+            assert set(study.made_by.values()) <= set(study.notebooks)
+            assert claim.kind in CLAIM_KINDS and claim.metric in METRIC_NAMES and claim.sentence
+        assert {c.kind == "level" for c in study.claims} == {True, False}
+
+
+def test_a_claim_that_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="kind"):
+        Claim("a", "b", "test", kind="worse")
+    with pytest.raises(ValueError, match="second model"):
+        Claim("a", None, "test")
+    with pytest.raises(ValueError, match="second model"):
+        Claim("a", "b", "test", kind="optimism")
+
+
+def test_what_a_clinical_model_is_shown_depends_on_its_study():
+    assert shown_to("tang", "clinical") == "clinical"
+    assert shown_to("li_nat", "clinical") == "response_clinical"
+    assert shown_to("park", "CT_FSC/resnet18") == "ct_nodes_fixed_size"
+    assert shown_to("guo", "radiomics/KNN") is None, "not the radiomics model of Li 2026"
+
+
+def test_the_simulation_knows_the_best_auc_of_whatever_a_model_is_shown():
+    truth = pd.read_csv(repository_root() / "results/simulated-demo/sources/truth.csv")
+    assert set(SHOWN_TO.values()) <= set(truth["modality"])
+    of_response = {what for key, what in SHOWN_TO.items() if isinstance(key, tuple) and key[0] == "li_nat"}
+    assert set(truth.loc[truth["modality"].isin(of_response), "endpoint"]) == {"apcr"}
+
+
+def test_recovered_share_holds_a_clinical_model_of_response_to_the_oracle_of_response():
+    rows = rows_of("li_nat", {"clinical": 1.0}, "test", 60)
+    oracle = rows[["patient_id", "unit_id"]].assign(modality="response_clinical", probability=rows["y_score"])
+    known = {"clinical": "clinical", ("li_nat", "clinical"): "response_clinical"}
+    found = recovered_share(rows, TRUTH, oracle, known)
+    assert found["attainable_auc"].tolist() == [0.67] and found["behind_oracle"].tolist() == [0.0]
+
+
+# --- the rule -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "published", "verdict"),
+    [
+        ("better", 0.01, 0.2, None, "supported"),
+        ("better", 0.01, 0.02, 0.2, "supported"),  # in the claimed direction, however small
+        ("better", -0.1, 0.1, 0.1, "inconclusive"),
+        ("better", -0.1, 0.04, 0.1, "not supported"),  # 0.04 < 0.10 - 0.05
+        ("better", -0.1, 0.06, 0.1, "inconclusive"),
+        ("better", -0.2, -0.01, None, "not supported"),
+        ("better", 0.0, 0.2, None, "inconclusive"),
+        ("optimism", 0.01, 0.1, 0.083, "supported"),
+        ("optimism", -0.05, 0.02, 0.083, "not supported"),
+        ("not different", -0.04, 0.04, None, "supported"),
+        ("not different", 0.01, 0.04, None, "supported"),  # told apart, by less than the margin
+        ("not different", -0.3, 0.3, None, "inconclusive"),  # a large p, and no evidence at all
+        ("not different", 0.01, 0.2, None, "not supported"),
+        ("level", 0.81, 0.9, 0.85, "supported"),
+        ("level", 0.7, 0.9, 0.85, "inconclusive"),
+        ("level", 0.6, 0.79, 0.85, "not supported"),
+        ("better", np.nan, np.nan, None, "not testable here"),
+    ],
+)
+def test_verdicts_worked_by_hand_with_a_margin_of_five_hundredths(kind, low, high, published, verdict):
+    assert verdict_of(kind, low, high, published, margin=0.05).word == verdict
+
+
+def test_the_rule_covers_every_kind_and_refuses_nonsense():
+    assert set(RULES) == set(CLAIM_KINDS)
+    for call, words in (
+        (("best", 0, 1), "kind"),
+        (("better", 1, 0), "ends before"),
+        (("level", 0, 1), "published"),
+        (("better", 0, 1, None, 0), "margin"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            verdict_of(*call)
+
+
+def test_patients_needed_give_the_power_asked_for():
+    """Normal theory: at n patients with standard error SE(n) = 0.05 sqrt(60 / n), P(z > 1.96 | 0.06) is 0.8 (and 0.9)."""
+    for power in (0.8, 0.9):
+        n = patients_needed(60, 0.05, 0.06, power=power)
+        error = 0.05 * np.sqrt(60 / n)
+        assert stats.norm.sf(1.96 - 0.06 / error) == pytest.approx(power, abs=0.003)
+    assert patients_needed(60, 0.05, 0.03) == pytest.approx(4 * patients_needed(60, 0.05, 0.06), rel=0.02)
+    with pytest.raises(ValueError, match="difference"):
+        patients_needed(60, 0.05, 0)
+
+
+# --- the ledger ---------------------------------------------------------------------------------------------------
+
+
+def test_with_all_models_there_every_claim_is_judged_and_carries_its_provenance(ledger):
+    assert tuple(ledger.columns) == LEDGER_COLUMNS
+    assert len(ledger) == sum(len(study.claims) for study in STUDIES.values())
+    assert set(ledger["verdict"]) <= set(VERDICTS) - {"not testable here"}
+    assert ledger["provenance"].eq("simulated").all() and ledger["cohort"].eq("Patients of a test").all()
+    unknown = ledger["published_difference"].isna() & ledger["kind"].ne("level")
+    assert ledger.loc[unknown, "published"].str.contains("not available").all() and unknown.sum() > 10
+    assert ledger["margin"].eq(MARGIN).all() and ledger["why"].str.len().gt(5).all()
+    for row in ledger[ledger["kind"] != "level"].itertuples():
+        assert row.difference_low <= row.difference <= row.difference_high
+        assert row.difference == pytest.approx(row.value - row.value_of_other)
+
+
+def test_a_contrast_is_delongs_paired_test_on_the_same_patients(ledger, predictions):
+    rows = predictions.query("study == 'guo' and split == 'test'").set_index("model")
+    a, b = rows.loc["combined-MLP"], rows.loc["DL-MLP"]
+    found = delong_test(a["y_true"].to_numpy(), a["y_score"].to_numpy(), b["y_score"].to_numpy())
+    row = row_of(ledger, "guo", "combined-MLP beats DL-MLP")
+    assert (row["difference"], row["difference_low"], row["difference_high"], row["p"]) == pytest.approx(
+        (found.delta, found.low, found.high, found.p)
+    )
+    assert (row["n"], row["n_patients"], row["published_difference"]) == (90, 90, pytest.approx(0.134))
+    needed = patients_needed(90, found.standard_error, 0.134)
+    assert row["patients_needed_approximate"] == needed
+
+
+def test_nodes_of_one_patient_are_clustered_and_a_chosen_network_keeps_its_published_name(ledger, predictions):
+    rows = predictions.query("study == 'park' and split == 'test'").set_index("model")
+    a, b = rows.loc["CT_FSC+ASC"], rows.loc["CT_FSC"]
+    found = clustered_delong_test(
+        a["y_true"].to_numpy(), a["y_score"].to_numpy(), b["y_score"].to_numpy(), a["patient_id"].to_numpy()
+    )
+    row = row_of(ledger, "park", "DenseNet121 FSC+ASC beats DenseNet121 FSC")
+    assert (row["model"], row["other_model"]) == ("CT_FSC+ASC", "CT_FSC")
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((found.low, found.high))
+    assert (row["n"], row["n_patients"]) == (180, 90)
+    network = row_of(ledger, "park", "DenseNet FSC beats ResNet FSC")
+    assert (network["model"], network["other_model"]) == ("CT_FSC/densenet121", "CT_FSC/resnet18")
+
+
+def test_optimism_is_an_unpaired_bootstrap_of_training_and_test(ledger, predictions):
+    rows = predictions.query("study == 'li_nat' and model == 'DLR'").set_index("split")
+    train, test = rows.loc["train"], rows.loc["test"]
+    found = bootstrap_auc_difference_unpaired(
+        train["y_true"],
+        train["y_score"],
+        test["y_true"],
+        test["y_score"],
+        rng=np.random.default_rng(3),
+        n_bootstrap=200,
+    )
+    row = row_of(ledger, "li_nat", "DLR is better on training than on new patients")
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((found.low, found.high)), "the only draw"
+    assert (row["published_difference"], row["published_value"], row["published_value_of_other"]) == (
+        0.083,
+        0.939,
+        0.856,
+    )
+    assert (row["n"], row["published_difference_from"], row["split_in_paper"]) == (250, "printed", "validation")
+
+
+def test_holm_is_over_all_contrasts_of_the_ledger(ledger):
+    np.testing.assert_allclose(ledger["p_holm"], holm(ledger["p"].astype(float)))
+    assert ledger["p"].notna().sum() == (ledger["kind"] != "level").sum() > 20
+    strong = ledger["after_holm"] == "stands"
+    assert strong.any() and (ledger.loc[strong, "p_holm"] < 0.05).all()
+    assert (ledger.loc[strong, "verdict"] == "supported").all()
+
+
+def test_a_level_takes_its_interval_from_the_table_of_discrimination(ledger, discrimination):
+    known = discrimination.query("study == 'li_video' and model == 'TIN' and split == 'test'").iloc[0]
+    for metric in ("auc", "sensitivity", "specificity", "accuracy"):
+        row = row_of(ledger, "li_video", f"TIN reaches the published {METRIC_NAMES[metric]}")
+        assert (row["value"], row["value_low"]) == (known[metric], known[f"{metric}_low"])
+        assert pd.isna(row["difference"]) and pd.isna(row["p"]), "ours and theirs are never subtracted"
+
+
+def test_no_difference_is_only_accepted_within_the_margin(predictions, discrimination):
+    """Two models with nearly the same scores are equivalent; at a hundredth of the margin the patients cannot tell."""
+    near = predictions[~((predictions["study"] == "li_nat") & (predictions["model"] == "radiomics"))]
+    twin = near[(near["study"] == "li_nat") & (near["model"] == "DLR")].assign(model="radiomics")
+    moved = twin.assign(y_score=(twin["y_score"] + np.random.default_rng(0).normal(0, 0.02, len(twin))).clip(0, 1))
+    with_twin = pd.concat([near, moved], ignore_index=True)
+    for margin, verdict in ((0.05, "supported"), (0.0005, "inconclusive")):
+        row = row_of(
+            ledger_of(with_twin, discrimination, margin=margin), "li_nat", "DLR is not told apart from radiomics"
+        )
+        assert row["verdict"] == verdict
+        assert (row["p"] < 0.05) == (verdict == "supported"), "p goes with the interval"
+    exact = pd.concat([near, twin], ignore_index=True)
+    row = row_of(ledger_of(exact, discrimination), "li_nat", "DLR is not told apart from radiomics")
+    assert (row["difference"], row["verdict"], row["p"]) == (0, "supported", 0)
+
+
+def test_a_reversed_world_supports_nothing(predictions, discrimination):
+    """With every score turned round the better models are the worse ones."""
+    turned = predictions.assign(y_score=1 - predictions["y_score"])
+    ledger = ledger_of(turned, discrimination)
+    better = ledger[ledger["kind"] == "better"]
+    assert not (better["verdict"] == "supported").any()
+    assert (better["verdict"] == "not supported").sum() >= 5
+
+
+@pytest.mark.parametrize(
+    ("lost", "study", "claim", "split", "words"),
+    [
+        ("study == 'guo'", "guo", "combined-MLP beats DL-MLP", "test", "run 26"),
+        ("study == 'li_nat'", "li_nat", "DLR beats clinical", "test", "run 27"),
+        ("model == 'DL_MRI+US+Clinical'", "tang", "DL_MRI+US+Clinical beats DL_US", "test", "run 31"),
+        ("model == 'DL_US'", "tang", "DL_MRI+US+Clinical beats DL_US", "external", "run 22"),
+        ("split == 'external'", "tang", "DL_MRI+US+Clinical beats DL_US", "external", "has no external test patients"),
+        (
+            "study == 'li_nat' and split == 'train'",
+            "li_nat",
+            "DLR is better on training than on new patients",
+            "test",
+            "no training",
+        ),
+        ("split == 'test' and y_true == 1", "guo", "combined-MLP beats DL-MLP", "test", "one class only"),
+        ("study == 'guo'", "guo", "combined-MLP reaches the published AUC", "test", "run 26"),
+    ],
+)
+def test_what_is_not_there_is_not_testable_and_names_the_stage(
+    predictions, discrimination, lost, study, claim, split, words
+):
+    left = predictions.drop(predictions.query(lost).index)
+    row = row_of(ledger_of(left, discrimination), study, claim, split)
+    assert row["verdict"] == "not testable here" and words in row["why"]
+    assert pd.isna(row["difference"]) and pd.isna(row["p"])
+
+
+def test_a_missing_table_of_discrimination_leaves_the_levels_to_stage_41(predictions, discrimination):
+    row = row_of(ledger_of(predictions, discrimination.iloc[:0]), "guo", "combined-MLP reaches the published AUC")
+    assert (row["verdict"], row["why"]) == ("not testable here", "no AUC of combined-MLP: run 41")
+
+
+def test_models_of_another_endpoint_say_nothing_on_a_claim(predictions, discrimination):
+    ledger = ledger_of(predictions, discrimination, endpoints={"guo": "malignant"})
+    of_guo = ledger[ledger["study"] == "guo"]
+    assert of_guo["verdict"].eq("not testable here").all() and of_guo["difference"].isna().all()
+    assert of_guo["why"].eq("the models here predict malignant, the study aln_metastasis").all()
+    assert not ledger.loc[ledger["study"] != "guo", "verdict"].eq("not testable here").any()
+
+
+def test_models_that_share_no_patient_or_disagree_on_one_are_not_compared(predictions, discrimination):
+    other = predictions["study"].eq("guo") & predictions["model"].eq("DL-MLP")
+    apart = predictions.assign(patient_id=predictions["patient_id"].where(~other, "x" + predictions["patient_id"]))
+    row = row_of(ledger_of(apart, discrimination), "guo", "combined-MLP beats DL-MLP")
+    assert row["verdict"] == "not testable here" and pd.isna(row["p"])
+    turned = predictions.assign(y_true=predictions["y_true"].where(~other, 1 - predictions["y_true"]))
+    with pytest.raises(ValueError, match="disagree"):
+        ledger_of(turned, discrimination)
+
+
+def test_attainable_differences_say_whether_a_claim_could_hold(ledger):
+    both = row_of(ledger, "park", "DenseNet121 FSC+ASC beats DenseNet121 FSC")
+    assert (both["attainable_difference"], both["could_hold"]) == (0, "no")
+    adjustable = row_of(ledger, "park", "DenseNet121 FSC+ASC beats DenseNet121 ASC")
+    assert adjustable["attainable_difference"] == pytest.approx(0.03) and adjustable["could_hold"] == "yes"
+    assert row_of(ledger, "park", "DenseNet FSC beats ResNet FSC")["could_hold"] == "same data"
+    external = row_of(ledger, "tang", "DL_MRI+US+Clinical beats clinical", "external")
+    assert external["attainable_difference"] == pytest.approx(0.13), "of the external center"
+    assert row_of(ledger, "tang", "DL_MRI+US+Clinical beats clinical")["could_hold"] == "not known"
+    response = row_of(ledger, "li_nat", "DLR beats clinical")
+    assert response["attainable_of_other"] == 0.67, "of response, not of metastasis"
+    assert row_of(ledger, "li_nat", "DLR is not told apart from radiomics")["could_hold"] == "yes", "0.03 < 0.05"
+
+
+def test_nothing_is_attainable_in_real_patients_even_if_a_table_lies_there(predictions, discrimination):
+    ledger = ledger_of(predictions, discrimination, provenance="real")
+    assert ledger["could_hold"].eq("not known").all() and ledger["attainable"].isna().all()
+    with pytest.raises(ValueError, match="provenance"):
+        ledger_of(predictions, discrimination, provenance="synthetic")
+
+
+# --- as readers see it --------------------------------------------------------------------------------------------
+
+
+def test_readers_never_see_a_simulated_number_without_its_label(ledger):
+    table = readable_claims(ledger)
+    assert [name for name in table if "here" in name] == ["here (simulated)", "difference here (simulated)"]
+    assert len(table) == len(ledger)
+    shown = table.set_index(["study", "claim", "split"])
+    row = shown.loc[("li_nat", "DLR beats clinical", 'internal test ("validation")')]
+    assert row["published"] == "0.856 (0.774 to 0.938) against not available, difference not available"
+    network = shown.loc[("park", "DenseNet FSC beats ResNet FSC", "internal test")]
+    assert network["published"] == "difference not available"
+    level = shown.loc[("li_nat", "DLR reaches the published AUC", "training")]
+    assert level["published"] == "0.939 (0.905 to 0.974)" and level["p (Holm)"] == "-"
+
+
+def test_the_figure_marks_here_published_and_attainable_and_writes_every_verdict(ledger):
+    figure, ax = plt.subplots()
+    part = ledger[ledger["study"] == "li_nat"]
+    plot_claims(part, ax)
+    contrasts = part[part["kind"] != "level"]
+    assert [text.get_text() for text in ax.texts] == list(contrasts["verdict"])
+    marks = {style: [line.get_xdata()[0] for line in ax.lines if line.get_marker() == style] for style in "sD|"}
+    np.testing.assert_allclose(marks["s"], contrasts["difference"].clip(-0.4, 0.4))
+    assert marks["D"] == [0.083]
+    np.testing.assert_allclose(marks["|"], contrasts["attainable_difference"].dropna())
+    assert len(ax.patches) == 2, "the margin, where no difference is claimed"
+    plt.close(figure)
