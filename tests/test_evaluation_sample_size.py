@@ -182,3 +182,10 @@ def test_summaries_name_every_criterion():
     text = str(development_sample_size(24, 0.174, r2_cox_snell=0.288))
     assert text.startswith("662 patients with 116 events (4.8 per parameter)") and "shrinkage 623" in text
     assert "individual risks" in str(development_sample_size(10, 0.3, r2_cox_snell=0.3, mean_absolute_error=0.05))
+
+
+def test_thousands_of_features_on_few_patients_leave_the_least_shrinkage_there_is():
+    """The equation's limit: as P/n grows S falls to R2, and goes there without a jump."""
+    found = [expected_shrinkage(100, count, 0.2) for count in (100, 500, 1500, 2000, 2637, 50_000)]
+    assert all(0 <= later <= earlier for earlier, later in zip(found, found[1:], strict=False))
+    assert found[-1] == pytest.approx(0.2, abs=1e-12) and found[3] == pytest.approx(0.2, abs=1e-8)

@@ -160,3 +160,26 @@ def test_an_input_error_shows_place_and_remedy_and_survives_pickling():
     assert str(error) == (
         "the cohort is not valid:\n  patients.csv, row 7, column aln_metastasis: not 0, 1 or empty (found '2'); write 0 or 1"
     )
+
+
+def test_a_predictions_file_without_rows_is_none(tmp_path, monkeypatch):
+    """A stage that had nothing to do writes the header alone; the evaluation must not stumble over it."""
+    monkeypatch.setenv("ALN_RESULTS", str(tmp_path))
+    results = RunFolder("r")
+    folder = tmp_path / "r" / "predictions"
+    folder.mkdir(parents=True)
+    (folder / "fusion.csv").write_text("study,model,split,patient_id,unit_id,y_true,y_score\n")
+    with pytest.raises(InputError, match="holds no table"):
+        results.predictions()
+    (folder / "clinical.csv").write_text("study,model,split,patient_id,unit_id,y_true,y_score\na,b,test,1,1,0,0.5\n")
+    assert [path.name for path in results.predictions()] == ["clinical.csv"]
+
+
+def test_features_are_written_whole_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALN_RESULTS", str(tmp_path))
+    results = RunFolder("r")
+    features = pd.DataFrame({"patient_id": ["01", "02"], "MRI_pre_T2__original_firstorder_Mean": [1.5, float("nan")]})
+    results.save_features(features, "features/f.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(results.path("features/f.parquet")), features)
+    assert results.written().iloc[0].to_dict() | {"kB": 0} == {"file": "features/f.parquet", "rows": 2, "kB": 0}
+    assert results.kept("radiomics").parent.name == "crops"

@@ -113,10 +113,14 @@ def expected_shrinkage(n: int, parameters: int, r2_cox_snell: float) -> float:
     r2 = _inside(r2_cox_snell, "r2_cox_snell")
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
-    # the product falls from infinity at S = R2 to 0 at S = 1
-    log_ratio = optimize.brentq(
-        lambda t: log(_shrinkage_size(count, r2, r2 + (1 - r2) * expit(t)) / n), -30.0, 30.0, xtol=1e-12
-    )
+
+    def excess(t: float) -> float:
+        """Log of the size that shrinkage S(t) asks for over n. The product falls from infinity at S = R2 to 0 at S = 1."""
+        return log(_shrinkage_size(count, r2, r2 + (1 - r2) * expit(t)) / n)
+
+    if excess(-30.0) >= 0:  # some twenty parameters per patient: S is R2 to the last digits
+        return r2
+    log_ratio = optimize.brentq(excess, -30.0, 30.0, xtol=1e-12)
     return float(r2 + (1 - r2) * expit(log_ratio))
 
 

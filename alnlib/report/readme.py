@@ -13,7 +13,7 @@ from typing import Any
 
 from alnlib.files import write_text
 from alnlib.paths import repository_root
-from alnlib.studies import SHOWN_TO, published_value
+from alnlib.studies import published_value, shown_to
 
 Numbers = Mapping[str, Mapping[str, Any]]
 
@@ -25,6 +25,8 @@ SIMULATED_ROWS = (
     ("A: clinical model", "tang", "clinical"),
     ("A: ultrasound network (`DL_US`)", "tang", "DL_US"),
     ("A: MRI network (`DL_MRI`)", "tang", "DL_MRI"),
+    ("A: both networks (`DL_MRI+US`)", "tang", "DL_MRI+US"),
+    ("A: both and clinical (`DL_MRI+US+Clinical`)", "tang", "DL_MRI+US+Clinical"),
     ("B: CT nodes, fixed crop (`CT_FSC`)", "park", "CT_FSC"),
     ("B: CT nodes, adjustable crop (`CT_ASC`)", "park", "CT_ASC"),
     ("B: CT nodes, both (`CT_FSC+ASC`)", "park", "CT_FSC+ASC"),
@@ -32,6 +34,14 @@ SIMULATED_ROWS = (
     ("C: video, R(2+1)D", "li_video", "R(2+1)D"),
     ("C: video, ResNet-3D", "li_video", "ResNet-3D"),
     ("C: its key frame (`static image`)", "li_video", "static image"),
+    ("D: radiomics, logistic regression", "guo", "radiomics-LR"),
+    ("D: radiomics, perceptron", "guo", "radiomics-MLP"),
+    ("D: deep features, perceptron", "guo", "DL-MLP"),
+    ("D: both, perceptron (`combined-MLP`)", "guo", "combined-MLP"),
+    ("E: clinical model of response", "li_nat", "clinical"),
+    ("E: radiomics, both visits", "li_nat", "radiomics"),
+    ("E: deep features, both visits", "li_nat", "deep learning"),
+    ("E: all together (`DLR`)", "li_nat", "DLR"),
 )
 """Name, study and model."""
 
@@ -65,8 +75,10 @@ DUKE_ROWS = (
     ("clinical model, cross-validated AUC", "tang_clinical_cross_validation_auc"),
     ("the same with the radiologist's read", "tang_clinical+radiologist_mri_cross_validation_auc"),
     ("clinical model, AUC on the 30 % test split", "tang_clinical_test_auc"),
-    ("patients with known axillary response (apCR; counted, no model yet)", "apcr_known"),
+    ("patients with known axillary response (apCR)", "apcr_known"),
     ("of these with axillary pCR", "apcr_positive"),
+    ("clinical model of apCR, out-of-fold AUC of training patients", "li_nat_clinical_cross_validation_auc"),
+    ("clinical model of apCR, AUC on the 43 % test split", "li_nat_clinical_test_auc"),
 )
 BREAST_ROWS = (
     ("cases with known diagnosis", "malignant_known"),
@@ -86,8 +98,9 @@ def simulated_table(numbers: Numbers) -> str:
     for name, study, model in SIMULATED_ROWS:
         keys = [f"{study}_{model}_test_auc", f"{study}_{model}_test_oracle_auc"]
         keys += [f"{study}_{model}_external_auc", f"{study}_{model}_external_oracle_auc"]
-        keys += [f"attainable_{SHOWN_TO[model]}_primary_auc"]
-        lines.append(f"| {name} | {' | '.join(numbers[key]['text'] for key in keys)} |")
+        keys += [f"attainable_{shown_to(study, model)}_primary_auc"]
+        texts = [numbers[key]["text"] if key in numbers else "" for key in keys]
+        lines.append(f"| {name} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
