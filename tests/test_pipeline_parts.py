@@ -14,6 +14,7 @@ from alnlib.pipeline.cache import FileHashes, LibraryCode, why_stale
 from alnlib.pipeline.execute import clean_executed
 from alnlib.pipeline.parameters import declared_parameters, parse_setting
 from alnlib.pipeline.results import RunFolder, number_text
+from alnlib.pipeline.stages import applies, find_stage, missing_modalities
 
 
 def notebook_with(source: str, tags=("parameters",)) -> dict:
@@ -183,3 +184,12 @@ def test_features_are_written_whole_and_counted(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(pd.read_parquet(results.path("features/f.parquet")), features)
     assert results.written().iloc[0].to_dict() | {"kB": 0} == {"file": "features/f.parquet", "rows": 2, "kB": 0}
     assert results.kept("radiomics").parent.name == "crops"
+
+
+def test_a_stage_may_need_several_things_of_a_cohort():
+    """Mammograms without MRI are not enough for study D; an endpoint is something a cohort offers, like a modality."""
+    both, response = find_stage("26"), find_stage("27")
+    assert applies(both, frozenset({"MG+lesion", "MRI+lesion", "US"}))
+    assert missing_modalities(both, frozenset({"MG", "MG+lesion"})) == ["MRI+lesion"]
+    assert applies(response, frozenset({"endpoint apcr"})) and not applies(response, frozenset({"MRI+lesion"}))
+    assert applies(find_stage("41"), frozenset())

@@ -54,9 +54,16 @@ def read_still(row: pd.Series, root: str | Path) -> Still:
     return Still(row["image_id"], row["patient_id"], image, mask, box)
 
 
-def crop_still(still: Still, kind: str, side_px: int, size_mm: float, margin_fraction: float) -> np.ndarray:
-    """(side_px, side_px) uint8 crop round the lesion; grey values scaled by the still's own 1st and 99th percentile,
-    black beyond its border.
+def crop_still(
+    still: Still,
+    kind: str,
+    side_px: int,
+    size_mm: float,
+    margin_fraction: float,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+) -> np.ndarray:
+    """(side_px, side_px) uint8 crop round the lesion; grey values scaled by percentiles of the still itself, black beyond
+    its border.
 
     kind: "fixed_size", size_mm wide (needs a spacing); "adjustable_square", the box plus margin_fraction of its longer
     edge. A still without a box is cropped round its middle. Raises InputError, naming patient and remedy, where a spacing or
@@ -64,7 +71,7 @@ def crop_still(still: Still, kind: str, side_px: int, size_mm: float, margin_fra
     """
     if kind not in CROPS:
         raise InputError(f"crop is {kind!r}; choose one of {', '.join(CROPS)}")
-    pixels = percentile_scale(still.image.pixels)
+    pixels = percentile_scale(still.image.pixels, *percentiles)
     rows, columns = pixels.shape
     box = still.box or (0, 0, rows, columns)
     if kind == "adjustable_square":
@@ -93,9 +100,14 @@ def crop_stills(
     side_px: int,
     size_mm: float = 38.0,
     margin_fraction: float = 0.2,
+    percentiles: tuple[float, float] = (1.0, 99.0),
 ) -> np.ndarray:
-    """(n, side_px, side_px) uint8 crops of the n rows of an images table, in their order; arguments as `crop_still`."""
-    crops = [crop_still(read_still(row, root), kind, side_px, size_mm, margin_fraction) for _, row in images.iterrows()]
+    """(n, side_px, side_px) uint8 crops of the n rows of an images table, in their order; arguments as `crop_still`.
+
+    percentiles: to black and to white. Where a lesion is among the brightest tissue, as in mammograms, 99 lies within it.
+    """
+    given = kind, side_px, size_mm, margin_fraction, percentiles
+    crops = [crop_still(read_still(row, root), *given) for _, row in images.iterrows()]
     return np.stack(crops) if crops else np.empty((0, side_px, side_px), np.uint8)
 
 

@@ -43,6 +43,10 @@ SCORE_COLUMNS = ("repeat", "fold", "learner", "patient_id", "y_true", "y_score")
 WINNER = "winner"
 """Name under which the learner that the inner folds preferred stands in the scores, a new choice in every fold."""
 
+SCORE_DIGITS = 6
+"""Decimals of probabilities: a model whose weights went to zero gives everybody the same but for rounding errors, whose order
+means nothing and must not choose a candidate."""
+
 SMALLEST_TRAINING_FOLD = 32
 """Rows that the smallest inner training fold needs: k-nearest neighbors looks at up to 25 of them."""
 
@@ -130,7 +134,7 @@ def learner_table(random_state: int, n_trees: int = 200) -> dict[str, Learner]:
             MLPClassifier(solver="lbfgs", max_iter=150, random_state=random_state),
             {
                 "model__hidden_layer_sizes": [(8,), (16,), (32,), (16, 8)],
-                "model__alpha": log_uniform(1e-2, 1e2),
+                "model__alpha": log_uniform(1e-2, 1e1),  # from about 30 on, all weights of so few patients go to zero
                 "model__activation": ["relu", "tanh"],
             },
         ),
@@ -164,7 +168,7 @@ class TunedLearners:
         return f"{self.winner} (inner AUC {best[self.winner]:.3f}) of {len(best)} learners"
 
     def scores(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Probabilities of new patients: one row per row of X (its index), one column per learner."""
+        """Probabilities of new patients, to `SCORE_DIGITS`: one row per row of X (its index), one column per learner."""
         return pd.DataFrame(
             {name: _probability(model, X) for name, model in self.fitted.items()}, index=getattr(X, "index", None)
         )
@@ -340,7 +344,7 @@ def _fit(pipeline: Pipeline, parameters: Mapping[str, Any], X: object, labels: n
 
 
 def _probability(model: ClassifierMixin, X: object) -> np.ndarray:
-    return model.predict_proba(X)[:, 1].astype(np.float64)
+    return model.predict_proba(X)[:, 1].astype(np.float64).round(SCORE_DIGITS)
 
 
 def _draw_candidates(space: Mapping[str, Any], n_candidates: int, rng: np.random.Generator) -> list[dict[str, Any]]:

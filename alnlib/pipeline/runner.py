@@ -45,7 +45,16 @@ from alnlib.pipeline.parameters import (
     read_profile,
     stage_parameters,
 )
-from alnlib.pipeline.stages import NUMBERS, STAGES, Stage, applies, check_table, find_stage, makers_of
+from alnlib.pipeline.stages import (
+    NUMBERS,
+    STAGES,
+    Stage,
+    applies,
+    check_table,
+    find_stage,
+    makers_of,
+    missing_modalities,
+)
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
 POLL_SECONDS = 0.4
@@ -225,12 +234,13 @@ class Runner:
         modalities = self._modalities()
         if modalities is None:
             return None
-        if not applies(stage, modalities):
-            if stage.modality == "clinical":
+        missing = missing_modalities(stage, modalities)
+        if missing:
+            if missing[0] == "clinical":
                 return "the cohort has no clinical variables"
-            if stage.modality.startswith("endpoint "):
-                return f"the cohort has no {stage.modality}"
-            name, _, placed = stage.modality.partition("+")
+            if missing[0].startswith("endpoint "):
+                return f"the cohort has no {missing[0]}"
+            name, _, placed = missing[0].partition("+")
             return f"the cohort has no {name} images" + (" with a mask or box of the lesion" if placed else "")
         bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.modality is not None]
         if bound and not any(applies(maker, modalities) for maker in bound):

@@ -15,7 +15,8 @@ class Stage:
 
     notebook: file name without .ipynb, "NN_topic"; needs, makes: files of the run folder, a trailing "/" naming a folder;
     reads_data: reads the cohort's data folder; modality: the cohort must have images of it ("US", ...; "MRI+lesion": with
-    a mask or box), "clinical" for clinical variables, or "endpoint apcr" for that endpoint, else the stage does not apply.
+    a mask or box), "clinical" for clinical variables, or "endpoint apcr" for that endpoint; several are joined by " & ".
+    Else the stage does not apply.
     """
 
     notebook: str
@@ -155,7 +156,7 @@ STAGES: tuple[Stage, ...] = (
             "numbers/26_mammography_mri.json",
         ),
         reads_data=True,
-        modality="MG+lesion",
+        modality="MG+lesion & MRI+lesion",
     ),
     Stage(
         "27_longitudinal_mri",
@@ -294,4 +295,10 @@ def find_stage(number_or_name: str, stages: Iterable[Stage] = STAGES) -> Stage |
 
 def applies(stage: Stage, modalities: frozenset[str]) -> bool:
     """Whether a cohort that offers these modalities ("clinical", "US", ...) has what the stage is about."""
-    return stage.modality is None or stage.modality in modalities
+    return not missing_modalities(stage, modalities)
+
+
+def missing_modalities(stage: Stage, modalities: frozenset[str]) -> list[str]:
+    """What the stage is about and the cohort does not offer, in the words of `Stage.modality`."""
+    wanted = stage.modality.split(" & ") if stage.modality else []
+    return [modality for modality in wanted if modality not in modalities]
