@@ -131,7 +131,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "25_ct_nodes",
-        "CT nodes: two crops, three networks, and a split by image beside that by patient",
+        "CT nodes: two crops, three networks, two ways to split",
         needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/ct.csv",
@@ -147,7 +147,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "26_mammography_mri",
-        "Mammography + MRI: radiomics, deep features and both, under nine learners",
+        "Mammography + MRI: radiomics, deep features and both",
         needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/mammography_mri.csv",
@@ -160,7 +160,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "27_longitudinal_mri",
-        "MRI before and after therapy: clinical, radiomics, deep and joint models of response",
+        "MRI before and after therapy: response in the axilla",
         needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/longitudinal_mri.csv",
@@ -177,7 +177,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "31_fusion",
-        "Ultrasound, MRI and clinical variables fused, also where one is missing",
+        "Ultrasound, MRI and clinical variables fused",
         needs=(*COHORT, *TRUTH, *(f"predictions/{name}.csv" for name in ("clinical", "ultrasound", "mri"))),
         makes=(
             "predictions/fusion.csv",
@@ -188,7 +188,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "41_discrimination",
-        "ROC and precision-recall curves, comparisons, reclassification, readers",
+        "ROC curves, comparisons, reclassification, readers",
         needs=(*COHORT, *TRUTH, *READERS, *PREDICTIONS),
         makes=(
             *(f"evaluation/{name}.csv" for name in ("discrimination", "curves", "comparisons", "reclassification")),
@@ -198,19 +198,19 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "42_calibration",
-        "Calibration of the probabilities, as they are and recalibrated",
+        "Calibration, before and after recalibration",
         needs=(*COHORT, *PREDICTIONS),
         makes=("evaluation/calibration.csv", "evaluation/recalibration.csv", "numbers/42_calibration.json"),
     ),
     Stage(
         "43_clinical_utility",
-        "Decision curves, operations avoided, and other prevalences",
+        "Decision curves, operations avoided, prevalence",
         needs=(*COHORT, *PREDICTIONS),
         makes=("evaluation/net_benefit.csv", "evaluation/prevalence.csv", "numbers/43_clinical_utility.json"),
     ),
     Stage(
         "44_validity",
-        "Whether a result could be an artifact: leaks, twins on permuted labels, resplits, subgroups",
+        "Whether a result could be an artifact",
         needs=(
             *(*COHORT, *TRUTH, *PREDICTIONS, "evaluation/discrimination.csv"),
             *("features/mammography_mri.parquet", "features/longitudinal_mri.parquet"),
@@ -228,7 +228,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "51_explanations",
-        "Where the CT networks look, and whether the maps can be trusted",
+        "Where the CT networks look",
         needs=(*COHORT, "networks/ct_fsc.pt", "networks/ct_asc.pt", "ct/crops.json"),
         makes=(
             *(f"explanations/ct_{name}.csv" for name in ("heat_by_node", "heat_by_region", "faithfulness")),
@@ -249,7 +249,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "91_published_claims",
-        "Published claims beside this run, and reporting checklists",
+        "Published claims, and reporting checklists",
         needs=(
             *(*COHORT, "cohort/flow.csv", "cohort/table_one.csv", *TRUTH, *PREDICTIONS),
             *(f"evaluation/{name}.csv" for name in ("discrimination", "comparisons", "calibration", "recalibration")),
