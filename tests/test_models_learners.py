@@ -149,7 +149,9 @@ def test_shared_preparation_equals_a_pipeline_of_preparation_and_learner():
     chosen = json.loads(tuned.candidates.loc[tuned.candidates["chosen"], "parameters"].item())
     learner = fast("logistic regression")["logistic regression"].pipeline
     whole = Pipeline([("select", clone(preparation)), *clone(learner).set_params(model__C=chosen["C"]).steps]).fit(X, y)
-    np.testing.assert_allclose(tuned.scores(new)["logistic regression"], whole.predict_proba(new)[:, 1], rtol=0, atol=0.6e-6)
+    np.testing.assert_allclose(
+        tuned.scores(new)["logistic regression"], whole.predict_proba(new)[:, 1], rtol=0, atol=0.6e-6
+    )
     fitted = tuned.fitted["logistic regression"]
     assert list(fitted["impute"].feature_names_in_) == list(whole["select"].get_feature_names_out())
 
