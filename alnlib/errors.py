@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and the record of a single problem in an input.
+"""The exception for a user's mistake, the record of a single problem in an input, and the word of a stage without work.
 
 Programming errors are ValueError or TypeError and are not defined here.
 """
@@ -61,3 +61,11 @@ class InputError(Exception):
         if hidden:
             shown.append(f"  ... and {hidden} more")
         return "\n".join([self.message, *shown])
+
+
+class DoesNotApply(InputError):
+    """Raised by a notebook that finds, once it has read the cohort, that it has nothing to work on.
+
+    The stage is then left out, as one whose images the cohort lacks is, and later stages go on without its files.
+    message: what is missing, and which parameter would ask for less.
+    """

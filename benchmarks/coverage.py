@@ -12,8 +12,12 @@ the two nodes are correlated 0.5.
 
 A row is one quantity, method and cell. `default` says that the method is what the function does unless told otherwise.
 failures: samples without an interval (one class only, classes separated); they are not in the other columns. coverage_se is
-its Monte Carlo standard error; below and above: share of intervals that lie wholly below or above the truth. reason: why the
-coverage of a default is outside 93 to 97 %.
+its Monte Carlo standard error; below and above: share of intervals that lie wholly below or above the truth.
+
+A net benefit or gain that few patients decide takes few values, and its coverage jumps with the truth, whatever the
+interval. `expected` counts them: positives above the threshold, or, against treating all, nodes below it. Defaults with
+fewer than 5 expected are listed and not judged. attainable: coverage of the test with at most 2.5 % in either tail that
+knows the exact distribution (one node per patient), so what is left to any interval that keeps its word in both tails.
 """
 
 from __future__ import annotations
@@ -62,7 +66,7 @@ COMPARED_AUC = {"resampled": 0.8, "formula": 0.9}
 """Methods that are not the default are tried at one AUC: resampling is slow, and formulas differ most at the highest."""
 
 FEW = 5
-"""Expected nodes that a net benefit rests on below which it takes few values, and the coverage of any interval is uneven."""
+"""Expected nodes that a net benefit rests on below which it takes too few values for its coverage to be judged."""
 
 RANGE = (0.93, 0.97)
 
@@ -135,14 +139,14 @@ def main() -> None:
     start = perf_counter()
     table = coverage_table(cells(), arguments.repetitions, arguments.seed, arguments.jobs)
     table.to_csv(Path(__file__).with_suffix(".csv"), index=False, lineterminator="\n")
-    judged = table[table["default"]]
-    outside = judged[~judged["coverage"].between(*RANGE)]
-    print(f"{len(judged)} coverages of defaults, {len(outside)} outside {RANGE}; {perf_counter() - start:.0f} s")
-    print(
-        outside[["quantity", "n", "prevalence", "auc", "nodes_per_patient", "coverage", "reason"]].to_string(
-            index=False
-        )
-    )
+    print(f"{len(table)} rows in {perf_counter() - start:.0f} s")
+    defaults = table[table["default"]]
+    for name, part in (("judged", defaults[defaults["judged"]]), ("decided by few", defaults[~defaults["judged"]])):
+        outside = part[~part["coverage"].between(*RANGE)]
+        print(f"defaults, {name}: {len(part)}, of these outside {RANGE}: {len(outside)}")
+        if len(outside):
+            shown = ["quantity", "n", "prevalence", "auc", "nodes_per_patient", "expected", "coverage", "attainable"]
+            print(outside[shown].to_string(index=False))
 
 
 def cells() -> list[Cell]:
@@ -199,10 +203,12 @@ def summary_row(
     # a limit that touches the truth up to rounding (AUC 1, net benefit at threshold 0) covers it
     below, above = np.mean(known[:, 1] < truth - 1e-12), np.mean(known[:, 0] > truth + 1e-12)
     coverage = 1 - below - above
+    expected = deciding(cell, quantity)
     return {
         "quantity": quantity,
         "method": method.name,
         "default": method.default,
+        "judged": method.default and not expected < FEW,
         "n": cell.n,
         "prevalence": cell.prevalence,
         "auc": cell.auc,
@@ -215,24 +221,59 @@ def summary_row(
         "above": round(above, 4),
         "mean_width": round(float(np.mean(known[:, 1] - known[:, 0])), 4),
         "nodes_per_patient": cell.nodes_per_patient,
+        "expected": round(expected, 1),
+        "attainable": round(attainable(cell, quantity), 4),
         "seed": seed,
-        "reason": reason(cell, quantity) if method.default and not RANGE[0] <= coverage <= RANGE[1] else "",
     }
 
 
-def reason(cell: Cell, quantity: str) -> str:
-    """What is known of a cell whose coverage is outside the range, or an empty string."""
+def deciding(cell: Cell, quantity: str) -> float:
+    """Expected nodes that a net benefit or gain rests on, at the threshold in its name; nan for other quantities.
+
+    Positives above the threshold, and for the gain over treating all, where that is better than treating none, the nodes
+    below it, as all others are treated alike.
+    """
     name, _, threshold = quantity.partition(" at ")
     if not threshold:
-        return ""
-    nodes, cut = cell.n * cell.nodes_per_patient, float(threshold)
-    positives = nodes * cell.true_positives(cut)
-    if positives < FEW:
-        return f"discrete: {positives:.1f} positives expected above the threshold"
-    below = nodes * (1 - cell.true_positives(cut) - cell.false_positives(cut))
-    if name == "gain" and cell.gain(cut) < cell.net_benefit(cut) and below < FEW:
-        return f"discrete: {below:.1f} nodes expected below the threshold, all else is treated as by treat-all"
-    return ""
+        return nan
+    cut, nodes = float(threshold), cell.n * cell.nodes_per_patient
+    positives, negatives = cell.true_positives(cut), cell.false_positives(cut)
+    if name == "gain" and against_all(cell, cut):
+        return nodes * min(positives, 1 - positives - negatives)
+    return nodes * positives
+
+
+def against_all(cell: Cell, threshold: float) -> bool:
+    """Whether treating all is better than treating none, and so what the gain is against."""
+    return cell.gain(threshold) < cell.net_benefit(threshold)
+
+
+def attainable(cell: Cell, quantity: str) -> float:
+    """1 less what of the estimate's exact distribution can be cut off in tails of at most 2.5 % each; nan if unknown.
+
+    The estimate is a weighted difference of two counts of a multinomial distribution, with one node per patient.
+    """
+    name, _, threshold = quantity.partition(" at ")
+    if not threshold or cell.nodes_per_patient > 1:
+        return nan
+    cut = float(threshold)
+    gained, lost = cell.true_positives(cut), cell.false_positives(cut)
+    weight = cut / (1 - cut)
+    if name == "gain" and against_all(cell, cut):
+        # spared negatives are won, spared positives lost; in units of the latter
+        gained, lost = 1 - cell.prevalence - lost, cell.prevalence - gained
+        weight = 1 / weight
+    counts = [np.arange(int(stats.binom.ppf(1e-12, cell.n, share)), cell.n + 1) for share in (gained, lost)]
+    left, right = np.meshgrid(*counts, indexing="ij")
+    rest = cell.n - left - right
+    possible = rest >= 0
+    chance = np.zeros(left.shape)
+    cells = np.stack([left, right, rest], axis=-1)[possible]
+    chance[possible] = stats.multinomial.pmf(cells, cell.n, [gained, lost, 1 - gained - lost])
+    values, place = np.unique((left - weight * right).round(9), return_inverse=True)
+    chance = np.bincount(place.ravel(), chance.ravel(), minlength=len(values))
+    tails = (np.cumsum(chance), np.cumsum(chance[::-1]))
+    return 1 - sum(tail[tail <= 0.025].max(initial=0) for tail in tails)
 
 
 # --- samples --------------------------------------------------------------------------------------------------------

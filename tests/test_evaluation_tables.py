@@ -144,6 +144,13 @@ def test_one_class_and_perfect_splits_are_noted_not_fatal():
     assert "zero DeLong variance" in table.loc["test", "note"]
 
 
+def test_one_score_for_all_is_not_called_a_separation():
+    frame = model_rows("s", "m", 1.0, {"validation": 30, "test": 20}).assign(y_score=0.4)
+    table = discrimination_table(frame, rng=np.random.default_rng(0), n_bootstrap=50).set_index("split")
+    assert table["auc"].eq(0.5).all()
+    assert table["note"].str.contains("one score for all").all() and not table["note"].str.contains("DeLong").any()
+
+
 def test_comparisons_are_paired_clustered_and_corrected(predictions):
     table = comparison_table(predictions)
     assert tuple(table.columns) == COMPARISON_COLUMNS

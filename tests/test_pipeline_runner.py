@@ -145,6 +145,54 @@ def test_a_stage_that_no_longer_applies_leaves_nothing_behind_and_comes_back(toy
     assert made.exists()
 
 
+def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
+    """It leaves nothing, those behind it go on without its files, and it is asked again when what it depends on changes."""
+    stages = (
+        *TOY_STAGES[:2],
+        Stage("03_aside", "", needs=("a.csv", "b.csv"), makes=("c.csv",)),
+    )
+
+    def run_now(**options) -> Runner:
+        runner = Runner(make_plan(RunOptions(**options), stages))
+        assert runner.run()
+        return runner
+
+    folder = toy_repository / "results/simulated-demo"
+    assert kinds(run_now()) == ["done", "done", "done"]
+    assert (folder / "b.csv").exists()
+
+    too_few = "from alnlib.errors import DoesNotApply\nif seed < 9:\n    raise DoesNotApply('3 patients; 48 are needed')"
+    write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"][:2], too_few, TOY_CELLS["02_second"][2]])
+    runner = run_now()
+    assert kinds(runner) == ["fresh", "absent", "done"]
+    assert runner.statuses["02_second"].detail == "3 patients; 48 are needed"
+    assert not (folder / "b.csv").exists()
+    assert not (folder / "failed/02_second.ipynb").exists()
+    assert not (folder / "report/numbers.json").exists()  # only the second stage had one
+
+    again = run_now()
+    assert kinds(again) == ["fresh", "absent", "fresh"]
+    assert again.statuses["02_second"].seconds is None  # not executed once more
+    survey = Runner(make_plan(RunOptions(), stages)).survey()
+    assert [(status.kind, status.detail) for status in survey[1:]] == [
+        ("absent", "3 patients; 48 are needed"),
+        ("fresh", ""),
+    ]
+    assert kinds(run_now(only="03")) == ["skipped", "absent", "fresh"]
+
+    assert kinds(run_now(seed=9)) == ["done", "done", "done"]
+    assert (folder / "b.csv").exists()
+
+
+def test_a_stage_that_waits_for_its_turn_is_not_shown_as_running(toy_repository):
+    """One job: of two stages that are ready, one runs and the other waits."""
+    seen = set()
+    runner = Runner(make_plan(RunOptions(jobs=1), TOY_STAGES), lambda r: seen.add(tuple(kinds(r))))
+    assert runner.run()
+    assert not [state for state in seen if state.count("running") > 1]
+    assert ("done", "running", "waiting") in seen
+
+
 def test_a_stage_that_breaks_its_contract_fails(toy_repository):
     write_toy_notebook(toy_repository, "03_aside", TOY_CELLS["03_aside"][:1])
     runner = run_toys()

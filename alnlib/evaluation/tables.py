@@ -37,6 +37,10 @@ from alnlib.evaluation.thresholds import operating_point, youden_threshold
 PREDICTION_COLUMNS = ("study", "model", "split", "patient_id", "unit_id", "y_true", "y_score")
 SPLITS = ("train", "validation", "cross_validation", "test", "external")
 THRESHOLD_SOURCES = ("validation", "cross_validation", "train")
+ONE_SCORE = "one score for all: an AUC of 0.5 that says nothing"
+SEPARATED = "zero DeLong variance: AUC interval from the size of the smaller class"
+"""Notes of a discrimination table."""
+
 OPERATING_QUANTITIES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 DISCRIMINATION_COLUMNS = (
     "study",
@@ -355,8 +359,10 @@ def _discrimination_row(
         else:
             area = delong_auc(positive, score, confidence=confidence)
         row |= {"auc": area.auc, "auc_low": area.low, "auc_high": area.high}
-        if area.standard_error == 0:
-            notes.append("zero DeLong variance: AUC interval from the size of the smaller class")
+        if np.ptp(score) == 0:
+            notes.append(ONE_SCORE)
+        elif area.standard_error == 0:
+            notes.append(SEPARATED)
     if np.isfinite(threshold):
         point = operating_point(
             positive, score, threshold, cluster=cluster, rng=rng, n_bootstrap=n_bootstrap, confidence=confidence

@@ -177,7 +177,10 @@ def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage,
 
 
 class Runner:
-    """Executes a plan. `statuses` tells at any moment where each stage stands; `on_change` is called when that changed."""
+    """Executes a plan. `statuses` tells at any moment where each stage stands; `on_change` is called when that changed.
+
+    left_out: stages that found, when they ran on the cohort as it is, that they do not apply, and what they said.
+    """
 
     def __init__(self, plan: Plan, on_change: Callable[[Runner], None] | None = None) -> None:
         self.plan = plan
@@ -188,13 +191,14 @@ class Runner:
         self.execution = sha256_file(Path(execute.__file__))
         self.started: list[subprocess.Popen] = []
         self.statuses: dict[str, StageStatus] = {}
+        self.left_out: dict[str, str] = {}
         self._data_digest: str | None = None
 
     # what is fresh
 
     def survey(self) -> list[StageStatus]:
         """The state of every stage as files stand now, without running anything."""
-        self.statuses = {}
+        self.statuses, self.left_out = {}, {}
         for stage in self.plan.stages:
             reason = self._does_not_apply(stage)
             if reason:
@@ -204,7 +208,9 @@ class Runner:
             stale = next((status.stage.number for status in upstream if status.kind in ("stale", "waiting")), None)
             why = self._why_stale(stage)
             if why is None and stale is None:
-                self.statuses[stage.notebook] = StageStatus(stage, "fresh")
+                self._remember(stage)
+                reason = self.left_out.get(stage.notebook)
+                self.statuses[stage.notebook] = StageStatus(stage, "absent" if reason else "fresh", reason or "")
             elif stale is not None:
                 detail = f"after {stale}" + (f"; {why}" if why and not why.startswith("inputs") else "")
                 self.statuses[stage.notebook] = StageStatus(stage, "waiting", detail)
@@ -230,7 +236,14 @@ class Runner:
         found |= {f"endpoint {name}" for name in cohort.get("endpoints", {})}
         return frozenset(found)
 
+    def _remember(self, stage: Stage) -> None:
+        """Take over what a stage that stands said of the cohort when it ran."""
+        state = read_state(self._state_file(stage))
+        if state and "does_not_apply" in state:
+            self.left_out[stage.notebook] = state["does_not_apply"]
+
     def _does_not_apply(self, stage: Stage) -> str | None:
+        """Why the cohort, as stage 11 wrote it, has nothing for a stage."""
         modalities = self._modalities()
         if modalities is None:
             return None
@@ -243,13 +256,14 @@ class Runner:
             name, _, placed = missing[0].partition("+")
             return f"the cohort has no {name} images" + (" with a mask or box of the lesion" if placed else "")
         bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.modality is not None]
-        if bound and not any(applies(maker, modalities) for maker in bound):
+        if bound and not any(applies(maker, modalities) and maker.notebook not in self.left_out for maker in bound):
             return "no model of the table applies to this cohort"
         return None
 
     def _inputs(self, stage: Stage) -> list[str]:
         """What the stage needs, less what only stages make that do not apply to this cohort."""
-        absent = {made for other in self.plan.stages if self._does_not_apply(other) is not None for made in other.makes}
+        out = [other for other in self.plan.stages if other.notebook in self.left_out or self._does_not_apply(other)]
+        absent = {made for other in out for made in other.makes}
         return [need for need in stage.needs if need not in absent]
 
     def _components(self, stage: Stage) -> dict[str, Any]:
@@ -339,10 +353,11 @@ class Runner:
 
     def _loop(self, executor: Executor) -> None:
         running: dict[Future, Stage] = {}
+        slots = sys.maxsize if self.plan.options.cluster else self._jobs()
         while True:
             for stage in self.plan.stages:
                 if self.statuses[stage.notebook].kind == "waiting":
-                    future = self._advance(stage, executor)
+                    future = self._advance(stage, executor, room=len(running) < slots)
                     if future is not None:
                         running[future] = stage
             self.on_change(self)
@@ -356,8 +371,8 @@ class Runner:
                     progress = (self._staging(stage) / ".progress").read_text(encoding="utf-8")
                     self.statuses[stage.notebook].cells = progress
 
-    def _advance(self, stage: Stage, executor: Executor) -> Future | None:
-        """Start a waiting stage if its makers are through; settle it at once if it is fresh, blocked or does not apply."""
+    def _advance(self, stage: Stage, executor: Executor, room: bool) -> Future | None:
+        """Start a waiting stage if its makers are through and there is room; settle one that is not to run."""
         status = self.statuses[stage.notebook]
         makers = [self.statuses[maker.notebook] for maker in makers_of(stage, self.plan.stages)]
         if any(maker.kind in ("waiting", "running") for maker in makers):
@@ -373,11 +388,14 @@ class Runner:
             maker = next(other for other in self.plan.stages if missing[0] in other.makes)
             status.kind = "failed"
             status.detail = f"results/{self.plan.name}/{missing[0]} is missing; run --from {maker.number} instead"
-        else:
+        elif room:
             why = "forced" if self.plan.options.force else self._why_stale(stage)
             if why is None:
-                status.kind, status.detail = "fresh", ""
+                self._remember(stage)
+                reason = self.left_out.get(stage.notebook)
+                status.kind, status.detail = ("absent", reason) if reason else ("fresh", "")
                 return None
+            self.left_out.pop(stage.notebook, None)
             status.kind, status.detail = "running", why
             status.begun = time.monotonic()
             shutil.rmtree(self._staging(stage), ignore_errors=True)
@@ -396,8 +414,12 @@ class Runner:
 
     def _retire_if_absent(self, stage: Stage) -> None:
         """Remove what a stage left when it still applied, so that no later stage reads it."""
+        if self._does_not_apply(stage) is not None:
+            self._retire(stage)
+
+    def _retire(self, stage: Stage) -> None:
         state = read_state(self._state_file(stage))
-        if state is None or self._does_not_apply(stage) is None:
+        if state is None:
             return
         for name in state["outputs"]:
             (self.plan.folder / name).unlink(missing_ok=True)
@@ -423,6 +445,13 @@ class Runner:
                 status.components["data"] = self._data() if stage.reads_data else ""
             write_json({"components": status.components, "outputs": outputs}, self._state_file(stage))
             status.kind = "done"
+        elif error["name"] == "DoesNotApply":
+            self._retire(stage)
+            (self.plan.folder / "failed" / f"{stage.notebook}.ipynb").unlink(missing_ok=True)
+            state = {"components": status.components, "outputs": {}, "does_not_apply": error["message"]}
+            write_json(state, self._state_file(stage))
+            status.kind, status.detail = "absent", error["message"]
+            self.left_out[stage.notebook] = error["message"]
         else:
             status.kind, status.error = "failed", error
             where = f", cell {error['cell']}" if error.get("cell") else ""
@@ -479,6 +508,8 @@ class Runner:
                 gathered |= numbers
         if gathered:
             write_json(gathered, self.plan.folder / NUMBERS)
+        else:
+            (self.plan.folder / NUMBERS).unlink(missing_ok=True)
 
     def _log(self, stage: Stage, status: StageStatus, outputs: dict[str, str]) -> None:
         versions = provenance.versions()
@@ -508,6 +539,10 @@ class Runner:
         }
         provenance.write_provenance(self.plan.folder / "provenance.json", repository_root(), sys.argv, settings)
 
+    def _jobs(self) -> int:
+        """Stages side by side on this machine."""
+        return self.plan.options.jobs or min(4, os.cpu_count() or 1)
+
     @contextlib.contextmanager
     def _executor(self) -> Iterator[Executor]:
         """Threads that wait for local processes, or the workers of an existing Dask cluster."""
@@ -517,8 +552,7 @@ class Runner:
             with cluster_executor(self.plan.options.cluster) as executor:
                 yield executor
             return
-        jobs = self.plan.options.jobs or min(4, os.cpu_count() or 1)
-        executor = ThreadPoolExecutor(jobs)
+        executor = ThreadPoolExecutor(self._jobs())
         try:
             yield executor
         finally:

@@ -34,7 +34,9 @@ from alnlib.evaluation.partial_auc import PrecisionRecallBand, RocBand, precisio
 from alnlib.evaluation.prevalence import prevalence_table
 from alnlib.evaluation.recalibration import IsotonicRecalibration, PlattRecalibration
 from alnlib.evaluation.tables import (
+    ONE_SCORE,
     OPERATING_QUANTITIES,
+    SEPARATED,
     call_comparison_table,
     clusters,
     comparison_table,
@@ -499,7 +501,12 @@ def _table_warnings(discrimination: pd.DataFrame, calibration: pd.DataFrame) -> 
             f"{row.study}, {SPLIT_NAMES[row.split]}: the AUC of {row.model} is below one half throughout its interval; is "
             "y_score the probability of y_true = 1?"
         )
-    for row in discrimination[discrimination["note"].str.contains("zero DeLong variance")].itertuples():
+    for row in discrimination[discrimination["note"].str.contains(ONE_SCORE, regex=False)].itertuples():
+        found.append(
+            f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} has one score for all; is y_score the right column, or a class "
+            "instead of a probability?"
+        )
+    for row in discrimination[discrimination["note"].str.contains(SEPARATED, regex=False)].itertuples():
         found.append(
             f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} separates the classes entirely (DeLong's variance is zero), "
             "which is no certainty; is the outcome among what it was shown?"

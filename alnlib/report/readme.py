@@ -5,6 +5,7 @@ Text between a `<!-- numbers: NAME -->` and the next `<!-- end -->` belongs to t
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from alnlib.studies import published_value, shown_to
 Numbers = Mapping[str, Mapping[str, Any]]
 
 SIMULATED = Path("results/simulated-demo/report/numbers.json")
+TIMES = Path("benchmarks/stage_times.csv")
 REAL = Path("tests/references/runs")
 """numbers.json of the runs on public cohorts, which are not committed themselves."""
 
@@ -104,6 +106,21 @@ def simulated_table(numbers: Numbers) -> str:
     return "\n".join(lines)
 
 
+def times_table(root: Path) -> str:
+    """Markdown table of how long the commands take; the run itself as `benchmarks/stage_times.py` measured it."""
+    with open(root / TIMES, encoding="utf-8", newline="") as stream:
+        whole = next(row for row in csv.DictReader(stream) if row["stage"] == "whole run")
+    minutes = f"{float(whole['seconds']) / 60:.0f} minutes once installed ([by stage]({TIMES.as_posix()}))"
+    rows = (
+        ("first start: 200 packages from `requirements.lock`", "about 2 to 3 minutes with a good network, 6.7 GB"),
+        ("`python3 run_all.py`", minutes),
+        ("the same again, nothing changed", "under 3 seconds"),
+        ("`python3 run_all.py test`", "about 35 minutes"),
+    )
+    lines = ["| step | two CPU cores, no GPU |", "|---|---|", *(f"| {step} | {time} |" for step, time in rows)]
+    return "\n".join(lines)
+
+
 def attainable_table(numbers: Numbers) -> str:
     """Markdown table: the best AUC that anybody could reach in the simulated cohort, beside what the studies published."""
     lines = [
@@ -134,6 +151,7 @@ def readme_blocks(root: Path) -> dict[str, str]:
     """{NAME: markdown} of every block, from the committed files."""
     simulated = _read(root / SIMULATED)
     return {
+        "times": times_table(root),
         "simulated-demo": simulated_table(simulated),
         "attainable": attainable_table(simulated),
         "duke-demo": real_table(_read(root / REAL / "duke-demo.json"), DUKE_ROWS),
