@@ -161,7 +161,9 @@ def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
     assert kinds(run_now()) == ["done", "done", "done"]
     assert (folder / "b.csv").exists()
 
-    too_few = "from alnlib.errors import DoesNotApply\nif seed < 9:\n    raise DoesNotApply('3 patients; 48 are needed')"
+    too_few = (
+        "from alnlib.errors import DoesNotApply\nif seed < 9:\n    raise DoesNotApply('3 patients; 48 are needed')"
+    )
     write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"][:2], too_few, TOY_CELLS["02_second"][2]])
     runner = run_now()
     assert kinds(runner) == ["fresh", "absent", "done"]
