@@ -32,7 +32,7 @@ def simulation():
 
 @pytest.fixture(scope="module")
 def table():
-    return pd.read_csv(BENCHMARKS / "coverage.csv", keep_default_na=False)
+    return pd.read_csv(BENCHMARKS / "coverage.csv")
 
 
 def test_defaults_cover_93_to_97_percent_wherever_five_patients_decide(simulation, table):
