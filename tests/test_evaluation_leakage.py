@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.errors import InputError
+from alnlib.errors import DoesNotApply
 from alnlib.evaluation.bootstrap import bootstrap_auc_difference_unpaired
 from alnlib.evaluation.leakage import (
     auc_difference_of_test_sets,
@@ -138,9 +138,9 @@ def test_a_split_with_one_class_is_an_input_error_that_names_it(lost):
     frame = nodes()
     require_both_classes(frame["split"], frame["y"], 5)
     kept = frame[(frame["split"] != lost) | (frame["y"] == 0)]
-    with pytest.raises(InputError, match=f"the {lost} split holds 0 positive"):
+    with pytest.raises(DoesNotApply, match=f"the {lost} split holds 0 positive"):
         require_both_classes(kept["split"], kept["y"])
-    with pytest.raises(InputError, match="the train split holds 0 positive and 0 negative"):
+    with pytest.raises(DoesNotApply, match="the train split holds 0 positive and 0 negative"):
         require_both_classes([], [])
 
 

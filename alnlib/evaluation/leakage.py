@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from alnlib.cohorts.splits import DEVELOPMENT_SPLITS
-from alnlib.errors import InputError
+from alnlib.errors import DoesNotApply
 from alnlib.evaluation.bootstrap import (
     BootstrapDifference,
     resample_weights,
@@ -24,7 +24,7 @@ from alnlib.evaluation.roc import auc
 
 
 def require_both_classes(split: ArrayLike, y: ArrayLike, of_each: int = 1) -> None:
-    """Raise InputError unless train, validation and test hold at least `of_each` units of either class.
+    """Raise DoesNotApply unless train, validation and test hold at least `of_each` units of either class.
 
     split: (n,) names of splits; y: (n,) 0/1. Other splits, such as external, may be missing or hold one class.
     """
@@ -33,7 +33,7 @@ def require_both_classes(split: ArrayLike, y: ArrayLike, of_each: int = 1) -> No
         of_split = positive[splits == name]
         n_positive = int(of_split.sum())
         if min(n_positive, of_split.size - n_positive) < of_each:
-            raise InputError(
+            raise DoesNotApply(
                 f"the {name} split holds {n_positive} positive and {of_split.size - n_positive} negative units, at least "
                 f"{of_each} of each are needed; add patients with images, or split again (11_cohort, another seed or fraction)"
             )
