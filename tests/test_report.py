@@ -169,6 +169,28 @@ def test_calibration_figure_counts_every_patient_once(scored, ax):
     np.testing.assert_allclose(drawn[0].get_ydata(), np.clip(curve.observed, 0, 1))
 
 
+def test_calibration_curve_is_dotted_where_nobody_was_predicted(ax):
+    """Predictions near 0.2 and 0.8 and one at 0.5: two solid parts, one point, two dotted steps, no band across."""
+    rng = np.random.default_rng(0)
+    score = np.r_[rng.uniform(0.1, 0.3, 40), 0.5, rng.uniform(0.7, 0.9, 40)]
+    y = rng.random(81) < score
+    curve = flexible_calibration_curve(y, score, rng=rng, n_bootstrap=10)
+    figures.plot_calibration(curve, score, y, ax)
+    diagonal, *lines = [line for line in ax.lines if line.get_linestyle() != "None" or line.get_marker() == "o"][:-1]
+    assert [(line.get_linestyle(), len(line.get_xdata())) for line in lines] == [
+        ("-", 40),
+        ("None", 1),
+        ("-", 40),
+        (":", 2),
+        (":", 2),
+    ]
+    bands = [band.get_paths()[0].get_extents() for band in ax.collections if "PolyCollection" in type(band).__name__]
+    assert len(bands) == 2 and all(band.width < 0.25 for band in bands)
+
+    ax.clear()
+    figures.plot_calibration(flexible_calibration_curve([0, 1, 0], [0.4] * 3), [0.4] * 3, [0, 1, 0], ax)  # one value
+
+
 def test_decision_curve_figure_has_both_simple_policies(scored, ax):
     y, score = scored
     table = decision_curve(y, score, rng=np.random.default_rng(0), n_bootstrap=10)

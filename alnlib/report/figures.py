@@ -58,6 +58,9 @@ MOST_SOLID = 4
 MOST_BANDS = 4
 """Of so many models in one plot the bands can still be told apart."""
 
+WIDEST_GAP = 0.15
+"""Between neighboring predictions; across a wider gap a calibration curve is only joined up."""
+
 
 def use_style() -> None:
     """Set the compendium's figure style; called in the second cell of every notebook that draws."""
@@ -196,12 +199,23 @@ def plot_calibration(
 ) -> Axes:
     """Flexible calibration curve with its band, the diagonal, and below it where the predictions lie by outcome.
 
-    The curve is cut to [0, 1]; the spikes point up for patients with the outcome and down for those without.
+    The curve is cut to [0, 1]; the spikes point up for patients with the outcome and down for those without. Where no
+    prediction lies for WIDEST_GAP or more, the curve is a dotted line without a band: nobody was there to learn it from.
     """
     probabilities, outcome = np.asarray(y_prob, float), np.asarray(y_true)
     ax.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", zorder=0)
-    ax.fill_between(curve.predicted, np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1), color=colour, alpha=0.2, lw=0)
-    ax.plot(curve.predicted, np.clip(curve.observed, 0, 1), color=colour, lw=1.8)
+    predicted, observed = np.asarray(curve.predicted, float), np.clip(curve.observed, 0, 1)
+    low, high = np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1)
+    empty = _empty_steps(predicted, probabilities)
+    for part in np.split(np.arange(predicted.size), empty + 1):
+        alone = part.size == 1
+        ax.plot(predicted[part], observed[part], "o" if alone else "-", ms=3.5, color=colour, lw=1.8)
+        if alone:
+            ax.vlines(predicted[part], low[part], high[part], color=colour, alpha=0.3, lw=3)
+        else:
+            ax.fill_between(predicted[part], low[part], high[part], color=colour, alpha=0.2, lw=0)
+    for step in empty:
+        ax.plot(predicted[step : step + 2], observed[step : step + 2], ":", color=colour, lw=1.2)
     edges = np.linspace(0, 1, 51)
     centres = (edges[:-1] + edges[1:]) / 2
     for value, direction in ((1, 1), (0, -1)):
@@ -216,6 +230,15 @@ def plot_calibration(
     if text:
         ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top", fontsize=7.5, color=INK, linespacing=1.5)
     return ax
+
+
+def _empty_steps(grid: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Steps i of an ascending grid, from i to i + 1, that lie between two neighboring predictions far apart."""
+    values = np.unique(predictions)
+    above = np.searchsorted(values, (grid[:-1] + grid[1:]) / 2).clip(1, max(values.size - 1, 1))
+    if values.size < 2:
+        return np.array([], dtype=int)
+    return np.flatnonzero(values[above] - values[above - 1] >= WIDEST_GAP)
 
 
 def plot_decision_curves(
