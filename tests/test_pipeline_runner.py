@@ -186,6 +186,24 @@ def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
     assert (folder / "b.csv").exists()
 
 
+def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository, monkeypatch):
+    """Every stage asks several times what the cohort offers; a table of images may be long."""
+    cells = [*TOY_CELLS["01_first"], "results.output('cohort/images.csv').write_text('modality\\nUS\\n')"]
+    write_toy_notebook(toy_repository, "01_first", cells)
+    stages = (
+        Stage("01_first", "", makes=(*TOY_STAGES[0].makes, "cohort/images.csv"), reads_data=True),
+        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, modality="US"),
+        TOY_STAGES[2],
+    )
+    assert Runner(make_plan(RunOptions(), stages)).run()
+    read = []
+    original = Runner._read_modalities
+    monkeypatch.setattr(Runner, "_read_modalities", staticmethod(lambda *paths: read.append(paths) or original(*paths)))
+    again = Runner(make_plan(RunOptions(), stages))
+    assert again.run() and kinds(again) == ["fresh"] * 3
+    assert len(read) == 1
+
+
 def test_a_stage_that_waits_for_its_turn_is_not_shown_as_running(toy_repository):
     """One job: of two stages that are ready, one runs and the other waits."""
     seen = set()

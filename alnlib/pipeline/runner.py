@@ -193,6 +193,7 @@ class Runner:
         self.statuses: dict[str, StageStatus] = {}
         self.left_out: dict[str, str] = {}
         self._data_digest: str | None = None
+        self._offered: tuple[list, frozenset[str]] | None = None
 
     # what is fresh
 
@@ -220,10 +221,18 @@ class Runner:
         return list(self.statuses.values())
 
     def _modalities(self) -> frozenset[str] | None:
-        """What the cohort offers, as stage 11 wrote it; None before that."""
+        """What the cohort offers, as stage 11 wrote it; None before that. The files are read again only if they changed."""
         images, described = self.plan.folder / "cohort/images.csv", self.plan.folder / "cohort/cohort.yaml"
-        if not images.exists() or not described.exists():
+        try:
+            stamp = [(status.st_size, status.st_mtime_ns) for status in (images.stat(), described.stat())]
+        except FileNotFoundError:
             return None
+        if self._offered is None or self._offered[0] != stamp:
+            self._offered = stamp, self._read_modalities(images, described)
+        return self._offered[1]
+
+    @staticmethod
+    def _read_modalities(images: Path, described: Path) -> frozenset[str]:
         import csv
 
         with open(images, encoding="utf-8", newline="") as stream:
