@@ -230,8 +230,8 @@ def summary_row(
 def deciding(cell: Cell, quantity: str) -> float:
     """Expected nodes that a net benefit or gain rests on, at the threshold in its name; nan for other quantities.
 
-    Positives above the threshold, and for the gain over treating all, where that is better than treating none, the nodes
-    below it, as all others are treated alike.
+    Positives above the threshold; for the gain over treating all, where that is better than treating none, the nodes below
+    it if these are fewer, as all others are treated alike.
     """
     name, _, threshold = quantity.partition(" at ")
     if not threshold:

@@ -1,8 +1,8 @@
 """How long a run took, stage by stage: `python benchmarks/stage_times.py [RUN_FOLDER]`, after a first run of the demo.
 
-Reads run_log.csv and provenance.json of the run folder (results/simulated-demo), of which every stage must have been run in
-one go, and writes stage_times.csv beside this file: wall seconds of each stage, of which two run side by side, and of the
-whole. Caches make a second run shorter, so take a fresh clone.
+Reads run_log.csv and provenance.json of the run folder (results/simulated-demo), which must be of one run of every stage,
+and writes stage_times.csv beside this file: wall seconds of each stage, of which two run side by side, and of the whole.
+Caches make a second run shorter, so take a fresh clone.
 """
 
 from __future__ import annotations
@@ -21,17 +21,13 @@ WHOLE = "whole run"
 
 
 def stage_times(log: pd.DataFrame, provenance: dict) -> pd.DataFrame:
-    """Rows of stage_times.csv from a run log (one row per stage that was run) and the provenance beside it."""
-    last = log[log["status"] == "done"].drop_duplicates("notebook", keep="last").set_index("notebook")
+    """Rows of stage_times.csv from a run log, in which each stage stands once, and the provenance beside it."""
     names = [stage.notebook for stage in STAGES]
-    missing = [name for name in names if name not in last.index]
-    if missing:
-        raise SystemExit(f"{', '.join(missing)}: not in the run log; run the demo in a fresh clone first")
-    last = last.loc[names]
-    began = pd.to_datetime(last["started"])
-    table = pd.DataFrame({"stage": names, "seconds": last["seconds"].to_numpy()})
-    if (last["commit"] != last["commit"].iloc[0]).any():
-        raise SystemExit("the stages are of several commits, so of several runs; run the demo in a fresh clone first")
+    if sorted(log["notebook"]) != names or (log["status"] != "done").any():
+        raise SystemExit("the log is not that of one run of every stage; run the demo in a fresh clone, once")
+    rows = log.set_index("notebook").loc[names]
+    began = pd.to_datetime(rows["started"])
+    table = pd.DataFrame({"stage": names, "seconds": rows["seconds"].to_numpy()})
     ended = (pd.Timestamp(provenance["written"]) - began.min()).total_seconds()
     table.loc[len(table)] = [WHOLE, ended]
     machine = provenance["machine"]
@@ -39,7 +35,7 @@ def stage_times(log: pd.DataFrame, provenance: dict) -> pd.DataFrame:
         cores=machine["cores"],
         accelerator=machine["accelerator"],
         date=began.min().date().isoformat(),
-        commit=last["commit"].iloc[0][:7],
+        commit=rows["commit"].iloc[0][:7],
     )
 
 

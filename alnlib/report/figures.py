@@ -235,9 +235,9 @@ def plot_calibration(
 def _empty_steps(grid: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Steps i of an ascending grid, from i to i + 1, that lie between two neighboring predictions far apart."""
     values = np.unique(predictions)
-    above = np.searchsorted(values, (grid[:-1] + grid[1:]) / 2).clip(1, max(values.size - 1, 1))
     if values.size < 2:
         return np.array([], dtype=int)
+    above = np.searchsorted(values, (grid[:-1] + grid[1:]) / 2).clip(1, values.size - 1)
     return np.flatnonzero(values[above] - values[above - 1] >= WIDEST_GAP)
 
 
