@@ -38,10 +38,10 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from alnlib.evaluation.bootstrap import bootstrap_auc_interval
-from alnlib.evaluation.calibration import CalibrationEstimate, calibration_intercept, calibration_slope
-from alnlib.evaluation.decision_curve import decision_curve
-from alnlib.evaluation.roc import (
+from alneval.bootstrap import bootstrap_auc_interval
+from alneval.calibration import CalibrationEstimate, calibration_intercept, calibration_slope
+from alneval.decision_curve import decision_curve
+from alneval.roc import (
     AucEstimate,
     DelongResult,
     clustered_delong_auc,

@@ -23,9 +23,9 @@ from scipy.special import expit
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from alnlib.evaluation.bootstrap import bootstrap_aucs
-from alnlib.evaluation.roc import delong_covariance
-from alnlib.evaluation.tables import PREDICTION_COLUMNS
+from alneval.bootstrap import bootstrap_aucs
+from alneval.roc import delong_covariance
+from alneval.tables import PREDICTION_COLUMNS
 
 RESAMPLES = 2000
 ROUNDS = 5

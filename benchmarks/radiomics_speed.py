@@ -23,9 +23,9 @@ import SimpleITK
 from joblib.externals.loky import get_reusable_executor
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
 from alnlib.radiomics.extract import Settings, extract_cohort, extract_features, read_settings
+from alnsim import SimulationSpec, simulate_cohort
 
 SEED = 2026
 REAL = Path(os.environ.get("ALN_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "pyradiomics"

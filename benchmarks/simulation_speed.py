@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
-from alnlib.cohorts.simulated.build import draw_people
-from alnlib.cohorts.simulated.dicom import Identity
-from alnlib.cohorts.simulated.images import WRITERS
+from alnsim import SimulationSpec, simulate_cohort
+from alnsim.build import draw_people
+from alnsim.dicom import Identity
+from alnsim.images import WRITERS
 
 SAMPLE = 12
 SEED = 2026
@@ -46,7 +46,7 @@ def by_modality(profile: str, folder: Path) -> list[dict[str, object]]:
         some = [person for person in some if (person.group == "neoadjuvant") == (name == "MRI, two visits")][:SAMPLE]
         start, images = time.process_time(), 0
         for person in some:
-            identity = Identity(person.patient_id, int(person.latent["age"]), person.centre, SEED, person.laterality)
+            identity = Identity(person.patient_id, int(person.latent["age"]), person.center, SEED, person.laterality)
             images += len(list(writer(person, spec, folder, SEED, identity)))
         spent = 1000.0 * (time.process_time() - start) / len(some)
         row = {"profile": profile, "what": name, "patients": len(some), "images": images}

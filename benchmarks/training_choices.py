@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
-from alnlib.evaluation.roc import auc
+from alneval.roc import auc
 from alnlib.imaging.cache import cached_crops
 from alnlib.imaging.slices25d import crop_mri
 from alnlib.imaging.stills import crop_stills
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, fit_classifier, predict_proba
+from alnsim import SimulationSpec, simulate_cohort
 
 TRAIN, VALIDATION, TEST = 157, 39, 250
 FIRST_SEED = 7001

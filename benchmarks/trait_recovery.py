@@ -4,7 +4,7 @@ The attainable AUC in truth.json is that of someone who knows the traits. Here e
 the image round the lesion, first knowing only the bounding box of its mask, as a crop for a network has it, then the
 outline too, as a reader or a segmentation has it.
 Traits are independent standard normal, anatomy, place and noise vary freely, sampling is that of the demo cohort, the
-machine the primary centre's. Prints and writes trait_recovery.csv: the correlation r of read and true score in test
+machine the primary center's. Prints and writes trait_recovery.csv: the correlation r of read and true score in test
 cases, with a standard error of (1 - r^2) / 12. A better method may read more; a network that has to find a trait without
 being told what to look for may read less.
 
@@ -34,8 +34,8 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alnlib.cohorts.simulated import ct, mammography, mri, ultrasound, video
-from alnlib.cohorts.simulated.specification import DETAILS
+from alnsim import ct, mammography, mri, ultrasound, video
+from alnsim.specification import DETAILS
 
 SEED = 2026
 N_TRAIN, N_TEST = 300, 150
@@ -207,7 +207,7 @@ def moment_features(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarr
 
 
 def shell_features(image: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Grey values in depths of the lesion relative to its deepest point, and in thin shells round it; a shadow left out."""
+    """Gray values in depths of the lesion relative to its deepest point, and in thin shells round it; a shadow left out."""
     depth, beyond = distance_transform_edt(mask, spacing_mm), distance_transform_edt(~mask, spacing_mm)
     relative = depth / depth.max()
     regions = [(relative > low) & (relative <= high) for low, high in ((0, 0.2), (0.2, 0.4), (0.4, 0.7), (0.7, 1.0))]
@@ -267,7 +267,7 @@ def box_sides_mm(box: list[tuple[int, int]], spacing_mm: tuple[float, ...]) -> n
 def ellipse_coordinates(
     shape: tuple[int, ...], box: list[tuple[int, int]], spacing_mm: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Radius relative to the ellipse in the box, mm beyond it, and mm from its centre along each axis."""
+    """Radius relative to the ellipse in the box, mm beyond it, and mm from its center along each axis."""
     axes = []
     for axis, (extent, (first, last), step) in enumerate(zip(shape, box, spacing_mm, strict=True)):
         along = (np.arange(extent) + 0.5 - 0.5 * (first + last)) * step
@@ -324,14 +324,14 @@ def quadrant_features(image: np.ndarray, box: list[tuple[int, int]], spacing_mm:
 
 def ring_features(image: np.ndarray, box: list[tuple[int, int]], spacing_mm: tuple[float, float]) -> np.ndarray:
     """Where the steepest edge lies along each ray and how steep it is, and how uneven rings beyond the ellipse are."""
-    centre = np.array([0.5 * (first + last) - 0.5 for first, last in box])
+    center = np.array([0.5 * (first + last) - 0.5 for first, last in box])
     halves = 0.5 * np.array([last - first for first, last in box])
     ray = np.array([np.sin(ANGLES), np.cos(ANGLES)])
     smooth = gaussian_filter(image, [0.5 / step for step in spacing_mm])
 
     def sampled(radius_px: np.ndarray) -> np.ndarray:
         """radius_px: (2, radii, angles) along each axis."""
-        return map_coordinates(smooth, centre[:, None, None] + radius_px * ray[:, None], order=1, mode="nearest")
+        return map_coordinates(smooth, center[:, None, None] + radius_px * ray[:, None], order=1, mode="nearest")
 
     rays = sampled(halves[:, None, None] * RELATIVE_RADII[None, :, None])
     reach = np.hypot(*(halves[:, None] * ray * np.array(spacing_mm)[:, None]))

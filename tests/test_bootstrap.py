@@ -1,4 +1,4 @@
-"""The environment's bootstrap: what it recognises, what it repairs, and the paragraph for everything it cannot."""
+"""The environment's bootstrap: what it recognizes, what it repairs, and the paragraph for everything it cannot."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_why_pip_failed_names_the_remedy(output, remedy):
 
 
 def test_no_network_is_told_by_the_real_pip(tmp_path):
-    """pip itself, with an index on a closed port: its words must be recognised."""
+    """pip itself, with an index on a closed port: its words must be recognized."""
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     requirements = tmp_path / "wanted.txt"
     requirements.write_text("no-such-package-of-ours==1.0\n")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.paths import repository_root
+from alnsim import SimulationSpec, simulate_cohort
 from tests.real_data import real_data
 
 SMALL = (
@@ -148,7 +148,7 @@ def _two_splits(path: Path) -> None:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     split = ["train", "validation", "test"] * len(table)
     table.insert(
-        2, "split", ["external" if c == "external" else s for c, s in zip(table["centre"], split, strict=False)]
+        2, "split", ["external" if c == "external" else s for c, s in zip(table["center"], split, strict=False)]
     )
     pd.concat([table, table.head(1).assign(split="test")]).to_csv(path, index=False)
 

@@ -59,7 +59,7 @@ def test_real_birads_is_an_ordered_reader_and_normal_images_have_category_1(coho
 
 
 def test_real_leaking_columns_are_no_predictors(cohort):
-    assert set(cohort.patients.columns) == {"patient_id", "centre", "malignant", *cohort.clinical}
+    assert set(cohort.patients.columns) == {"patient_id", "center", "malignant", *cohort.clinical}
     words = " ".join(f"{name} {variable.label}" for name, variable in cohort.clinical.items()).lower()
     for leak in ("interpretation", "verification", "diagnosis", "classification", "bi-rads", "birads"):
         assert leak not in words

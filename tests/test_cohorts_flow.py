@@ -80,10 +80,10 @@ def test_the_diagram_says_every_count_once_and_keeps_its_boxes_inside_the_axes(f
     for text in ax.texts:
         if text.get_text():
             extent = text.get_window_extent()
-            holders = [p.get_window_extent() for p in ax.patches if p.get_window_extent().contains(*_centre(extent))]
+            holders = [p.get_window_extent() for p in ax.patches if p.get_window_extent().contains(*_center(extent))]
             assert any(box.x0 <= extent.x0 and extent.x1 <= box.x1 for box in holders), text.get_text()
     plt.close(figure)
 
 
-def _centre(extent) -> tuple[float, float]:
+def _center(extent) -> tuple[float, float]:
     return (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2

@@ -21,19 +21,19 @@ endpoints:
   aln_metastasis: {label: ALN metastasis, positive: N+, negative: N0}
   apcr: {label: Axillary response, positive: ypN0, negative: ypN+}
 primary_endpoint: aln_metastasis
-centres: [North, South]
-external_centres: [South]
+centers: [North, South]
+external_centers: [South]
 clinical:
   age_years: {label: Age, kind: continuous, unit: years}
   er: {label: ER, kind: nominal, levels: [negative, positive]}
   t_stage: {label: T stage, kind: ordinal, levels: [T1, T2, T3]}
 readers: {r1: a radiologist}
-licence: none
+license: none
 citation: none
 source: tests
 """
 PATIENTS = """\
-patient_id,centre,aln_metastasis,apcr,age_years,er,t_stage
+patient_id,center,aln_metastasis,apcr,age_years,er,t_stage
 007,North,0,,51.5,positive,T1
 008,North,1,1,44,negative,T3
 009,South,1,,,positive,
@@ -109,8 +109,8 @@ def test_writing_and_reading_give_the_same_cohort_and_the_same_bytes(folder, tmp
         "name",
         "endpoints",
         "clinical",
-        "centres",
-        "external_centres",
+        "centers",
+        "external_centers",
         "readers_described",
         "primary_endpoint",
     ):
@@ -203,7 +203,7 @@ BAD_CELLS = {
         "patient_id is empty",
         "give every patient an id",
     ),
-    "centre": ("patients.csv", "007,North", "007,West", 2, "centre", "West", "unknown centre", "North, South"),
+    "center": ("patients.csv", "007,North", "007,West", 2, "center", "West", "unknown center", "North, South"),
     "number": ("patients.csv", "51.5", '"51,5"', 2, "age_years", "51,5", "not a number", "decimal point"),
     "number NA": ("patients.csv", ",44,", ",NA,", 3, "age_years", "NA", "not a number", "leave the cell empty"),
     "infinite": ("patients.csv", ",44,", ",inf,", 3, "age_years", "inf", "not a number", "leave the cell empty"),
@@ -394,8 +394,8 @@ def test_a_patient_in_two_splits_has_a_message_of_its_own(folder):
     [
         (["train", "testing", "external", "test"], 3, "unknown split"),
         (["train", "", "external", "test"], 3, "split is empty"),
-        (["train", "test", "test", "validation"], 4, "the centre, which is external"),
-        (["train", "external", "external", "test"], 3, "the centre, which is not external"),
+        (["train", "test", "test", "validation"], 4, "the center, which is external"),
+        (["train", "external", "external", "test"], 3, "the center, which is not external"),
     ],
 )
 def test_a_bad_split_column_is_named(folder, splits, row, message):
@@ -490,9 +490,9 @@ def test_missing_unknown_and_repeated_columns_are_named_with_the_likely_name(fol
 # -------------------------------------------------------------------------------------------------------- cohort.yaml
 
 BAD_YAML = {
-    "missing key": ("licence: none\n", "", "licence", "key is missing or empty", "who may use the data"),
+    "missing key": ("license: none\n", "", "license", "key is missing or empty", "who may use the data"),
     "unknown key": ("title: A toy", "titel: x\ntitle: A toy", "titel", "unknown key", "did you mean title?"),
-    "key twice": ("licence: none\n", "licence: none\nlicence: CC0\n", "licence", "key appears twice", "keep one"),
+    "key twice": ("license: none\n", "license: none\nlicense: CC0\n", "license", "key appears twice", "keep one"),
     "provenance": (
         "provenance: simulated",
         "provenance: fake",
@@ -507,13 +507,13 @@ BAD_YAML = {
         "not among the endpoints",
         "aln_metastasis, apcr",
     ),
-    "centres": ("centres: [North, South]", "centres: North", "centres", "not a list of names", "as a list"),
+    "centers": ("centers: [North, South]", "centers: North", "centers", "not a list of names", "as a list"),
     "primary external": (
-        "external_centres: [South]",
-        "external_centres: [North, South]",
-        "external_centres",
-        "primary centre",
-        "development centre first",
+        "external_centers: [South]",
+        "external_centers: [North, South]",
+        "external_centers",
+        "primary center",
+        "development center first",
     ),
     "kind": ("kind: ordinal", "kind: ordered", "clinical.t_stage.kind", "unknown kind", "continuous, ordinal, nominal"),
     "no levels": (", levels: [T1, T2, T3]", "", "clinical.t_stage.levels", "fewer than two levels", "reference first"),

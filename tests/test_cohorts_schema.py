@@ -24,7 +24,7 @@ from alnlib.cohorts.schema import (
 
 
 def small_cohort() -> Cohort:
-    patients = pd.DataFrame({"patient_id": ["a", "b", "c"], "centre": "H", "y": pd.array([0, 1, None], dtype="Int64")})
+    patients = pd.DataFrame({"patient_id": ["a", "b", "c"], "center": "H", "y": pd.array([0, 1, None], dtype="Int64")})
     endpoints = {"y": Endpoint("Y", "yes", "no")}
     return Cohort(
         "toy", "Toy", "simulated", endpoints, "y", ["H"], [], {}, {}, "none", "none", "here",
@@ -36,7 +36,7 @@ def test_a_cohort_prints_its_counts_and_says_that_it_is_simulated():
     cohort = small_cohort()
     assert cohort.is_simulated
     assert str(cohort) == "toy (simulated): 3 patients, 0 images, 0 reader scores; y 1/2 positive"
-    assert cohort.centres == ("H",)
+    assert cohort.centers == ("H",)
 
 
 def test_known_leaves_out_patients_without_the_endpoint():

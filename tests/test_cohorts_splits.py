@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alnlib.cohorts.splits import (
+from alneval.folds import (
     attach_splits,
     patient_level_folds,
     patient_level_splits,
@@ -22,7 +22,7 @@ from alnlib.errors import InputError
 def patients(n: int, positives: int, **columns) -> pd.DataFrame:
     labels = np.r_[np.ones(positives, dtype=int), np.zeros(n - positives, dtype=int)]
     ids = [f"p{number:04d}" for number in range(n)]
-    return pd.DataFrame({"patient_id": ids, "centre": "A", "y": labels} | columns)
+    return pd.DataFrame({"patient_id": ids, "center": "A", "y": labels} | columns)
 
 
 def folds_of(frame: pd.DataFrame, n_folds: int, rng: np.random.Generator) -> pd.Series:
@@ -71,14 +71,14 @@ def test_the_order_of_rows_does_not_matter_and_the_seed_does():
     assert folds.to_dict() == folds_of(shuffled, 5, np.random.default_rng(7)).to_dict()
 
 
-def test_external_centres_are_external_and_take_no_part_in_the_fractions():
+def test_external_centers_are_external_and_take_no_part_in_the_fractions():
     frame = patients(120, 60)
-    frame.loc[::6, "centre"] = "B"
-    splits = patient_level_splits(frame, "y", rng=np.random.default_rng(0), external_centres=["B"])
+    frame.loc[::6, "center"] = "B"
+    splits = patient_level_splits(frame, "y", rng=np.random.default_rng(0), external_centers=["B"])
     merged = frame.merge(splits)
-    assert set(merged.loc[merged["centre"] == "B", "split"]) == {"external"}
+    assert set(merged.loc[merged["center"] == "B", "split"]) == {"external"}
     assert counts(frame, splits)["test"][0] == 30
-    assert (merged.loc[merged["centre"] == "A", "split"] != "external").all()
+    assert (merged.loc[merged["center"] == "A", "split"] != "external").all()
 
 
 def test_further_strata_are_balanced_and_small_ones_merged():

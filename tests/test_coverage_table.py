@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from alnlib.evaluation.calibration import joint_calibration
-from alnlib.evaluation.decision_curve import net_benefit, net_benefit_treat_all
-from alnlib.evaluation.roc import auc
+from alneval.calibration import joint_calibration
+from alneval.decision_curve import net_benefit, net_benefit_treat_all
+from alneval.roc import auc
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 KEYS = ["quantity", "method", "n", "prevalence", "auc", "nodes_per_patient"]

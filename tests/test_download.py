@@ -52,7 +52,7 @@ def toy_rows(*entries: dict[str, str]) -> pd.DataFrame:
         "access": "open",
         "need": "required",
         "doi": "10.1234/toy",
-        "licence": "CC0",
+        "license": "CC0",
         "citation": "Nobody 2020",
         "note": "made by the test",
     }
@@ -102,7 +102,7 @@ def test_every_duke_patient_has_a_dce_series_before_and_after_contrast(duke_seri
     assert len(phases) == 922
     assert all(own[0] == 0 and len(own) >= 3 and len(set(own)) == len(own) for own in phases)
     assert phases.str.len().value_counts().to_dict() == {4: 480, 5: 433, 3: 9}
-    assert set(duke_series["licence"]) == {"CC BY-NC 4.0"}
+    assert set(duke_series["license"]) == {"CC BY-NC 4.0"}
     assert set(duke_series["modality"]) == {"MR"}
 
 
@@ -173,13 +173,13 @@ def test_duke_dry_run_needs_no_network_and_writes_nothing(tmp_path, no_network):
     assert "Clinical_and_Other_Features.xlsx (required) is to be taken by hand" in text
 
 
-def test_dry_run_of_two_patients_lists_each_series_and_mask_with_its_licence(tmp_path):
+def test_dry_run_of_two_patients_lists_each_series_and_mask_with_its_license(tmp_path):
     report = download_cohort("duke", tmp_path, dry_run=True, patients=["1", "Breast_MRI_120"], masks=True)
     text = format_download_report(report)
     assert set(report.series["patient_id"]) == {"Breast_MRI_001", "Breast_MRI_120"}
     assert all(uid in text for uid in report.series["series_uid"])
     assert "ax dyn 1st pass" in text and "64.6 MB" in text
-    by_modality = report.series.groupby("modality")["licence"].agg(set).to_dict()
+    by_modality = report.series.groupby("modality")["license"].agg(set).to_dict()
     assert by_modality == {"MR": {"CC BY-NC 4.0"}, "SEG": {"CC BY 4.0"}}
     assert any("zenodo.8345959" in citation for citation in report.citations)
 

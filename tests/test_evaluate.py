@@ -17,24 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.errors import InputError
-from alnlib.evaluation.calibration import calibration_summary
-from alnlib.evaluation.decision_curve import decision_curve, net_benefit
-from alnlib.evaluation.prevalence import prior_shift
-from alnlib.evaluation.recalibration import PlattRecalibration
-from alnlib.evaluation.roc import clustered_delong_auc, clustered_delong_test, delong_auc
-from alnlib.evaluation.tables import (
-    PREDICTION_COLUMNS,
-    call_comparison_table,
-    comparison_table,
-    curve_table,
-    discrimination_table,
-    locked_thresholds,
-    read_predictions,
-    reclassification_comparisons,
-)
-from alnlib.paths import repository_root
-from alnlib.report.evaluate import (
+from alneval.calibration import calibration_summary
+from alneval.decision_curve import decision_curve, net_benefit
+from alneval.evaluate import (
     TABLES,
     Evaluation,
     curve_bands,
@@ -52,6 +37,21 @@ from alnlib.report.evaluate import (
     roc_figure,
     write_evaluation,
 )
+from alneval.prevalence import prior_shift
+from alneval.recalibration import PlattRecalibration
+from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc
+from alneval.tables import (
+    PREDICTION_COLUMNS,
+    call_comparison_table,
+    comparison_table,
+    curve_table,
+    discrimination_table,
+    locked_thresholds,
+    read_predictions,
+    reclassification_comparisons,
+)
+from alnlib.errors import InputError
+from alnlib.paths import repository_root
 from alnlib.report.tables import calibration_row
 
 FEW = 40  # resamples: enough for every column to be there, few enough to be quick

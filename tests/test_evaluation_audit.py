@@ -15,12 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alnlib.errors import InputError
-from alnlib.evaluation.audit import (
+from alneval.audit import (
     Audit,
     accuracy_threshold,
     audit_attainable,
-    audit_centre_score,
+    audit_center_score,
     audit_duplicate_images,
     audit_metadata,
     audit_out_of_fold,
@@ -33,8 +32,9 @@ from alnlib.evaluation.audit import (
     audit_trained_on_test,
     threshold_optimism,
 )
-from alnlib.evaluation.resplit import CrossValidated, SelectedOutside
-from alnlib.evaluation.thresholds import youden_threshold
+from alneval.resplit import CrossValidated, SelectedOutside
+from alneval.thresholds import youden_threshold
+from alnlib.errors import InputError
 from alnlib.imaging.duplicates import find_duplicates, picture_thumbnail
 from tests.test_imaging_duplicates import jpeg, speckle
 
@@ -208,10 +208,10 @@ def test_accuracy_threshold_by_hand():
     assert accuracy_threshold([0, 0, 0, 1, 1, 1], [0.2, 0.3, 0.5, 0.1, 0.6, 0.7]) == pytest.approx(0.55)
 
 
-# 5. label-coded centre
+# 5. label-coded center
 
 
-def centres(n: int, seed: int, coding: float) -> tuple[np.ndarray, np.ndarray]:
+def centers(n: int, seed: int, coding: float) -> tuple[np.ndarray, np.ndarray]:
     """Labels and hospitals; at `coding` 0 prevalence is the same in both, at 1 hospital b has all the positives."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n) < 0.4 * n).astype(int)
@@ -219,31 +219,31 @@ def centres(n: int, seed: int, coding: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_centre_that_codes_the_label_is_caught(seed):
+def test_a_center_that_codes_the_label_is_caught(seed):
     rng = np.random.default_rng(1000 + seed)
-    y, centre = centres(150, seed, 0.7)
-    cohort = audit_metadata(y, pd.DataFrame({"centre": centre}), rng)
-    caught(cohort, "centre alone")
-    reads_centre = np.where(centre == "b", 0.8, 0.2) + rng.normal(0, 0.05, 150)
-    caught(audit_centre_score(y, reads_centre, centre, rng, n_bootstrap=500), "which center")
+    y, center = centers(150, seed, 0.7)
+    cohort = audit_metadata(y, pd.DataFrame({"center": center}), rng)
+    caught(cohort, "center alone")
+    reads_center = np.where(center == "b", 0.8, 0.2) + rng.normal(0, 0.05, 150)
+    caught(audit_center_score(y, reads_center, center, rng, n_bootstrap=500), "which center")
 
 
-def test_centres_that_do_not_code_the_label_pass_at_the_stated_rate():
+def test_centers_that_do_not_code_the_label_pass_at_the_stated_rate():
     """40 cohorts, half with a modest true difference in prevalence, and an honest model on them: 1 % may fail."""
     cohort = model = 0
     for seed in range(40):
         rng = np.random.default_rng(1000 + seed)
-        y, centre = centres(150, seed, 0.1 * (seed % 2))
+        y, center = centers(150, seed, 0.1 * (seed % 2))
         honest = y + rng.normal(size=150)
-        cohort += not audit_metadata(y, pd.DataFrame({"centre": centre}), rng).passed
-        model += not audit_centre_score(y, honest, centre, rng, n_bootstrap=500).passed
+        cohort += not audit_metadata(y, pd.DataFrame({"center": center}), rng).passed
+        model += not audit_center_score(y, honest, center, rng, n_bootstrap=500).passed
     assert cohort <= most_false_alarms(40, 0.01)
     assert model <= most_false_alarms(40, 0.01)
 
 
 def test_acquisition_metadata_that_codes_the_label_is_caught_whatever_its_kind():
     rng = np.random.default_rng(1000)
-    y, scanner = centres(150, 0, 0.7)
+    y, scanner = centers(150, 0, 0.7)
     spacing = np.where(scanner == "b", 0.30, 0.25) + rng.normal(0, 0.02, 150)
     noise_column = rng.normal(size=150)
     for column in ({"scanner": scanner}, {"spacing_mm": spacing}, {"n_images": (scanner == "b") * 2 + 1}):
@@ -256,20 +256,20 @@ def test_acquisition_metadata_that_codes_the_label_is_caught_whatever_its_kind()
     assert audit_metadata(y, pd.DataFrame({"model": ["x"] * 150}), rng).passed is None
 
 
-def test_one_class_per_centre_cannot_be_told_apart_and_one_centre_has_nothing_to_explain():
+def test_one_class_per_center_cannot_be_told_apart_and_one_center_has_nothing_to_explain():
     y, score = scores(60, 1.5, np.random.default_rng(0))
     rng = np.random.default_rng(0)
-    caught(audit_centre_score(y, score, np.where(y == 1, "b", "a"), rng), "every center has one class")
-    assert audit_centre_score(y, score, np.full(60, "a"), rng).passed is None
+    caught(audit_center_score(y, score, np.where(y == 1, "b", "a"), rng), "every center has one class")
+    assert audit_center_score(y, score, np.full(60, "a"), rng).passed is None
     some = np.where((y == 1) & (np.arange(60) < 20), "c", "a")
     some[:3] = "b"
-    assert audit_centre_score(y, score, some, rng, n_bootstrap=200).passed is not None
+    assert audit_center_score(y, score, some, rng, n_bootstrap=200).passed is not None
 
 
-def test_centre_audit_draws_whole_patients_where_ids_are_given():
-    y, centre = centres(150, 0, 0.7)
-    twice = [np.repeat(part, 2) for part in (y, (centre == "b").astype(float), centre)]
-    audit = audit_centre_score(
+def test_center_audit_draws_whole_patients_where_ids_are_given():
+    y, center = centers(150, 0, 0.7)
+    twice = [np.repeat(part, 2) for part in (y, (center == "b").astype(float), center)]
+    audit = audit_center_score(
         *twice, np.random.default_rng(0), patient_ids=np.repeat(np.arange(150), 2), n_bootstrap=500
     )
     caught(audit, "which center")

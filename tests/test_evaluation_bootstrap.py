@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from alnlib.evaluation import bootstrap
-from alnlib.evaluation.bootstrap import (
+from alneval import bootstrap
+from alneval.bootstrap import (
     bootstrap_auc_difference,
     bootstrap_auc_difference_unpaired,
     bootstrap_auc_interval,
@@ -25,7 +25,7 @@ from alnlib.evaluation.bootstrap import (
     two_sided_bootstrap_p,
     weighted_auc,
 )
-from alnlib.evaluation.roc import auc, clustered_delong_auc, delong_auc, delong_test, delong_test_unpaired
+from alneval.roc import auc, clustered_delong_auc, delong_auc, delong_test, delong_test_unpaired
 
 REFERENCES = Path(__file__).parent / "references" / "evaluation"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.evaluation.bootstrap import resample_weights
-from alnlib.evaluation.calibration import (
+from alneval.bootstrap import resample_weights
+from alneval.calibration import (
     brier_score,
     calibration_errors,
     calibration_intercept,
@@ -73,7 +73,7 @@ def test_variance_between_patients_agrees_with_sandwich():
 
 @pytest.mark.parametrize("column", ["p", "p_tied", "p_groups"])
 def test_flexible_curve_and_its_errors_agree_with_val_prob(data, column):
-    """p_groups has 199 of 220 patients at one probability: a neighbourhood of the local fit without any width."""
+    """p_groups has 199 of 220 patients at one probability: a neighborhood of the local fit without any width."""
     reference = EXPECTED[f"calibration_{column}"]
     curve = flexible_calibration_curve(data["y"], data[column], grid=data[column])
     np.testing.assert_allclose(curve.observed, reference["smooth"], atol=1e-6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alnlib.evaluation.decision_curve import (
+from alneval.decision_curve import (
     decision_curve,
     net_benefit,
     net_benefit_difference,

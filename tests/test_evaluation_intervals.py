@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alnlib.evaluation.intervals import clopper_pearson_interval, format_interval, format_p, wilson_interval
-from alnlib.evaluation.multiplicity import holm
+from alneval.intervals import clopper_pearson_interval, format_interval, format_p, wilson_interval
+from alneval.multiplicity import holm
 
 EXPECTED = json.loads((Path(__file__).parent / "references/evaluation/expected.json").read_text())
 

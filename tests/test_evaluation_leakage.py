@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.errors import DoesNotApply
-from alnlib.evaluation.bootstrap import bootstrap_auc_difference_unpaired
-from alnlib.evaluation.leakage import (
+from alneval.bootstrap import bootstrap_auc_difference_unpaired
+from alneval.leakage import (
     auc_difference_of_test_sets,
     image_level_splits,
     remembered_label_score,
     require_both_classes,
     shared_patient_share,
 )
-from alnlib.evaluation.roc import auc
+from alneval.roc import auc
+from alnlib.errors import DoesNotApply
 
 
 def nodes(n_patients: int = 200, of_each: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def test_the_share_of_shared_patients_by_hand():
 
 
 def test_remembering_patients_is_worth_nothing_by_patient_and_much_by_image():
-    """Three images of 200 patients, nine in ten of one label: a recognised patient's other images give it away."""
+    """Three images of 200 patients, nine in ten of one label: a recognized patient's other images give it away."""
     frame = nodes()
     frame["image_split"] = drawn(frame)
     by_patient, by_image = (

@@ -10,14 +10,14 @@ from math import inf, sqrt
 import numpy as np
 import pytest
 
-from alnlib.evaluation.multireader import (
+from alneval.multireader import (
     compare_modalities,
     compare_model_with_readers,
     obuchowski_rockette,
     reader_components,
     reader_covariance,
 )
-from alnlib.evaluation.roc import auc, clustered_delong_test, delong_test
+from alneval.roc import auc, clustered_delong_test, delong_test
 
 
 def reading_study(rng, n=60, modalities=2, readers=4, graded=False):
@@ -106,16 +106,16 @@ def test_with_jackknife_covariances_it_is_the_analysis_of_variance_of_pseudovalu
     aucs = values.mean(axis=2)
     result = obuchowski_rockette(aucs, covariance)
 
-    def centred(*kept):
+    def centered(*kept):
         return values.mean(axis=tuple(axis for axis in range(3) if axis not in kept), keepdims=True)
 
     grand = values.mean()
-    ms_t = n * r * ((centred(0) - grand) ** 2).sum() / (m - 1)
-    tr = centred(0, 1) - centred(0) - centred(1) + grand
+    ms_t = n * r * ((centered(0) - grand) ** 2).sum() / (m - 1)
+    tr = centered(0, 1) - centered(0) - centered(1) + grand
     ms_tr = n * (tr**2).sum() / ((m - 1) * (r - 1))
-    tc = centred(0, 2) - centred(0) - centred(2) + grand
+    tc = centered(0, 2) - centered(0) - centered(2) + grand
     ms_tc = r * (tc**2).sum() / ((m - 1) * (n - 1))
-    trc = values - centred(0, 1) - centred(0, 2) - centred(1, 2) + centred(0) + centred(1) + centred(2) - grand
+    trc = values - centered(0, 1) - centered(0, 2) - centered(1, 2) + centered(0) + centered(1) + centered(2) - grand
     ms_trc = (trc**2).sum() / ((m - 1) * (r - 1) * (n - 1))
     error = ms_tr + max(ms_tc - ms_trc, 0)
     assert result.statistic == pytest.approx(ms_t / error, rel=1e-10)
@@ -191,7 +191,7 @@ def test_readers_who_agree_entirely_have_infinite_degrees_of_freedom():
     assert result.p == pytest.approx(delong_test(y, scores[:, 0, 0], scores[:, 1, 0], reference="normal").p, abs=1e-9)
 
 
-def test_what_cannot_be_analysed_is_refused():
+def test_what_cannot_be_analyzed_is_refused():
     y, scores = reading_study(np.random.default_rng(11), readers=1)
     with pytest.raises(ValueError, match="fixed"):
         compare_modalities(y, scores)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from alnlib.evaluation.bootstrap import percentile_limits, resample_weights, summarize_resamples
-from alnlib.evaluation.partial_auc import (
+from alneval.bootstrap import percentile_limits, resample_weights, summarize_resamples
+from alneval.partial_auc import (
     average_precision,
     average_precision_interval,
     partial_auc,
@@ -24,8 +24,8 @@ from alnlib.evaluation.partial_auc import (
     weighted_partial_auc,
     weighted_sensitivity_at_specificity,
 )
-from alnlib.evaluation.roc import auc
-from alnlib.evaluation.thresholds import sensitivity_at_specificity
+from alneval.roc import auc
+from alneval.thresholds import sensitivity_at_specificity
 
 REFERENCES = Path(__file__).parent / "references"
 EXPECTED = json.loads((REFERENCES / "partial_auc" / "expected.json").read_text())
@@ -52,7 +52,7 @@ def rng():
 
 
 @st.composite
-def labelled_scores(draw):
+def labeled_scores(draw):
     """Labels with both classes and scores with many ties."""
     n = draw(st.integers(4, 30))
     y = draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(lambda v: 0 < sum(v) < len(v)))
@@ -118,7 +118,7 @@ def test_precision_recall_curve_agrees_with_proc(paired):
 
 
 @settings(max_examples=60, deadline=None)
-@given(labelled_scores(), st.floats(0.01, 0.99))
+@given(labeled_scores(), st.floats(0.01, 0.99))
 def test_partial_areas_add_up_to_the_auc(data, cut):
     y, score = data
     whole = auc(y, score)
@@ -138,7 +138,7 @@ def test_corrected_value_is_one_half_for_a_constant_and_one_for_a_perfect_score(
 
 
 @settings(max_examples=40, deadline=None)
-@given(labelled_scores(), st.integers(0, 2**32 - 1))
+@given(labeled_scores(), st.integers(0, 2**32 - 1))
 def test_weighted_statistics_equal_those_of_the_repeated_units(data, seed):
     y, score = data
     weights = np.random.default_rng(seed).integers(0, 4, (6, y.size))
@@ -158,7 +158,7 @@ def test_weighted_statistics_equal_those_of_the_repeated_units(data, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(labelled_scores())
+@given(labeled_scores())
 def test_average_precision_agrees_with_sklearn(data):
     assert average_precision(*data) == pytest.approx(average_precision_score(*data), abs=1e-12)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from alnlib.evaluation.bootstrap import weighted_auc
-from alnlib.evaluation.calibration import calibration_intercept, calibration_slope
-from alnlib.evaluation.decision_curve import net_benefit, net_benefit_treat_all
-from alnlib.evaluation.prevalence import (
+from alneval.bootstrap import weighted_auc
+from alneval.calibration import calibration_intercept, calibration_slope
+from alneval.decision_curve import net_benefit, net_benefit_treat_all
+from alneval.prevalence import (
     PREVALENCE_COLUMNS,
     class_weights,
     decision_curve_at_prevalence,
@@ -17,7 +17,7 @@ from alnlib.evaluation.prevalence import (
     prevalence_table,
     prior_shift,
 )
-from alnlib.evaluation.roc import auc
+from alneval.roc import auc
 
 # 100 with the outcome, 80 called; 100 without, 30 called
 Y = np.repeat([1, 0], 100)

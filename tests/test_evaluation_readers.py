@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.evaluation.bootstrap import resample_weights
-from alnlib.evaluation.readers import compare_model_with_reader, reader_operating_point, reader_operating_points
-from alnlib.evaluation.thresholds import operating_point, threshold_at_specificity
+from alneval.bootstrap import resample_weights
+from alneval.readers import compare_model_with_reader, reader_operating_point, reader_operating_points
+from alneval.thresholds import operating_point, threshold_at_specificity
 
 REFERENCES = Path(__file__).parent / "references" / "evaluation"
 EXPECTED = json.loads((REFERENCES / "expected.json").read_text())

@@ -14,15 +14,15 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.isotonic import IsotonicRegression
 
-from alnlib.errors import InputError
-from alnlib.evaluation.calibration import (
+from alneval.calibration import (
     brier_score,
     calibration_intercept,
     calibration_slope,
     joint_calibration,
 )
-from alnlib.evaluation.recalibration import IsotonicRecalibration, PlattRecalibration
-from alnlib.evaluation.roc import auc
+from alneval.recalibration import IsotonicRecalibration, PlattRecalibration
+from alneval.roc import auc
+from alnlib.errors import InputError
 
 REFERENCES = Path(__file__).parent / "references" / "evaluation"
 EXPECTED = json.loads((REFERENCES / "expected.json").read_text())

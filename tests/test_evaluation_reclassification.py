@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy.special import expit, logit
 
-from alnlib.evaluation.reclassification import (
+from alneval.reclassification import (
     integrated_discrimination_improvement,
     net_reclassification_improvement,
     reclassification_table,
 )
-from alnlib.evaluation.roc import auc, delong_test
+from alneval.roc import auc, delong_test
 
 REFERENCES = Path(__file__).parent / "references"
 EXPECTED = json.loads((REFERENCES / "reclassification" / "expected.json").read_text())

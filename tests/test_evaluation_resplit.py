@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alnlib.evaluation.resplit import (
+from alneval.resplit import (
     CrossValidated,
     SelectedOutside,
     auc_within_folds,
@@ -25,7 +25,7 @@ from alnlib.evaluation.resplit import (
     resplit_aucs,
     selection_inside_and_outside,
 )
-from alnlib.evaluation.roc import auc
+from alneval.roc import auc
 
 MODEL = make_pipeline(StandardScaler(), LogisticRegression())
 SELECTOR = SelectKBest(k=10).set_output(transform="pandas")

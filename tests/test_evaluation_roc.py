@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from alnlib.evaluation.roc import (
+from alneval.roc import (
     auc,
     clustered_delong_auc,
     clustered_delong_covariance,
@@ -40,7 +40,7 @@ def nodes():
 
 
 @st.composite
-def labelled_scores(draw):
+def labeled_scores(draw):
     """Labels with both classes and scores with many ties."""
     n = draw(st.integers(4, 30))
     y = draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(lambda v: 0 < sum(v) < len(v)))
@@ -100,7 +100,7 @@ def test_clustered_variance_agrees_with_obuchowski_sums_in_r(nodes):
 
 
 @settings(max_examples=40, deadline=None)
-@given(labelled_scores())
+@given(labeled_scores())
 def test_singleton_clusters_give_the_delong_variance(data):
     y, score = data
     _, unclustered = delong_covariance(y, np.column_stack([score, score**2]))
@@ -109,7 +109,7 @@ def test_singleton_clusters_give_the_delong_variance(data):
 
 
 @settings(max_examples=60, deadline=None)
-@given(labelled_scores())
+@given(labeled_scores())
 def test_auc_is_the_pairwise_win_rate_and_survives_monotone_rescaling(data):
     y, score = data
     wins = [(p > n) + 0.5 * (p == n) for p in score[y == 1] for n in score[y == 0]]

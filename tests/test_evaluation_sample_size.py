@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alnlib.evaluation.sample_size import (
+from alneval.sample_size import (
     auc_validation_size,
     cox_snell_r2_from_auc,
     development_sample_size,

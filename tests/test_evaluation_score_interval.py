@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alnlib.evaluation.decision_curve import decision_curve
-from alnlib.evaluation.intervals import wilson_interval
-from alnlib.evaluation.score_interval import weighted_difference_interval
+from alneval.decision_curve import decision_curve
+from alneval.intervals import wilson_interval
+from alneval.score_interval import weighted_difference_interval
 
 REFERENCES = Path(__file__).parent / "references" / "evaluation"
 EXPECTED = json.loads((REFERENCES / "expected.json").read_text())

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from alnlib.evaluation.roc import clustered_delong_auc, delong_auc
-from alnlib.evaluation.subgroups import SUBGROUP_COLUMNS, subgroup_table
+from alneval.roc import clustered_delong_auc, delong_auc
+from alneval.subgroups import SUBGROUP_COLUMNS, subgroup_table
 
 
 def patients(n: int, effects: dict[str, float], seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:

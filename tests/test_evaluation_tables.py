@@ -11,12 +11,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from alnlib.errors import InputError
-from alnlib.evaluation.multiplicity import holm
-from alnlib.evaluation.partial_auc import average_precision, partial_auc
-from alnlib.evaluation.reclassification import integrated_discrimination_improvement, net_reclassification_improvement
-from alnlib.evaluation.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
-from alnlib.evaluation.tables import (
+from alneval.multiplicity import holm
+from alneval.partial_auc import average_precision, partial_auc
+from alneval.reclassification import integrated_discrimination_improvement, net_reclassification_improvement
+from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
+from alneval.tables import (
     CALL_COLUMNS,
     COMPARISON_COLUMNS,
     CURVE_COLUMNS,
@@ -34,7 +33,8 @@ from alnlib.evaluation.tables import (
     reclassification_comparisons,
     validate_predictions,
 )
-from alnlib.evaluation.thresholds import operating_point, youden_threshold
+from alneval.thresholds import operating_point, youden_threshold
+from alnlib.errors import InputError
 
 CONTRACT = (
     "study,model,split,n,n_positive,auc,auc_low,auc_high,threshold,sensitivity,sensitivity_low,sensitivity_high,"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alnlib.evaluation.intervals import wilson_interval
-from alnlib.evaluation.thresholds import (
+from alneval.intervals import wilson_interval
+from alneval.thresholds import (
     operating_point,
     sensitivity_at_specificity,
     threshold_at_sensitivity,
@@ -29,7 +29,7 @@ def paired():
 
 
 @st.composite
-def labelled_scores(draw):
+def labeled_scores(draw):
     n = draw(st.integers(3, 25))
     y = draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(lambda v: 0 < sum(v) < len(v)))
     return np.array(y, dtype=int), np.array(draw(st.lists(st.integers(0, 5), min_size=n, max_size=n))) / 5
@@ -50,7 +50,7 @@ def test_youden_threshold_agrees_with_proc(paired):
 
 
 @settings(max_examples=60, deadline=None)
-@given(labelled_scores(), st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))
+@given(labeled_scores(), st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))
 def test_chosen_thresholds_are_the_best_of_all_cuts(data, wanted):
     y, score = data
     cuts = [rates(y, score, threshold) for threshold in [*np.unique(score), score.max() + 1]]

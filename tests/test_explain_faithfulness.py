@@ -16,8 +16,8 @@ from alnlib.explain.faithfulness import (
     occlusion_drop,
     perturbation_curve,
     random_maps,
-    randomisation_stages,
-    weight_randomisation_table,
+    randomization_stages,
+    weight_randomization_table,
 )
 from alnlib.explain.gradcam import grad_cam
 from alnlib.models.cnn2d import build_cnn2d
@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_table(trained):
     tables = [faithfulness_table(predict, images, maps, np.random.default_rng(4), steps=5, repeats=1) for _ in range(2)]
     assert tables[0].equals(tables[1])
     cascades = [
-        weight_randomisation_table(network, lambda one: grad_cam(one, images), np.random.default_rng(seed), draws=2)
+        weight_randomization_table(network, lambda one: grad_cam(one, images), np.random.default_rng(seed), draws=2)
         for seed in (4, 4, 5)
     ]
     assert cascades[0].equals(cascades[1]) and not cascades[0].equals(cascades[2])
@@ -180,15 +180,15 @@ def test_grad_cam_does_not_survive_random_weights_but_a_map_of_the_image_does(tr
     network, images, _ = trained
     before = {name: value.clone() for name, value in network.state_dict().items()}
     stages = ["classifier", "features.3", "features.0"]
-    assert randomisation_stages(network) == stages
-    table = weight_randomisation_table(network, lambda one: grad_cam(one, images), np.random.default_rng(0), draws=8)
+    assert randomization_stages(network) == stages
+    table = weight_randomization_table(network, lambda one: grad_cam(one, images), np.random.default_rng(0), draws=8)
     assert list(table.columns) == ["step", "stage", "spearman", "spearman_sd", "ssim", "ssim_sd", "flat"]
     assert list(table["stage"]) == ["", *stages] and list(table["step"]) == [0, 1, 2, 3]
     assert table.loc[0, ["spearman", "spearman_sd", "ssim", "ssim_sd", "flat"]].tolist() == [1.0, 0.0, 1.0, 0.0, 0.0]
     assert table.loc[3, "spearman"] < 0.8 and table.loc[3, "ssim"] < 0.5
-    blind = weight_randomisation_table(network, lambda one: np.abs(images[:, 0]), np.random.default_rng(0), draws=1)
+    blind = weight_randomization_table(network, lambda one: np.abs(images[:, 0]), np.random.default_rng(0), draws=1)
     np.testing.assert_allclose(blind[["spearman", "ssim"]], 1.0)
-    nothing = weight_randomisation_table(
+    nothing = weight_randomization_table(
         network,
         lambda one: grad_cam(one, images) * float(one[2].weight.equal(network[2].weight)),
         np.random.default_rng(0),
@@ -198,13 +198,13 @@ def test_grad_cam_does_not_survive_random_weights_but_a_map_of_the_image_does(tr
 
 
 def test_stages_run_from_the_head_down_and_every_weight_is_in_one():
-    resnet = randomisation_stages(build_cnn2d("resnet18"))
+    resnet = randomization_stages(build_cnn2d("resnet18"))
     assert resnet == ["fc", "layer4", "layer3", "layer2", "layer1", "bn1", "conv1"]
     wrapped = nn.ModuleDict({"backbone": build_cnn2d("resnet18")})
-    assert randomisation_stages(wrapped) == [f"backbone.{name}" for name in resnet]
+    assert randomization_stages(wrapped) == [f"backbone.{name}" for name in resnet]
     for architecture in ("densenet121", "efficientnet_b0"):
         network = build_cnn2d(architecture)
-        stages = randomisation_stages(network)
+        stages = randomization_stages(network)
         assert stages[0] == "classifier" and stages[-1] in ("features.conv0", "features.0")
         counts = [sum(p.numel() for p in network.get_submodule(stage).parameters()) for stage in stages]
         assert sum(counts) == sum(p.numel() for p in network.parameters())

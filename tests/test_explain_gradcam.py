@@ -17,13 +17,13 @@ from alnlib.explain.gradcam import (
     frame_profile,
     grad_cam,
     layer_with_cells,
-    normalise_over_cohort,
+    normalize_over_cohort,
 )
 from alnlib.models.cnn2d import build_cnn2d
 
 
 class Gated(nn.Module):
-    """Sees nothing but the pixels of `gate`: two channels, the gated grey value and its negative; the logit pools the first."""
+    """Sees nothing but the pixels of `gate`: two channels, the gated gray value and its negative; the logit pools the first."""
 
     def __init__(self, gate: np.ndarray):
         super().__init__()
@@ -69,7 +69,7 @@ def positive_images(shape, n=3, seed=0):
 
 @pytest.mark.parametrize("kind", GATES)
 def test_heat_lies_on_the_only_pixels_the_answer_depends_on(kind):
-    """By hand: one weight 1 / pixels for the channel that shows the grey value, so the map is grey value / pixels in the gate."""
+    """By hand: one weight 1 / pixels for the channel that shows the gray value, so the map is gray value / pixels in the gate."""
     region = GATES[kind]
     images = positive_images(region.shape)
     maps = grad_cam(Gated(region), images)
@@ -266,15 +266,15 @@ def test_one_scale_keeps_a_weak_map_weak():
     maps = np.zeros((3, 2, 2), np.float32)
     maps[0, 0], maps[1, 1] = (8, 4), (2, 0)
     assert cohort_scale(maps, 100) == 8 and cohort_scale(maps, 50) == 4
-    shown = normalise_over_cohort(maps, 100)
+    shown = normalize_over_cohort(maps, 100)
     np.testing.assert_array_equal(shown.reshape(3, 4), [[1, 0.5, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0]])
-    assert normalise_over_cohort(maps, 50).max() == 1  # clipped
-    np.testing.assert_array_equal(normalise_over_cohort(maps[1:], scale=8.0), shown[1:])
-    assert not normalise_over_cohort(np.zeros((2, 3, 3))).any()
-    several = normalise_over_cohort([maps[0], np.full((3, 1), 16.0)], 100)
+    assert normalize_over_cohort(maps, 50).max() == 1  # clipped
+    np.testing.assert_array_equal(normalize_over_cohort(maps[1:], scale=8.0), shown[1:])
+    assert not normalize_over_cohort(np.zeros((2, 3, 3))).any()
+    several = normalize_over_cohort([maps[0], np.full((3, 1), 16.0)], 100)
     assert [one.shape for one in several] == [(2, 2), (3, 1)] and several[0].max() == 0.5
     with pytest.raises(ValueError, match="negative"):
-        normalise_over_cohort(-maps)
+        normalize_over_cohort(-maps)
 
 
 def test_frame_profile_is_the_mean_heat_and_names_no_frame_without_a_difference():

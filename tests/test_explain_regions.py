@@ -20,7 +20,7 @@ def square(side, first, last):
     [((1, 1), 1.0, 4), ((1, 1), 1.5, 8), ((1, 1), 2.0, 12), ((2, 1), 1.0, 2), ((1, 1), 0.0, 0), ((0.5, 0.5), 1.0, 12)],
 )
 def test_margin_of_one_pixel_counted_by_hand(spacing_mm, margin_mm, n_margin):
-    """Neighbours of the middle of 5 x 5: 4 at 1 pixel, 4 at the root of 2, 4 at 2 pixels; rows of 2 mm leave the 2 beside."""
+    """Neighbors of the middle of 5 x 5: 4 at 1 pixel, 4 at the root of 2, 4 at 2 pixels; rows of 2 mm leave the 2 beside."""
     regions = node_regions(square(5, 2, 2), spacing_mm, margin_mm)
     assert list(regions) == ["node", "margin", "surroundings"]
     assert [int(region.sum()) for region in regions.values()] == [1, n_margin, 24 - n_margin]

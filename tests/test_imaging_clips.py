@@ -30,7 +30,7 @@ from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.read import read_image
 
-GREY = np.random.default_rng(0).integers(0, 256, (5, 7, 9), dtype=np.uint8)
+GRAY = np.random.default_rng(0).integers(0, 256, (5, 7, 9), dtype=np.uint8)
 COLOR = np.random.default_rng(1).integers(0, 256, (5, 7, 9, 3), dtype=np.uint8)
 
 
@@ -59,15 +59,15 @@ def write_clip(path: Path, frames: np.ndarray, **attributes: object) -> Path:
     return path
 
 
-def test_grey_frames_stay_bytes(tmp_path):
-    clip = read_clip(write_clip(tmp_path / "a.dcm", GREY))
-    np.testing.assert_array_equal(clip.frames, GREY)
+def test_gray_frames_stay_bytes(tmp_path):
+    clip = read_clip(write_clip(tmp_path / "a.dcm", GRAY))
+    np.testing.assert_array_equal(clip.frames, GRAY)
     assert clip.frames.dtype == np.uint8 and clip.shape == (5, 7, 9)
     assert clip.spacing_mm is None and clip.frame_time_ms is None and clip.key_frame is None
     assert repr(clip) == "Clip(a.dcm: 5 frames of 7 x 9, unknown spacing, unknown timing, no key frame)"
 
 
-@pytest.mark.parametrize("frames", [GREY, COLOR, GREY.astype(np.uint16) * 200], ids=["grey", "color", "16 bits"])
+@pytest.mark.parametrize("frames", [GRAY, COLOR, GRAY.astype(np.uint16) * 200], ids=["gray", "color", "16 bits"])
 @pytest.mark.parametrize(
     "attributes", [{}, {"RescaleSlope": "0.5", "RescaleIntercept": "-10"}, {"PhotometricInterpretation": "MONOCHROME1"}]
 )
@@ -81,9 +81,9 @@ def test_each_frame_is_what_the_image_reader_gives(frames, attributes, tmp_path)
 
 
 def test_equal_channels_collapse_to_bytes_and_color_turns_to_luma(tmp_path):
-    equal = np.repeat(GREY[..., None], 3, axis=3)
+    equal = np.repeat(GRAY[..., None], 3, axis=3)
     clip = read_clip(write_clip(tmp_path / "a.dcm", equal))
-    np.testing.assert_array_equal(clip.frames, GREY)
+    np.testing.assert_array_equal(clip.frames, GRAY)
     assert clip.frames.dtype == np.uint8
     clip = read_clip(write_clip(tmp_path / "b.dcm", COLOR))
     np.testing.assert_allclose(clip.frames, COLOR @ [0.299, 0.587, 0.114], atol=1e-4)
@@ -92,7 +92,7 @@ def test_equal_channels_collapse_to_bytes_and_color_turns_to_luma(tmp_path):
 
 @pytest.mark.parametrize(("syntax", "plugin"), [(RLELossless, "pydicom"), (JPEG2000Lossless, "pylibjpeg")])
 def test_compressed_clips_are_decoded(syntax, plugin, tmp_path):
-    frames = np.tile(GREY, (1, 8, 8))
+    frames = np.tile(GRAY, (1, 8, 8))
     dataset = pydicom.dcmread(write_clip(tmp_path / "a.dcm", frames))
     dataset.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
     dataset.save_as(tmp_path / "compressed.dcm", enforce_file_format=True)
@@ -100,7 +100,7 @@ def test_compressed_clips_are_decoded(syntax, plugin, tmp_path):
 
 
 def test_jpeg_color_clips_as_ultrasound_machines_store_them(tmp_path):
-    """Smooth grey frames as YBR_FULL_422 JPEG: lossy, so only near to what went in."""
+    """Smooth gray frames as YBR_FULL_422 JPEG: lossy, so only near to what went in."""
     ramp = np.linspace(30, 200, 64)[None, :] * np.ones((48, 1))
     frames = [np.repeat((ramp + 10 * index).astype(np.uint8)[..., None], 3, axis=2) for index in range(3)]
     encoded = []
@@ -156,12 +156,12 @@ def test_a_video_stream_inside_a_dicom_file(syntax, name, codec, tmp_path):
     ],
 )
 def test_time_from_frame_to_frame(attributes, expected, tmp_path):
-    assert read_clip(write_clip(tmp_path / "a.dcm", GREY, **attributes)).frame_time_ms == expected
+    assert read_clip(write_clip(tmp_path / "a.dcm", GRAY, **attributes)).frame_time_ms == expected
 
 
 @pytest.mark.parametrize(("number", "expected"), [(1, 0), (5, 4), (6, None), (0, None)])
 def test_the_key_frame_is_counted_from_zero(number, expected, tmp_path):
-    clip = read_clip(write_clip(tmp_path / "a.dcm", GREY, RepresentativeFrameNumber=number))
+    clip = read_clip(write_clip(tmp_path / "a.dcm", GRAY, RepresentativeFrameNumber=number))
     assert clip.key_frame == expected
 
 
@@ -170,7 +170,7 @@ def test_spacing_of_the_file_and_given_spacing(tmp_path):
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
     region.PhysicalDeltaX, region.PhysicalDeltaY = 0.02, 0.01
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 8, 6
-    path = write_clip(tmp_path / "a.dcm", GREY, SequenceOfUltrasoundRegions=[region])
+    path = write_clip(tmp_path / "a.dcm", GRAY, SequenceOfUltrasoundRegions=[region])
     assert read_clip(path).spacing_mm == pytest.approx((0.1, 0.2))
     assert read_clip(path, (0.3, 0.4)).spacing_mm == (0.3, 0.4)
     with pytest.raises(InputError, match="two positive numbers"):
@@ -194,13 +194,13 @@ def test_a_bad_file_is_named_with_the_remedy(how, reason, tmp_path):
         path.write_bytes(b"")
     elif how == "picture":
         path = tmp_path / "a.png"
-        Image.fromarray(GREY[0]).save(path)
+        Image.fromarray(GRAY[0]).save(path)
     elif how == "one frame":
-        write_clip(path, GREY[:1])
+        write_clip(path, GRAY[:1])
     elif how == "truncated":
-        write_clip(path, GREY, NumberOfFrames=6)
+        write_clip(path, GRAY, NumberOfFrames=6)
     elif how == "header only":
-        dataset = pydicom.dcmread(write_clip(path, GREY))
+        dataset = pydicom.dcmread(write_clip(path, GRAY))
         del dataset.PixelData
         dataset.save_as(path, enforce_file_format=True)
     with pytest.raises(InputError, match=reason) as caught:
@@ -231,7 +231,7 @@ def write_video(path: Path, frames: np.ndarray, codec: str, pixel_format: str, r
 
 @pytest.mark.parametrize("count", [2, 7, 31])
 @pytest.mark.parametrize(("name", "codec"), [("a.avi", "ffv1"), ("a.mkv", "ffv1"), ("a.avi", "rawvideo")])
-def test_lossless_grey_video_comes_back_equal(name, codec, count, tmp_path):
+def test_lossless_gray_video_comes_back_equal(name, codec, count, tmp_path):
     """Frame counts and sizes may be odd: 31 frames of 47 x 63."""
     frames = np.random.default_rng(count).integers(0, 256, (count, 47, 63), dtype=np.uint8)
     clip = read_clip(write_video(tmp_path / name, frames, codec, "gray"))
@@ -260,7 +260,7 @@ def test_lossless_color_video_turns_to_luma_in_whole_numbers(tmp_path):
     ],
 )
 def test_lossy_video_comes_back_near_in_order_and_in_its_full_range(name, codec, pixel_format, tmp_path):
-    """Video range (16 to 235) must be undone: the mean is right to one grey level, where it would be 8 off."""
+    """Video range (16 to 235) must be undone: the mean is right to one gray level, where it would be 8 off."""
     frames = smooth(9)
     clip = read_clip(write_video(tmp_path / name, frames, codec, pixel_format, rate=20))
     assert clip.shape == frames.shape and clip.frame_time_ms == 50.0
@@ -331,7 +331,7 @@ def test_what_is_no_video_is_named_with_the_remedy(how, reason, tmp_path):
     ],
 )
 def test_odd_numbers_of_frames_rows_and_columns(name, codec, pixel_format, tmp_path):
-    """11 frames of 47 x 63: half a chroma sample at the edge costs no row or column of grey."""
+    """11 frames of 47 x 63: half a chroma sample at the edge costs no row or column of gray."""
     frames = smooth(11, 47, 63)
     clip = read_clip(write_video(tmp_path / name, frames, codec, pixel_format))
     assert clip.shape == (11, 47, 63)
@@ -340,8 +340,8 @@ def test_odd_numbers_of_frames_rows_and_columns(name, codec, pixel_format, tmp_p
     assert np.abs(difference[:, -1]).mean() < 4 and np.abs(difference[:, :, -1]).mean() < 4
 
 
-def test_grey_video_of_more_than_eight_bits_keeps_them(tmp_path):
-    frames = GREY.astype(np.uint16) * 257
+def test_gray_video_of_more_than_eight_bits_keeps_them(tmp_path):
+    frames = GRAY.astype(np.uint16) * 257
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -354,7 +354,7 @@ def test_grey_video_of_more_than_eight_bits_keeps_them(tmp_path):
     assert clip.frames.dtype == np.float32
 
 
-def test_grey_video_marked_as_video_range_is_stretched(tmp_path):
+def test_gray_video_marked_as_video_range_is_stretched(tmp_path):
     """ITU-R BT.601: 16 is black, 235 is white; values beyond are clipped."""
     stored = np.tile(np.array([0, 16, 126, 235, 250], np.uint8), (3, 4, 1))
     path = tmp_path / "a.mkv"

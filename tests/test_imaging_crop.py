@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from alnlib.errors import InputError
 from alnlib.imaging.crop import (
     adjustable_square_crop,
-    box_centre_mm,
+    box_center_mm,
     box_from_mask,
     fixed_size_crop,
     resample_mask_to_square,
@@ -88,10 +88,10 @@ def test_a_crop_never_writes_into_its_image():
     np.testing.assert_array_equal(image, IMAGE)
 
 
-def test_fixed_crop_is_as_wide_in_millimetres_whatever_the_spacing():
+def test_fixed_crop_is_as_wide_in_millimeters_whatever_the_spacing():
     crop = fixed_size_crop(IMAGE, (4.0, 10.0), 4.0, (1.0, 2.0))
     np.testing.assert_array_equal(crop, IMAGE[2:6, 4:6])
-    assert box_centre_mm((2, 4, 6, 6), (1.0, 2.0)) == (4.0, 10.0)
+    assert box_center_mm((2, 4, 6, 6), (1.0, 2.0)) == (4.0, 10.0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -108,7 +108,7 @@ def test_a_box_outside_the_image_is_the_users_mistake(box):
         adjustable_square_crop(IMAGE, box)
 
 
-def test_a_centre_outside_the_image_is_the_users_mistake():
+def test_a_center_outside_the_image_is_the_users_mistake():
     with pytest.raises(InputError, match="correct the box or the pixel spacing"):
         fixed_size_crop(IMAGE, (4.0, 10.5), 3.0, (1.0, 1.0))
 

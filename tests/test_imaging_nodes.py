@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.errors import InputError
 from alnlib.imaging.nodes import crop_node_masks, crop_nodes
+from alnsim import SimulationSpec, simulate_cohort
 from tests.real_data import real_data
 
 
@@ -60,7 +60,7 @@ def table(count: int = 1, **columns) -> pd.DataFrame:
     return pd.DataFrame(rows | columns).reindex(columns=list(IMAGE_COLUMNS)).astype({"box": "str"})
 
 
-def grey(hounsfield: np.ndarray, level: float = 40.0, width: float = 400.0) -> np.ndarray:
+def gray(hounsfield: np.ndarray, level: float = 40.0, width: float = 400.0) -> np.ndarray:
     return np.round(255 * np.clip((np.asarray(hounsfield) - level + width / 2) / width, 0, 1))
 
 
@@ -68,24 +68,24 @@ def test_the_fixed_crop_is_the_window_of_hounsfield_units_round_the_middle_of_th
     """20 mm are 40 pixels of 0.5 mm: rows 5 to 45 and columns 20 to 60, and nothing is resampled."""
     crop = crop_nodes(table(), tmp_path, "fixed_size", 40, size_mm=20.0)
     assert crop.shape == (1, 40, 40) and crop.dtype == np.uint8
-    np.testing.assert_array_equal(crop[0], grey(slice_hu[5:45, 20:60]))
+    np.testing.assert_array_equal(crop[0], gray(slice_hu[5:45, 20:60]))
     lung = crop_nodes(table(), tmp_path, "fixed_size", 40, size_mm=20.0, level=-600, width=1500)
-    np.testing.assert_array_equal(lung[0], grey(slice_hu[5:45, 20:60], -600, 1500))
+    np.testing.assert_array_equal(lung[0], gray(slice_hu[5:45, 20:60], -600, 1500))
 
 
 def test_the_adjustable_crop_is_the_longer_edge_and_margin(slice_hu, tmp_path):
     """20 pixels and 15 %: 23, from half a pixel before 30 - 1.5 and 25 - 11.5."""
     crop = crop_nodes(table(), tmp_path, "adjustable_square", 23)
-    np.testing.assert_array_equal(crop[0], grey(slice_hu[13:36, 28:51]))
+    np.testing.assert_array_equal(crop[0], gray(slice_hu[13:36, 28:51]))
 
 
 def test_beyond_the_border_lies_air(slice_hu, tmp_path):
     corner = table(box=["0 0 10 10"])
     crop = crop_nodes(corner, tmp_path, "fixed_size", 40, size_mm=20.0)[0]
     assert (crop[:15] == 0).all() and (crop[:, :15] == 0).all()
-    np.testing.assert_array_equal(crop[15:, 15:], grey(slice_hu[:25, :25]))
+    np.testing.assert_array_equal(crop[15:, 15:], gray(slice_hu[:25, :25]))
     lung = crop_nodes(corner, tmp_path, "fixed_size", 40, size_mm=20.0, level=-600, width=1500)[0]
-    assert (lung[:15] == grey(-1000, -600, 1500)).all() and grey(-1000, -600, 1500) == 60
+    assert (lung[:15] == gray(-1000, -600, 1500)).all() and gray(-1000, -600, 1500) == 60
     assert (crop_nodes(corner, tmp_path, "adjustable_square", 20, margin_fraction=1.0)[0][:5] == 0).all()
 
 
@@ -93,7 +93,7 @@ def test_the_box_of_the_table_comes_before_the_mask_and_rows_keep_their_order(sl
     rows = table(3, box=["", "40 50 50 60", "1 1 9 9"], modality=["CT", "CT", "US"])
     crops = crop_nodes(rows, tmp_path, "fixed_size", 16, size_mm=8.0)
     assert len(crops) == 2
-    np.testing.assert_array_equal(crops[1], grey(slice_hu[37:53, 47:63]))
+    np.testing.assert_array_equal(crops[1], gray(slice_hu[37:53, 47:63]))
     np.testing.assert_array_equal(crop_nodes(rows.iloc[::-1], tmp_path, "fixed_size", 16, size_mm=8.0)[::-1], crops)
     assert crop_nodes(rows.head(0), tmp_path, "fixed_size", 16).shape == (0, 16, 16)
 
@@ -112,7 +112,7 @@ def test_a_picture_needs_its_slope_and_intercept(slice_hu, tmp_path):
     Image.fromarray(np.rint((slice_hu + 1024) / slope).astype(np.uint8)).save(tmp_path / "b.png")
     rows = table(path=["b.png"], pixel_spacing_mm=["0.5 0.5"])
     crop = crop_nodes(rows, tmp_path, "fixed_size", 40, size_mm=20.0, picture_rescale=(slope, -1024))
-    np.testing.assert_allclose(crop[0], grey(slice_hu[5:45, 20:60]), atol=255 * 0.5 * slope / 400 + 0.5)
+    np.testing.assert_allclose(crop[0], gray(slice_hu[5:45, 20:60]), atol=255 * 0.5 * slope / 400 + 0.5)
     with pytest.raises(InputError, match=r"^patient 007: image n0: .*b.png is a picture.*picture_rescale"):
         crop_nodes(rows, tmp_path, "fixed_size", 40)
 
@@ -187,7 +187,7 @@ def test_public_ct_slices_with_their_boxes():
     for row, box, crop in zip(rows.itertuples(), edges, fixed, strict=True):
         picture = np.asarray(Image.open(folder / row.path).convert("L")).astype(float)
         first = [int(np.floor((low + high) / 2 - 28)) for low, high in zip(box[:2], box[2:], strict=True)]
-        padded = np.pad(grey(picture * slope - 1024), 56)
+        padded = np.pad(gray(picture * slope - 1024), 56)
         expected = padded[first[0] + 56 : first[0] + 112, first[1] + 56 : first[1] + 112]
         np.testing.assert_allclose(crop, expected, atol=1)
     middle = adjusted[:, 20:36, 20:36].mean(axis=(1, 2))

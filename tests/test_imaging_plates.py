@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.montage import Panel, plot_panel, plot_rows
 from alnlib.imaging.plates import MODALITIES, SEQUENCE_ORDER, SOFT_TISSUE_HU, plate_rows, plate_size, visit_rows
 from alnlib.imaging.read import read_image, read_mask
 from alnlib.imaging.volumes import read_volume, read_volume_mask
+from alnsim import SimulationSpec, simulate_cohort
 
 SPEC = SimulationSpec(
     n_primary=8,
@@ -142,7 +142,7 @@ def test_a_sweep_is_shown_from_first_to_last_frame_with_the_key_frame_marked_and
         assert keys == [3] and numbers[3] == clip.key_frame + 1
         for number, panel in zip(numbers, row, strict=True):
             np.testing.assert_array_equal(panel.pixels, clip.frames[number - 1])
-            assert panel.limits == (0.0, 255.0), "the same grey for every frame"
+            assert panel.limits == (0.0, 255.0), "the same gray for every frame"
             assert (panel.mask is None) == (number - 1 != clip.key_frame)
         mask = read_mask(cohort.root / table["mask_path"], clip.frames[0].shape)
         np.testing.assert_array_equal(row[3].mask, mask)
@@ -166,7 +166,7 @@ def test_mri_is_every_sequence_in_order_at_the_slice_where_the_lesion_is_largest
             assert panel.spacing_mm == volume.geometry.spacing_mm[1:]
 
 
-def test_contrast_phases_share_one_grey_scale_so_that_enhancement_is_seen(cohort):
+def test_contrast_phases_share_one_gray_scale_so_that_enhancement_is_seen(cohort):
     for row in drawn(cohort, "MRI"):
         limits = {panel.limits for panel in row[3:]}
         assert len(limits) == 1, [panel.title for panel in row[3:]]
@@ -190,8 +190,8 @@ def test_ct_is_drawn_by_the_label_of_the_node_not_of_the_patient(cohort):
 
 
 def test_ct_without_node_labels_falls_back_on_the_patient(cohort):
-    unlabelled = replace(cohort, images=cohort.images.assign(unit_label=pd.NA).astype({"unit_label": "Int64"}))
-    for ours, theirs in zip(drawn(unlabelled, "CT"), drawn(cohort, "CT"), strict=True):
+    unlabeled = replace(cohort, images=cohort.images.assign(unit_label=pd.NA).astype({"unit_label": "Int64"}))
+    for ours, theirs in zip(drawn(unlabeled, "CT"), drawn(cohort, "CT"), strict=True):
         assert [panel.title for panel in ours] == [panel.title for panel in theirs]
 
 
@@ -294,7 +294,7 @@ def test_plate_size_follows_the_true_aspect_of_the_tallest_panel():
 
 
 @pytest.mark.parametrize(("shape", "spacing"), [((60, 80), (0.5, 0.5)), ((448, 352), (0.5, 0.5)), ((80, 60), (1, 0.4))])
-def test_the_scale_bar_is_ten_millimetres_long_and_lies_inside_the_panel(shape, spacing, ax):
+def test_the_scale_bar_is_ten_millimeters_long_and_lies_inside_the_panel(shape, spacing, ax):
     plot_panel(ax, Panel(np.zeros(shape), "x", spacing_mm=spacing))
     ax.figure.canvas.draw()
     rows, columns = shape

@@ -89,14 +89,14 @@ def test_monochrome1_is_turned_over_within_its_stored_bits(tmp_path, kind, offse
 
 
 def test_color_dicom_becomes_luma_and_equal_channels_collapse(tmp_path):
-    grey = RAMP.astype(np.uint8)
-    np.testing.assert_array_equal(read_image(write_dicom(tmp_path / "a.dcm", np.dstack([grey] * 3))).pixels, grey)
-    red = np.dstack([grey * 20, grey * 0, grey * 0])
-    np.testing.assert_allclose(read_image(write_dicom(tmp_path / "b.dcm", red)).pixels, 0.299 * 20 * grey, rtol=1e-6)
+    gray = RAMP.astype(np.uint8)
+    np.testing.assert_array_equal(read_image(write_dicom(tmp_path / "a.dcm", np.dstack([gray] * 3))).pixels, gray)
+    red = np.dstack([gray * 20, gray * 0, gray * 0])
+    np.testing.assert_allclose(read_image(write_dicom(tmp_path / "b.dcm", red)).pixels, 0.299 * 20 * gray, rtol=1e-6)
 
 
 def test_color_dicom_stored_as_ybr_is_converted_first(tmp_path):
-    """Neutral chroma (128) is grey, whatever the luma."""
+    """Neutral chroma (128) is gray, whatever the luma."""
     stored = np.dstack([RAMP.astype(np.uint8) * 10, np.full_like(RAMP, 128), np.full_like(RAMP, 128)]).astype(np.uint8)
     path = write_dicom(tmp_path / "a.dcm", stored, PhotometricInterpretation="YBR_FULL")
     np.testing.assert_allclose(read_image(path).pixels, RAMP * 10.0, atol=1)
@@ -146,12 +146,12 @@ def test_eight_and_sixteen_bit_pictures_keep_their_values(tmp_path, suffix):
 
 
 def test_alpha_is_ignored_and_palettes_are_resolved(tmp_path):
-    grey = RAMP.astype(np.uint8) * 20
-    alpha = np.zeros_like(grey)
-    Image.fromarray(np.dstack([grey, grey, grey, alpha])).save(tmp_path / "rgba.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png").pixels, grey)
-    Image.fromarray(np.dstack([grey, grey, grey])).quantize(16).save(tmp_path / "palette.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "palette.png").pixels, grey)
+    gray = RAMP.astype(np.uint8) * 20
+    alpha = np.zeros_like(gray)
+    Image.fromarray(np.dstack([gray, gray, gray, alpha])).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png").pixels, gray)
+    Image.fromarray(np.dstack([gray, gray, gray])).quantize(16).save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png").pixels, gray)
 
 
 def test_mask_is_any_nonzero_color_but_not_alpha(tmp_path):
@@ -168,7 +168,7 @@ def test_mask_is_any_nonzero_color_but_not_alpha(tmp_path):
 LARGE = np.add.outer(37 * np.arange(32), 11 * np.arange(48))
 BYTES = (LARGE % 256).astype(np.uint8)
 TWELVE = {"BitsStored": 12, "HighBit": 11}
-GREYS = {
+GRAYS = {
     "8 bits": (BYTES, {}),
     "8 bits signed": ((BYTES.astype(int) - 128).astype(np.int8), {}),
     "12 bits": ((2 * LARGE).astype(np.uint16), TWELVE),
@@ -219,18 +219,18 @@ def compressed(path: Path, how: str) -> Path:
     return rewritten_by_gdcm(path, GDCM[how])
 
 
-@pytest.mark.parametrize("bits", GREYS)
+@pytest.mark.parametrize("bits", GRAYS)
 @pytest.mark.parametrize("syntax", NATIVE, ids=lambda uid: uid.name)
-def test_grey_of_any_depth_and_byte_order_is_what_was_stored(bits, syntax, tmp_path):
-    stored, attributes = GREYS[bits]
+def test_gray_of_any_depth_and_byte_order_is_what_was_stored(bits, syntax, tmp_path):
+    stored, attributes = GRAYS[bits]
     pixels = read_image(write_dicom(tmp_path / "a.dcm", stored, syntax, **attributes)).pixels
     np.testing.assert_array_equal(pixels, stored)
 
 
-@pytest.mark.parametrize("bits", GREYS)
+@pytest.mark.parametrize("bits", GRAYS)
 @pytest.mark.parametrize("how", ["RLE", *GDCM])
-def test_lossless_compression_of_grey_returns_what_was_stored(how, bits, tmp_path):
-    stored, attributes = GREYS[bits]
+def test_lossless_compression_of_gray_returns_what_was_stored(how, bits, tmp_path):
+    stored, attributes = GRAYS[bits]
     path = compressed(write_dicom(tmp_path / "a.dcm", stored, **attributes), how)
     np.testing.assert_array_equal(read_image(path).pixels, stored)
 
@@ -263,7 +263,7 @@ def ybr_full(color: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("planes", [0, 1])
-def test_uncompressed_ybr_turns_to_the_same_grey_as_its_rgb(planes, tmp_path):
+def test_uncompressed_ybr_turns_to_the_same_gray_as_its_rgb(planes, tmp_path):
     attributes = {"PhotometricInterpretation": "YBR_FULL", "PlanarConfiguration": planes}
     path = write_dicom(tmp_path / "a.dcm", ybr_full(SMOOTH), **attributes)
     np.testing.assert_allclose(read_image(path).pixels, SMOOTH @ [0.299, 0.587, 0.114], atol=1.5)
@@ -307,19 +307,19 @@ def test_baseline_jpeg_color_even_where_its_header_calls_it_rgb(photometric, sub
 
 
 @pytest.mark.parametrize(("photometric", "expected"), [("MONOCHROME2", 1), ("MONOCHROME1", -1)])
-def test_baseline_jpeg_grey(photometric, expected, tmp_path):
-    grey = SMOOTH[..., 0]
-    path = with_jpeg(write_dicom(tmp_path / "a.dcm", grey), jpeg(grey), PhotometricInterpretation=photometric)
-    np.testing.assert_allclose(read_image(path).pixels, grey if expected == 1 else 255.0 - grey, atol=4)
+def test_baseline_jpeg_gray(photometric, expected, tmp_path):
+    gray = SMOOTH[..., 0]
+    path = with_jpeg(write_dicom(tmp_path / "a.dcm", gray), jpeg(gray), PhotometricInterpretation=photometric)
+    np.testing.assert_allclose(read_image(path).pixels, gray if expected == 1 else 255.0 - gray, atol=4)
 
 
 def test_extended_jpeg_of_twelve_bits(tmp_path):
     """GDCM writes it; and two files of pydicom with the pixel values of its own tests (pixels_reference.py, JPGE)."""
-    grey = (600 + 2 * LARGE).astype(np.uint16)
+    gray = (600 + 2 * LARGE).astype(np.uint16)
     path = rewritten_by_gdcm(
-        write_dicom(tmp_path / "a.dcm", grey, **TWELVE), gdcm.TransferSyntax.JPEGExtendedProcess2_4
+        write_dicom(tmp_path / "a.dcm", gray, **TWELVE), gdcm.TransferSyntax.JPEGExtendedProcess2_4
     )
-    np.testing.assert_allclose(read_image(path).pixels, grey, atol=16)
+    np.testing.assert_allclose(read_image(path).pixels, gray, atol=16)
     for name in ("JPGExtended.dcm", "JPEG-lossy.dcm"):
         pixels = read_image(get_testdata_file(name)).pixels
         assert pixels.shape == (1024, 256) and (pixels[420, 140], pixels[230, 120]) == (244, 95)
@@ -346,7 +346,7 @@ def test_palettes_of_eight_bit_colors_give_eight_bits(entries, bits, tmp_path):
 
 
 def test_overlays_in_unused_bits_are_left_out(tmp_path):
-    stored, attributes = GREYS["12 bits"]
+    stored, attributes = GRAYS["12 bits"]
     marked = stored | np.where(LARGE % 3 == 0, 0x8000, 0).astype(np.uint16)
     np.testing.assert_array_equal(read_image(write_dicom(tmp_path / "a.dcm", marked, **attributes)).pixels, stored)
     path = write_dicom(tmp_path / "b.dcm", stored, BitsStored=12, HighBit=15)
@@ -385,7 +385,7 @@ def test_padding_around_a_ct_becomes_air(padding, limit, tmp_path):
 
 def test_padding_elsewhere_becomes_the_darkest_value_even_turned_over(tmp_path):
     """A mammogram with white = 0: padding 4095 is black already; with padding 0 it would be the brightest of all."""
-    stored = np.clip(GREYS["12 bits"][0], 100, 3000)
+    stored = np.clip(GRAYS["12 bits"][0], 100, 3000)
     stored[:5] = 0
     attributes = {**TWELVE, "Modality": "MG", "PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0}
     path = write_dicom(tmp_path / "a.dcm", stored, **attributes)
@@ -399,7 +399,7 @@ def test_padding_elsewhere_becomes_the_darkest_value_even_turned_over(tmp_path):
 @pytest.mark.parametrize("syntax", NATIVE[:3], ids=lambda uid: uid.name)
 @pytest.mark.parametrize("name", ["a.dcm", "IM0001", "slice.bin"])
 def test_a_file_without_preamble_is_known_by_its_first_element(name, syntax, tmp_path):
-    stored = GREYS["16 bits"][0]
+    stored = GRAYS["16 bits"][0]
     dataset = pydicom.dcmread(write_dicom(tmp_path / "whole", stored, syntax, Modality="MR"))
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = syntax.is_little_endian, syntax.is_implicit_VR
@@ -542,7 +542,7 @@ def test_tiff_that_is_not_read_says_what_to_do(values, options, reason, tmp_path
         read_image(tmp_path / "a.tif")
 
 
-def test_color_doppler_keeps_its_grey_surroundings(tmp_path):
+def test_color_doppler_keeps_its_gray_surroundings(tmp_path):
     """Only the pixels under the color box change; their luma lies between the darkest and the brightest channel."""
     doppler = np.dstack([BYTES] * 3)
     doppler[8:16, 10:20] = (200, 40, 0)

@@ -56,22 +56,22 @@ def test_breast_ultrasound_stills_and_masks():
     folder = real_data("breast_lesions_usg")
     sheet = pd.read_excel(next(folder.glob("*.xlsx")))
     pictures = folder / "BrEaST-Lesions_USG-images_and_masks"
-    grey = 0
+    gray = 0
     for case in sheet.to_dict("records"):
         spacing_mm = 10 * case["Pixel_size"]
         image = read_image(pictures / case["Image_filename"], spacing_mm=(spacing_mm, spacing_mm))
         height_mm, width_mm = np.multiply(image.shape, image.spacing_mm)
         assert 14 < height_mm < 80 and 35 < width_mm < 90, "depth, and a linear probe's width"
         assert 0 <= image.pixels.min() < image.pixels.max() <= 255 and image.modality is None
-        grey += np.array_equal(image.pixels, np.rint(image.pixels))
+        gray += np.array_equal(image.pixels, np.rint(image.pixels))
         if isinstance(case["Mask_tumor_filename"], str):
             mask = read_mask(pictures / case["Mask_tumor_filename"], image.shape)
             assert 0 < mask.mean() < 0.7
-    assert len(sheet) == 256 and grey >= 93, "93 stills have three equal channels, which collapse to whole numbers"
+    assert len(sheet) == 256 and gray >= 93, "93 stills have three equal channels, which collapse to whole numbers"
 
 
-def test_the_three_channels_of_an_ultrasound_still_hold_its_grey():
-    """case001 of the same set: where red, green and blue agree, grey is that number; elsewhere it lies between them."""
+def test_the_three_channels_of_an_ultrasound_still_hold_its_gray():
+    """case001 of the same set: where red, green and blue agree, gray is that number; elsewhere it lies between them."""
     folder = real_data("breast_lesions_usg", "BrEaST-Lesions_USG-images_and_masks")
     for path in sorted(folder.glob("case???.png"))[:40]:
         with Image.open(path) as picture:
@@ -143,20 +143,20 @@ def test_ispy2_masks_need_the_table_to_be_right():
 def test_a_tumor_that_shrinks_between_two_visits():
     """Jarrett 2021: 2387 voxels become 1250, that is 20.17 and 10.56 ml at 1.3 x 1.3 x 5 mm (data README)."""
     folder = real_data("longitudinal_mri_demo")
-    millilitres = []
+    milliliters = []
     for visit in (1, 2):
         cells = read_volume(folder / f"NTC{visit}_testpatient.mat", (5, 1.3, 1.3))
         breast = read_volume_mask(folder / "BreastMask_testpatient.mat", cells, (5, 1.3, 1.3))
         assert cells.shape == (7, 171, 171) and breast[cells.values > 0].all()
-        millilitres.append((cells.values > 0).sum() * cells.geometry.voxel_mm3 / 1000)
-    assert millilitres == pytest.approx([20.17, 10.56], abs=0.005)
+        milliliters.append((cells.values > 0).sum() * cells.geometry.voxel_mm3 / 1000)
+    assert milliliters == pytest.approx([20.17, 10.56], abs=0.005)
     with pytest.raises(InputError, match=r"holds 0 arrays of three axes \(X\)"):
         read_volume(folder / "NativeX_testpatient.mat", (5, 1.3, 1.3))
 
 
 @pytest.mark.parametrize("case", ["brain1", "brain2", "breast1"])
 def test_pyradiomics_cases_have_their_published_extremes(case):
-    """baseline_firstorder.csv: smallest, largest and mean grey value within the mask of the unchanged image."""
+    """baseline_firstorder.csv: smallest, largest and mean gray value within the mask of the unchanged image."""
     folder = real_data("pyradiomics")
     baseline = pd.read_csv(folder / "baseline" / "baseline_firstorder.csv", index_col="featureName")[case]
     image = read_volume(folder / f"{case}_image.nrrd")
@@ -205,8 +205,8 @@ def test_one_mri_slice_in_eight_encodings_is_one_picture(name):
 
 
 @pytest.mark.parametrize("name", ["dcmtk_+eb+cr", "dcmtk_+eb+cy+n1", "dcmtk_+eb+cy+s4", "gdcm_KY", "jpeg_gdcm", "rle"])
-def test_one_color_picture_in_many_encodings_is_one_grey(name):
-    """Ten horizontal stripes, pure colors and greys, in RGB, YBR, lossy and lossless: away from edges the luma agrees."""
+def test_one_color_picture_in_many_encodings_is_one_gray(name):
+    """Ten horizontal stripes, pure colors and grays, in RGB, YBR, lossy and lossless: away from edges the luma agrees."""
     stripes = read_image(PYDICOM / "SC_rgb_rle.dcm").pixels[5::10, 50]
     expected = [0.299 * 255, 0.299 * 255 + 0.701 * 127.5, 0.587 * 255]
     assert stripes[[0, 2]] == pytest.approx([expected[0], expected[2]], abs=1), "red and green"

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.errors import InputError
 from alnlib.imaging.clips import Clip, read_clip
 from alnlib.imaging.sampling import clip_crop, crop_sweeps, key_frame, key_frame_crops, key_frames, segment_indices
+from alnsim import SimulationSpec, simulate_cohort
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Sweeps as folders of frames of 40 x 60: six frames of random grey in a, nine in b."""
+    """Sweeps as folders of frames of 40 x 60: six frames of random gray in a, nine in b."""
     for name, count in [("a", 6), ("b", 9)]:
         (tmp_path / name).mkdir()
         frames = np.random.default_rng(count).integers(0, 256, (count, 40, 60), dtype=np.uint8)
@@ -97,7 +97,7 @@ def test_the_same_generator_gives_the_same_frames_and_nonsense_is_refused():
 
 
 def test_a_crop_is_the_square_round_the_box_in_every_frame():
-    """Grey runs from 0 to 255 over the clip and 1 % of pixels at each end; no resampling: the crop is the frames' own pixels."""
+    """Gray runs from 0 to 255 over the clip and 1 % of pixels at each end; no resampling: the crop is the frames' own pixels."""
     frames = np.full((3, 40, 60), 128, np.uint8)
     frames[:, :, :3], frames[:, :, -3:] = 0, 255
     frames[1, 10:30, 20:40] = 51
@@ -110,7 +110,7 @@ def test_a_crop_is_the_square_round_the_box_in_every_frame():
 
 
 def test_frames_keep_their_brightness_against_each_other_and_the_border_is_black():
-    frames = np.stack([np.full((40, 60), grey, np.uint8) for grey in (50, 100, 150)])
+    frames = np.stack([np.full((40, 60), gray, np.uint8) for gray in (50, 100, 150)])
     crops = clip_crop(clip_of(frames), (0, 0, 20, 20), side_px=40, margin_fraction=1.0)
     np.testing.assert_array_equal(crops[:, 15, 15], [0, 128, 255])
     assert (crops[:, :10] == 0).all() and (crops[:, :, :10] == 0).all() and crops[1:, 10:, 10:].all()

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.errors import InputError
 from alnlib.imaging.slices25d import crop_mri, mri_rows
 from alnlib.imaging.volumes import VolumeGeometry, read_volume_mask, write_volume
+from alnsim import SimulationSpec, simulate_cohort
 
 GEOMETRY = VolumeGeometry((3.0, 1.0, 1.0), origin_mm=(-30.0, -40.0, -12.0))
 SHAPE = (10, 60, 80)
@@ -66,7 +66,7 @@ def test_three_slices_round_the_largest_in_a_square_round_the_lesion(folder):
 def test_neighbors_at_a_distance_and_at_the_end_of_the_volume(folder):
     """6 mm are 2 slices, 20 mm are 7 (of which 3 remain above slice 6); 1 mm is still the next slice."""
     for distance, slices in [(6.0, [4, 6, 8]), (20.0, [0, 6, 9]), (1.0, [5, 6, 7])]:
-        crop = crop_mri(table(), folder, side_px=24, value_range=RANGE, neighbour_mm=distance)
+        crop = crop_mri(table(), folder, side_px=24, value_range=RANGE, neighbor_mm=distance)
         np.testing.assert_array_equal(crop[0], VALUES[slices, 18:42, 28:52])
 
 

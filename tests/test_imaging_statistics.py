@@ -11,13 +11,13 @@ from scipy.ndimage import gaussian_filter
 
 from alnlib.errors import InputError
 from alnlib.imaging.read import Image2D
-from alnlib.imaging.statistics import (
+from alnsim.statistics import (
     COMPARISON_COLUMNS,
     compare_images,
     compare_statistics,
     compare_stills,
     grain_width_mm,
-    grey_histogram,
+    gray_histogram,
     histogram_distance,
     image_statistics,
     line_coherence,
@@ -28,12 +28,12 @@ from alnlib.imaging.statistics import (
 )
 
 
-def rayleigh_grey(rng, shape=(240, 240), looks=1, range_db=60.0, top_db=45.0) -> np.ndarray:
+def rayleigh_gray(rng, shape=(240, 240), looks=1, range_db=60.0, top_db=45.0) -> np.ndarray:
     """Log-compressed 8-bit speckle: the mean envelope of `looks` looks, at `top_db` above black, not clipped above."""
     looks_drawn = rng.standard_normal((looks, 2, *shape))
     envelope = np.hypot(looks_drawn[:, 0], looks_drawn[:, 1]).mean(axis=0)
-    grey = (20.0 * np.log10(envelope) + top_db) * 255.0 / range_db
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    gray = (20.0 * np.log10(envelope) + top_db) * 255.0 / range_db
+    return np.clip(np.rint(gray), 0, 255).astype(np.uint8)
 
 
 def power_law(beta, rng, shape=(256, 256), spacing_mm=0.1) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_rayleigh_speckle_has_the_theoretical_ratio():
     rng = np.random.default_rng(1)
     theory = np.sqrt(np.pi / (4.0 - np.pi))
     for top_db in (36.0, 45.0):
-        found = speckle_snr(rayleigh_grey(rng, top_db=top_db), 5, dynamic_range_db=60.0)
+        found = speckle_snr(rayleigh_gray(rng, top_db=top_db), 5, dynamic_range_db=60.0)
         assert found.windows > 10_000
         # small windows: median of the ratio lies slightly above the ratio of the whole
         assert found.envelope == pytest.approx(theory, rel=0.06)
@@ -60,30 +60,30 @@ def test_rayleigh_speckle_has_the_theoretical_ratio():
 
 def test_averaged_looks_raise_the_ratio_by_their_root():
     rng = np.random.default_rng(2)
-    found = speckle_snr(rayleigh_grey(rng, looks=3), 21)
+    found = speckle_snr(rayleigh_gray(rng, looks=3), 21)
     assert found.envelope == pytest.approx(np.sqrt(3 * np.pi / (4.0 - np.pi)), rel=0.03)
 
 
 def test_wrong_dynamic_range_shows():
-    """Too wide a range stretches the envelope: more spread, lower ratio. The grey ratio does not depend on it."""
-    pixels = rayleigh_grey(np.random.default_rng(3), looks=3)
+    """Too wide a range stretches the envelope: more spread, lower ratio. The gray ratio does not depend on it."""
+    pixels = rayleigh_gray(np.random.default_rng(3), looks=3)
     narrow, right, wide = (speckle_snr(pixels, 15, dynamic_range_db=db) for db in (50.0, 60.0, 70.0))
     assert narrow.envelope > right.envelope > wide.envelope
-    assert narrow.grey == right.grey == wide.grey
+    assert narrow.gray == right.gray == wide.gray
 
 
-def test_grey_ratio_of_log_rayleigh():
+def test_gray_ratio_of_log_rayleigh():
     """ln of a unit Rayleigh variable: mean (ln 2 - gamma) / 2 with Euler's gamma, sd pi / sqrt(24), that is 5.57 dB."""
-    pixels = rayleigh_grey(np.random.default_rng(4), top_db=45.0)
+    pixels = rayleigh_gray(np.random.default_rng(4), top_db=45.0)
     mean_db = 45.0 + 20.0 * np.log10(np.sqrt(2.0) * np.exp(-0.5772 / 2.0))
-    assert speckle_snr(pixels, 31).grey == pytest.approx(
+    assert speckle_snr(pixels, 31).gray == pytest.approx(
         mean_db / (20.0 / np.log(10.0) * np.pi / np.sqrt(24.0)), rel=0.03
     )
 
 
 def test_windows_stay_inside_the_mask_and_off_the_clipped_pixels():
     rng = np.random.default_rng(5)
-    pixels = rayleigh_grey(rng, looks=3)
+    pixels = rayleigh_gray(rng, looks=3)
     inside = np.zeros(pixels.shape, bool)
     inside[20:120, 30:150] = True
     spoiled = np.where(inside, pixels, rng.integers(1, 255, pixels.shape)).astype(np.uint8)
@@ -155,11 +155,11 @@ def test_spectrum_refuses_what_it_cannot_use():
 
 def test_histogram_holds_every_pixel_once():
     image = np.array([[-5.0, 0.0, 10.0], [99.9, 100.0, 900.0]])
-    assert grey_histogram(image, 0.0, 100.0, bins=10) == pytest.approx(np.array([2, 1, 0, 0, 0, 0, 0, 0, 0, 3]) / 6)
-    assert grey_histogram(image, 0.0, 100.0, 10, image < 50)[0] == pytest.approx(2 / 3)
+    assert gray_histogram(image, 0.0, 100.0, bins=10) == pytest.approx(np.array([2, 1, 0, 0, 0, 0, 0, 0, 0, 3]) / 6)
+    assert gray_histogram(image, 0.0, 100.0, 10, image < 50)[0] == pytest.approx(2 / 3)
 
 
-def test_distance_is_the_way_grey_levels_move():
+def test_distance_is_the_way_gray_levels_move():
     """Wasserstein-1: a shift by k of b bins is k / b; symmetric, and nothing for the same histogram."""
     base = np.zeros(20)
     base[4:8] = 0.25
@@ -211,7 +211,7 @@ def test_coherence_tells_strands_from_clouds():
         line_coherence(noise[:20, :20], (0.1, 0.1))
 
 
-def test_coherence_goes_by_millimetres():
+def test_coherence_goes_by_millimeters():
     """The same scene with pixels half as tall."""
     field = gaussian_filter(np.random.default_rng(16).standard_normal((300, 300)), (6, 6))
     assert line_coherence(field[::2], (0.2, 0.1)) == pytest.approx(line_coherence(field, (0.1, 0.1)), abs=0.02)
@@ -222,7 +222,7 @@ def test_coherence_goes_by_millimetres():
 
 def test_a_group_is_like_itself_and_unlike_another():
     rng = np.random.default_rng(12)
-    groups = [[rayleigh_grey(rng, (96, 96), looks) for _ in range(12)] for looks in (1, 1, 4)]
+    groups = [[rayleigh_gray(rng, (96, 96), looks) for _ in range(12)] for looks in (1, 1, 4)]
     spacing = [(0.1, 0.1)] * 12
     options = {"scale": (0.0, 255.0), "band_cycles_per_mm": (0.5, 4.0), "speckle_window_mm": 1.5}
     alike = compare_images(groups[0], groups[1], spacing, spacing, **options).set_index("statistic")
@@ -231,7 +231,7 @@ def test_a_group_is_like_itself_and_unlike_another():
     # 12 against 12 equal groups: the standard error of an AUC is 0.12
     assert alike["auc"].between(0.1, 0.9).all()
     assert other.loc["speckle_snr_envelope", "auc"] == 1.0
-    assert other.loc["sd_grey", "auc"] == 0.0
+    assert other.loc["sd_gray", "auc"] == 0.0
     assert other.loc["histogram_distance", "auc"] == 1.0
     assert other.loc["spectral_slope", "auc"] == pytest.approx(0.5, abs=0.4)
     assert (alike[["n_real", "n_simulated"]] == 12).all(axis=None)
@@ -239,7 +239,7 @@ def test_a_group_is_like_itself_and_unlike_another():
 
 def test_statistics_refer_to_the_common_scale():
     """An 8-bit image and the same with 12 bits have the same statistics, each on its own scale."""
-    image = rayleigh_grey(np.random.default_rng(13), (64, 64)).astype(float)
+    image = rayleigh_gray(np.random.default_rng(13), (64, 64)).astype(float)
     first = image_statistics(image, (0.2, 0.2), (0.0, 255.0), (0.5, 2.0))
     second = image_statistics(image * 16.0, (0.2, 0.2), (0.0, 4080.0), (0.5, 2.0))
     assert first == pytest.approx(second, rel=1e-9)
@@ -247,13 +247,13 @@ def test_statistics_refer_to_the_common_scale():
 
 def test_options_reach_their_statistics():
     """Each option changes what it is about and nothing else."""
-    image = rayleigh_grey(np.random.default_rng(14), (120, 120), looks=3)
+    image = rayleigh_gray(np.random.default_rng(14), (120, 120), looks=3)
     options = {"scale": (0.0, 255.0), "band_cycles_per_mm": (0.5, 2.0), "speckle_window_mm": 1.8}
     base = image_statistics(gaussian_filter(image.astype(float), 2.0), (0.2, 0.2), **options)
     for option, value, changed in (
         ("dynamic_range_db", 40.0, {"speckle_snr_envelope"}),
         ("detrend_mm", 0.4, {"grain_axial_mm", "grain_lateral_mm"}),
-        ("speckle_window_mm", 5.0, {"speckle_snr_envelope", "speckle_snr_grey"}),
+        ("speckle_window_mm", 5.0, {"speckle_snr_envelope", "speckle_snr_gray"}),
         ("band_cycles_per_mm", (0.2, 1.0), {"spectral_slope"}),
     ):
         other = image_statistics(gaussian_filter(image.astype(float), 2.0), (0.2, 0.2), **(options | {option: value}))
@@ -289,9 +289,9 @@ def speckled_stills(seed: int, n: int = 6, looks: int = 1, spacing_mm=(0.1, 0.1)
     sigma = [0.2 / step for step in spacing_mm]
     stills = []
     for number in range(n):
-        grey = gaussian_filter(rayleigh_grey(rng, shape, looks).astype(float), sigma)
-        grey = np.clip(np.rint(128.0 + 30.0 * (grey - grey.mean()) / grey.std()), 0, 255).astype(np.float32)
-        stills.append(Image2D(grey, spacing_mm, "US", Path(f"{number}.png")))
+        gray = gaussian_filter(rayleigh_gray(rng, shape, looks).astype(float), sigma)
+        gray = np.clip(np.rint(128.0 + 30.0 * (gray - gray.mean()) / gray.std()), 0, 255).astype(np.float32)
+        stills.append(Image2D(gray, spacing_mm, "US", Path(f"{number}.png")))
     return stills
 
 
@@ -305,12 +305,12 @@ def test_only_the_tissue_of_a_still_counts():
     table = compare_stills(real, simulated)
     assert list(table.columns) == ["modality", *COMPARISON_COLUMNS]
     assert (table["modality"] == "US").all() and (table[["n_real", "n_simulated"]] == 6).all(axis=None)
-    labelled = []
+    labeled = []
     for still in real:
         pixels = np.full_like(still.pixels, 255.0)
         pixels[40:260, 30:270] = still.pixels[40:260, 30:270]
-        labelled += changed([still], pixels=pixels)
-    pd.testing.assert_frame_equal(compare_stills(labelled, simulated), table)
+        labeled += changed([still], pixels=pixels)
+    pd.testing.assert_frame_equal(compare_stills(labeled, simulated), table)
 
 
 def test_sampling_of_a_still_hardly_matters():
@@ -319,7 +319,7 @@ def test_sampling_of_a_still_hardly_matters():
     table = compare_stills(real, simulated).set_index("statistic")
     finer = [Image2D(np.repeat(np.repeat(still.pixels, 2, 0), 2, 1), (0.05, 0.05), "US", still.path) for still in real]
     again = compare_stills(finer, simulated).set_index("statistic")
-    for name in ("mean_grey", "sd_grey", "grain_axial_mm", "grain_lateral_mm", "speckle_snr_grey", "spectral_slope"):
+    for name in ("mean_gray", "sd_gray", "grain_axial_mm", "grain_lateral_mm", "speckle_snr_gray", "spectral_slope"):
         assert again.loc[name, "real_median"] == pytest.approx(table.loc[name, "real_median"], rel=0.12), name
     deeper = [Image2D(still.pixels * 257.0, still.spacing_mm, "US", still.path) for still in real]
     assert max(still.pixels.max() for still in deeper) > 2**15
@@ -342,16 +342,16 @@ def test_stills_without_spacing_or_tissue_are_left_out_and_counted():
     pd.testing.assert_frame_equal(table, compare_stills(real, simulated))
 
 
-def test_without_spacings_only_grey_levels_are_compared():
+def test_without_spacings_only_gray_levels_are_compared():
     real, brighter = speckled_stills(28), speckled_stills(29)
     brighter = [
         Image2D(np.minimum(still.pixels * 1.3, 255.0), still.spacing_mm, "US", still.path) for still in brighter
     ]
     table = compare_stills(changed(real, spacing_mm=None), brighter).set_index("statistic")
-    assert list(table.index) == ["mean_grey", "sd_grey", "black_share", "white_share", "histogram_distance"]
+    assert list(table.index) == ["mean_gray", "sd_gray", "black_share", "white_share", "histogram_distance"]
     assert (table[["n_real", "n_simulated"]] == 6).all(axis=None)
-    assert table.loc["mean_grey", "auc"] == 1.0
-    assert table.loc["mean_grey", "real_median"] == pytest.approx(128.0 / 255.0, rel=0.02)
+    assert table.loc["mean_gray", "auc"] == 1.0
+    assert table.loc["mean_gray", "real_median"] == pytest.approx(128.0 / 255.0, rel=0.02)
     assert table.loc["histogram_distance", "simulated_median"] == pytest.approx(0.3 * 128.0 / 255.0, rel=0.2)
 
 
@@ -360,5 +360,5 @@ def test_stills_that_cannot_be_compared_say_why():
     with pytest.raises(InputError, match="1 real ultrasound stills"):
         compare_stills(stills[:1], stills)
     below = [Image2D(still.pixels - 200.0, still.spacing_mm, "US", Path("below.png")) for still in stills]
-    with pytest.raises(InputError, match="below.png: grey levels from -"):
+    with pytest.raises(InputError, match="below.png: gray levels from -"):
         compare_stills(below, stills)

@@ -14,7 +14,7 @@ from alnlib.imaging.stills import crop_stills, read_still, still_panels
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two stills of 60 x 80 pixels on a grey ground, each with a bright lesion of 10 x 20 pixels and its mask."""
+    """Two stills of 60 x 80 pixels on a gray ground, each with a bright lesion of 10 x 20 pixels and its mask."""
     for number, corner in enumerate([(20, 30), (0, 60)]):
         pixels = np.full((60, 80), 60, np.uint8)
         mask = np.zeros_like(pixels)

@@ -182,9 +182,9 @@ def damaged(tmp_path: Path, how: str) -> Path:
     elif how == "short but whole gzip":
         path.write_bytes(gzip.compress(gzip.decompress(content)[:-100]))
     elif how == "text":
-        path.write_bytes(gzip.compress(b"patient_id,centre\n"))
+        path.write_bytes(gzip.compress(b"patient_id,center\n"))
     elif how == "not gzip":
-        path.write_bytes(b"patient_id,centre\n")
+        path.write_bytes(b"patient_id,center\n")
     elif how == "empty":
         path.write_bytes(b"")
     elif how == "missing":
@@ -235,7 +235,7 @@ def test_a_truncated_nrrd_file_and_a_color_one_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.nrrd: the volume cannot be read .*truncated"):
         read_volume(path)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VALUES, isVector=True), str(path))
-    with pytest.raises(InputError, match="one grey volume"):
+    with pytest.raises(InputError, match="one gray volume"):
         read_volume(path)
 
 

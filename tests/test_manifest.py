@@ -54,7 +54,7 @@ def entry(**given: str) -> dict[str, str]:
         "access": "open",
         "need": "required",
         "doi": "10.1234/toy",
-        "licence": "CC0",
+        "license": "CC0",
         "citation": "Nobody 2020",
         "bytes": "3",
         "sha256": sha256(b"abc"),
@@ -109,7 +109,7 @@ def test_notebooks_named_in_the_manifest_follow_the_numbering():
     assert named and all(name[:2].isdecimal() and name[2] == "_" for name in named)
 
 
-def test_series_rows_carry_the_size_licence_and_patients_of_the_installed_index():
+def test_series_rows_carry_the_size_license_and_patients_of_the_installed_index():
     """Truth: the index that travels with idc-index (idc-index-data 25)."""
     from alnlib.cohorts.download import wanted_series
 
@@ -119,7 +119,7 @@ def test_series_rows_carry_the_size_licence_and_patients_of_the_installed_index(
             series = wanted_series(row["url_or_id"], row["cohort"])
             assert series["bytes"].sum() == row["bytes"], row["file"]
             assert series["patient_id"].nunique() == row["patients"]
-            assert set(series["licence"]) == {row["licence"]}
+            assert set(series["license"]) == {row["license"]}
             assert set(series["doi"]) == {row["doi"].lower()}
 
 
@@ -149,7 +149,7 @@ def test_real_files_are_the_ones_of_the_manifest(cohort):
         ("patients", "many"),
         ("doi", "https://doi.org/10.1234/toy"),
         ("url_or_id", "ftp://example.org/table.csv"),
-        ("licence", ""),
+        ("license", ""),
         ("citation", ""),
     ],
 )
@@ -167,8 +167,8 @@ def test_all_manifest_problems_are_listed_at_once(tmp_path):
 
 
 def test_manifest_without_a_column_or_absent_is_an_input_error(tmp_path):
-    pd.DataFrame([entry()]).drop(columns="licence").to_csv(tmp_path / "manifest.csv", index=False)
-    with pytest.raises(InputError, match="licence"):
+    pd.DataFrame([entry()]).drop(columns="license").to_csv(tmp_path / "manifest.csv", index=False)
+    with pytest.raises(InputError, match="license"):
         read_manifest(tmp_path / "manifest.csv")
     with pytest.raises(InputError, match="restore it"):
         read_manifest(tmp_path / "nothing.csv")

@@ -20,7 +20,7 @@ from alnlib.models.clinical import (
     cross_validated_scores,
     mean_over_repeats,
     multivariable_table,
-    penalised_clinical_pipeline,
+    penalized_clinical_pipeline,
     univariable_table,
 )
 from alnlib.models.nomogram import nomogram_scales, plot_nomogram
@@ -247,8 +247,8 @@ def test_cross_validation_is_repeatable_and_finds_signal_only_where_there_is_som
     assert abs(np.mean(permuted) - 0.5) < 0.07
 
 
-def test_penalised_comparator_recovers_the_signal(patients):
-    pipeline = penalised_clinical_pipeline(CLINICAL)
+def test_penalized_comparator_recovers_the_signal(patients):
+    pipeline = penalized_clinical_pipeline(CLINICAL)
     y = patients["node"].to_numpy()
     scores = cross_validated_scores(pipeline, patients, y, np.random.default_rng(3), n_repeats=1)
     assert auc(y, scores["y_score"].to_numpy()) > 0.68

@@ -49,17 +49,17 @@ def test_weights_depend_on_the_seed_alone():
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121", "efficientnet_b0"])
-def test_a_grey_image_excites_summed_filters_as_its_three_equal_channels_would(architecture, tmp_path):
+def test_a_gray_image_excites_summed_filters_as_its_three_equal_channels_would(architecture, tmp_path):
     torch.manual_seed(0)
     rgb = getattr(models, architecture)(weights=None).eval()
     path = tmp_path / "weights.pt"
     torch.save(rgb.state_dict(), path)
-    grey = build_cnn2d(architecture, 1, weights=path).eval()
+    gray = build_cnn2d(architecture, 1, weights=path).eval()
     image = torch.randn(2, 1, 64, 64)
     features = {"resnet18": lambda net, x: net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x)))))}
     with torch.no_grad():
         run = features.get(architecture, lambda net, x: net.features(x))
-        torch.testing.assert_close(run(grey, image), run(rgb, image.repeat(1, 3, 1, 1)), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(run(gray, image), run(rgb, image.repeat(1, 3, 1, 1)), rtol=1e-3, atol=1e-4)
 
 
 def test_densenet_reads_torchvisions_older_layer_names(tmp_path):

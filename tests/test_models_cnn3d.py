@@ -14,7 +14,7 @@ FEATURES = {"resnet18_3d": 512, "resnet50_3d": 2048, "densenet121_3d": 1024}
 
 
 def resnet_parameters(blocks: tuple[int, ...], bottleneck: bool, channels: int) -> int:
-    """He et al. 2016, table 1, with cubic filters: convolutions without bias, two numbers per normalised channel."""
+    """He et al. 2016, table 1, with cubic filters: convolutions without bias, two numbers per normalized channel."""
 
     def convolution(a, b, side):
         return a * b * side**3 + 2 * b

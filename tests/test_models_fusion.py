@@ -15,10 +15,10 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from alneval.folds import patient_level_folds
+from alneval.roc import auc
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.cohorts.splits import patient_level_folds
 from alnlib.errors import InputError
-from alnlib.evaluation.roc import auc
 from alnlib.models.clinical import clinical_pipeline
 from alnlib.models.fusion import (
     CLIP,
@@ -76,7 +76,7 @@ def with_gaps(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def plain_logistic(X: pd.DataFrame, y: np.ndarray, columns: list[str]) -> LogisticRegression:
-    """scikit-learn's unpenalised logistic regression on the logits of these columns."""
+    """scikit-learn's unpenalized logistic regression on the logits of these columns."""
     model = LogisticRegression(C=np.inf, tol=1e-12, max_iter=10_000, solver="newton-cholesky")
     return model.fit(logit(X[columns].to_numpy()), y)
 
@@ -352,7 +352,7 @@ def test_the_clinical_vote_is_weighed_out_of_fold():
     np.testing.assert_allclose(model.predict_proba(loud)[:, 1], votes)
 
 
-def test_ridge_is_scikit_learns_on_standardised_logits():
+def test_ridge_is_scikit_learns_on_standardized_logits():
     patients, y = made_up_patients(240, 26)
     values = StandardScaler().fit_transform(logit(patients[SCORES].to_numpy()))
     reference = LogisticRegressionCV(

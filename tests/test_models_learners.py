@@ -13,9 +13,9 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alnlib.cohorts.splits import patient_level_folds
+from alneval.folds import patient_level_folds
+from alneval.roc import auc
 from alnlib.errors import InputError
-from alnlib.evaluation.roc import auc
 from alnlib.models.learners import (
     WINNER,
     Learner,

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import models
 
+from alneval.roc import delong_auc
 from alnlib.errors import InputError
-from alnlib.evaluation.roc import delong_auc
 from alnlib.models.cnn2d import build_cnn2d, parameter_count
 from alnlib.models.video import (
     ARCHITECTURES,
@@ -192,8 +192,8 @@ def test_parameter_counts_of_the_3d_networks_are_torchvisions(architecture, docu
     one_output = documented - 399 * 513
     assert one_output == {"r2plus1d_18": 31_300_638, "r3d_18": 33_166_785}[architecture]
     assert parameter_count(build_video_network(architecture, 3)) == one_output
-    grey_pair = one_output + 513 - 2 * first_filters * 49
-    assert parameter_count(build_video_network(architecture, 1, 2)) == grey_pair
+    gray_pair = one_output + 513 - 2 * first_filters * 49
+    assert parameter_count(build_video_network(architecture, 1, 2)) == gray_pair
 
 
 def test_a_build_depends_on_the_seed_alone():
@@ -218,7 +218,7 @@ def test_tin_layers_do_not_repeat_the_numbers_of_the_first_convolution():
 
 
 @pytest.mark.parametrize(("architecture", "given_as"), [("r2plus1d_18", "path"), ("r3d_18", "kinetics")])
-def test_a_grey_clip_excites_torchvisions_weights_as_three_equal_channels_would(
+def test_a_gray_clip_excites_torchvisions_weights_as_three_equal_channels_would(
     architecture, given_as, tmp_path, monkeypatch
 ):
     """The logit of torchvision's own network on the clip in three channels, all under one head."""
@@ -231,12 +231,12 @@ def test_a_grey_clip_excites_torchvisions_weights_as_three_equal_channels_would(
     torch.save(rgb.state_dict(), path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     weights = path if given_as == "path" else "kinetics"
-    grey, pair = (build_video_network(architecture, n, weights=weights).eval() for n in (1, 2))
+    gray, pair = (build_video_network(architecture, n, weights=weights).eval() for n in (1, 2))
     clip = noise(2, 1, 4, 16, 16)
-    rgb.fc = pair.fc = grey.fc
+    rgb.fc = pair.fc = gray.fc
     with torch.no_grad():
         expected = rgb.eval()(clip.expand(-1, 3, -1, -1, -1))
-        torch.testing.assert_close(grey(clip), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(gray(clip), expected, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(pair(clip.expand(-1, 2, -1, -1, -1)), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -303,8 +303,8 @@ def moving_blobs(n: int, seed: int, side: int = 16, pixels_per_frame: float = 2.
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
     grid = np.arange(side)
-    travelled = np.where(y, 1, -1)[:, None] * pixels_per_frame * np.arange(T)
-    column = rng.uniform(0, side, (n, 1)) + travelled
+    traveled = np.where(y, 1, -1)[:, None] * pixels_per_frame * np.arange(T)
+    column = rng.uniform(0, side, (n, 1)) + traveled
     row = rng.uniform(0.25 * side, 0.75 * side, (n, 1))
     from_column = (grid - column[..., None] + side / 2) % side - side / 2
     across = np.exp(-(from_column**2) / (2 * 2.5**2))

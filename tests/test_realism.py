@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.cohorts.simulated.realism import REALISM_COLUMNS, STILL_PIXELS, read_realism, simulate_stills
-from alnlib.cohorts.simulated.ultrasound import SCANNERS
-from alnlib.imaging.statistics import compare_stills
+from alnsim.realism import REALISM_COLUMNS, STILL_PIXELS, read_realism, simulate_stills
+from alnsim.statistics import compare_stills
+from alnsim.ultrasound import SCANNERS
 from tests.real_data import real_data
 from tools.realism import N_STILLS, SEED, read_stills, rounded, slice_statistics
 
@@ -26,7 +26,7 @@ def test_every_modality_and_scanner_was_measured(realism):
     assert set(realism[GROUP].itertuples(index=False, name=None)) == expected
     assert not realism.duplicated([*GROUP, "statistic"]).any()
     common = set.intersection(*(set(group["statistic"]) for _, group in realism.groupby(GROUP)))
-    assert {"mean_grey", "noise_sd", "spectral_slope", "grain_axial_mm", "line_coherence"} <= common
+    assert {"mean_gray", "noise_sd", "spectral_slope", "grain_axial_mm", "line_coherence"} <= common
     assert {"fat_hu", "fat_noise_hu", "muscle_hu"} <= set(realism.loc[realism["modality"] == "CT", "statistic"])
 
 
@@ -53,13 +53,13 @@ def test_digits_are_cut_but_counts_are_not():
 
 
 def test_ultrasound_rows_are_what_the_public_stills_give(realism):
-    """Recomputed for the primary machine from BrEaST; other processors may draw single grey levels differently."""
+    """Recomputed for the primary machine from BrEaST; other processors may draw single gray levels differently."""
     stills = read_stills(real_data("breast_lesions_usg").parent)
     again = compare_stills(stills, simulate_stills(N_STILLS, np.random.default_rng(SEED)))
     stored = realism.query("modality == 'US' and scanner == 'primary'")
     assert stored["statistic"].tolist() == again["statistic"].tolist()
     for column in REALISM_COLUMNS[3:]:
-        atol = 0.02 if column == "auc" else 1.1e-3  # noise of whole grey levels comes in steps of 0.001
+        atol = 0.02 if column == "auc" else 1.1e-3  # noise of whole gray levels comes in steps of 0.001
         np.testing.assert_allclose(stored[column], again[column], rtol=2e-3, atol=atol, err_msg=column)
 
 

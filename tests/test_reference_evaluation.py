@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.evaluation.decision_curve import decision_curve, net_benefit
-from alnlib.evaluation.multireader import obuchowski_rockette, reader_components, reader_covariance
-from alnlib.evaluation.partial_auc import average_precision, roc_band
-from alnlib.evaluation.prevalence import decision_curve_at_prevalence, predictive_values
-from alnlib.evaluation.roc import delong_test_unpaired
+from alneval.decision_curve import decision_curve, net_benefit
+from alneval.multireader import obuchowski_rockette, reader_components, reader_covariance
+from alneval.partial_auc import average_precision, roc_band
+from alneval.prevalence import decision_curve_at_prevalence, predictive_values
+from alneval.roc import delong_test_unpaired
 
 REFERENCES = Path(__file__).parent / "references"
 EXPECTED = json.loads((REFERENCES / "complete" / "expected.json").read_text())

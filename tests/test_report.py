@@ -14,13 +14,13 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from alneval.calibration import calibration_summary, flexible_calibration_curve
+from alneval.decision_curve import decision_curve
+from alneval.multireader import compare_model_with_readers
+from alneval.partial_auc import average_precision, precision_recall_band, roc_band
+from alneval.roc import auc, clustered_delong_test, delong_auc
+from alneval.tables import PREDICTION_COLUMNS, validate_predictions
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.evaluation.calibration import calibration_summary, flexible_calibration_curve
-from alnlib.evaluation.decision_curve import decision_curve
-from alnlib.evaluation.multireader import compare_model_with_readers
-from alnlib.evaluation.partial_auc import average_precision, precision_recall_band, roc_band
-from alnlib.evaluation.roc import auc, clustered_delong_test, delong_auc
-from alnlib.evaluation.tables import PREDICTION_COLUMNS, validate_predictions
 from alnlib.files import palette_png
 from alnlib.report import figures
 from alnlib.report.tables import (
@@ -85,7 +85,7 @@ def test_recovered_share_holds_a_model_to_the_oracle_on_the_same_patients(scored
     predictions = pd.concat(
         [prediction_rows("s", "m", split, ids, y, score) for split in ("train", "test", "external")]
     )
-    truth = pd.DataFrame({"modality": ["us", "us"], "centre": ["primary", "external"], "attainable_auc": [0.9, 0.8]})
+    truth = pd.DataFrame({"modality": ["us", "us"], "center": ["primary", "external"], "attainable_auc": [0.9, 0.8]})
     oracle = pd.DataFrame({"patient_id": ids, "unit_id": ids, "modality": "us", "probability": score})
     table = recovered_share(predictions, truth, oracle, {"m": "us"}).set_index("split")
     assert list(table.index) == ["test", "external"]
@@ -100,7 +100,7 @@ def test_recovered_share_of_nodes_finds_each_in_the_oracle_and_takes_intervals_b
     units = pd.Series([f"{i % 3}" for i in range(100)])
     ids = pd.Series([f"p{i // 3}" for i in range(100)])
     predictions = prediction_rows("s", "m", "test", ids, y, score, unit_id=units)
-    truth = pd.DataFrame({"modality": ["ct"], "centre": ["primary"], "attainable_auc": [0.9]})
+    truth = pd.DataFrame({"modality": ["ct"], "center": ["primary"], "attainable_auc": [0.9]})
     best = np.random.default_rng(0).permutation(score)
     oracle = pd.DataFrame({"patient_id": ids, "unit_id": units, "modality": "ct", "probability": best})
     row = recovered_share(predictions, truth, oracle.sample(frac=1, random_state=1), {"m": "ct"}).iloc[0]
@@ -297,8 +297,8 @@ def pixels_of(content: bytes) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def colourful() -> bytes:
-    """A figure with lines, letters and a colour map: more than a thousand colours."""
+def colorful() -> bytes:
+    """A figure with lines, letters and a color map: more than a thousand colors."""
     rng = np.random.default_rng(0)
     figure, axes = plt.subplots(1, 2, figsize=(6, 3))
     axes[0].plot(rng.normal(size=(30, 5)).cumsum(axis=0), label=list("abcde"))
@@ -310,31 +310,31 @@ def colourful() -> bytes:
     return stream.getvalue()
 
 
-def test_a_figure_with_a_palette_can_hardly_be_told_from_the_whole_one(colourful):
-    before, after = pixels_of(colourful), pixels_of(palette_png(colourful))
+def test_a_figure_with_a_palette_can_hardly_be_told_from_the_whole_one(colorful):
+    before, after = pixels_of(colorful), pixels_of(palette_png(colorful))
     assert len(np.unique(before.reshape(-1, 3), axis=0)) > 1000
     assert len(np.unique(after.reshape(-1, 3), axis=0)) <= 256
     assert after.shape == before.shape
     moved = np.abs(after - before)
-    assert moved.mean() < 1.0, "of 255 grey values"
+    assert moved.mean() < 1.0, "of 255 gray values"
     assert np.percentile(moved, 98) <= 16
     assert (after[before.min(axis=2) == 255] == 255).all(), "white paper stays white"
-    assert len(palette_png(colourful)) < 0.7 * len(colourful)
+    assert len(palette_png(colorful)) < 0.7 * len(colorful)
 
 
-def test_few_colours_and_every_grey_are_kept_exactly():
+def test_few_colors_and_every_gray_are_kept_exactly():
     rng = np.random.default_rng(1)
     few = rng.integers(0, 256, (200, 3)).astype(np.uint8)[rng.integers(0, 200, (60, 80))]
-    greys = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    grays = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
     np.testing.assert_array_equal(pixels_of(palette_png(png_of(few))), few)
-    np.testing.assert_array_equal(pixels_of(palette_png(png_of(greys)))[..., 0], greys)
+    np.testing.assert_array_equal(pixels_of(palette_png(png_of(grays)))[..., 0], grays)
 
 
-def test_a_palette_is_made_the_same_way_every_time_and_keeps_no_metadata(colourful):
-    once = palette_png(colourful)
-    assert palette_png(colourful) == once
+def test_a_palette_is_made_the_same_way_every_time_and_keeps_no_metadata(colorful):
+    once = palette_png(colorful)
+    assert palette_png(colorful) == once
     np.testing.assert_array_equal(pixels_of(palette_png(once)), pixels_of(once))
-    with Image.open(io.BytesIO(colourful)) as before, Image.open(io.BytesIO(once)) as after:
+    with Image.open(io.BytesIO(colorful)) as before, Image.open(io.BytesIO(once)) as after:
         assert "Software" in before.info
         assert after.mode == "P" and not after.info
     assert b"matplotlib" not in once.lower()
@@ -348,9 +348,9 @@ def test_transparency_becomes_white():
     np.testing.assert_allclose(shown[0], [[255, 255, 255], [255, 127, 127], [255, 0, 0]], atol=1)
 
 
-def test_a_model_keeps_its_colour_whatever_else_is_shown():
-    alone = figures.model_colours(["clinical", "DL_US"])
-    among = figures.model_colours(["clinical", "clinical_ridge", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
+def test_a_model_keeps_its_color_whatever_else_is_shown():
+    alone = figures.model_colors(["clinical", "DL_US"])
+    among = figures.model_colors(["clinical", "clinical_ridge", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
     assert alone.items() <= among.items()
     assert len(set(among.values())) == 6
 
@@ -379,7 +379,7 @@ def test_heat_is_drawn_on_the_scale_it_was_given(ax):
     outline = np.zeros((8, 8), bool)
     outline[2:5, 2:5] = True
     figures.plot_heat(image, heat, ax, outline)
-    grey, drawn = ax.images
+    gray, drawn = ax.images
     np.testing.assert_array_equal(drawn.get_array(), heat)
     assert drawn.get_clim() == (0, 1), "not stretched to its own maximum"
     np.testing.assert_allclose(drawn.get_alpha(), 0.6 * heat)
@@ -475,8 +475,8 @@ def test_bands_and_curves_are_drawn_as_they_were_given(scored, ax):
 def test_line_styles_come_in_when_colors_do_not_suffice():
     assert set(figures.model_dashes(["a", "b", "c"]).values()) == {"-"}
     nine = [f"m{i}" for i in range(9)]
-    dashes, colours = figures.model_dashes(nine), figures.model_colours(nine)
-    assert len({(str(dashes[name]), colours[name]) for name in nine}) == 9
+    dashes, colors = figures.model_dashes(nine), figures.model_colors(nine)
+    assert len({(str(dashes[name]), colors[name]) for name in nine}) == 9
     assert figures.model_dashes(["TIN", "DL_MRI"])["DL_MRI"] != "-", "both are fixed to one color"
     tang = ["clinical", "clinical+reader_a", "DL_US", "DL_MRI", "DL_MRI+US", "DL_MRI+US+Clinical"]
-    assert len(set(figures.model_colours(tang).values())) == 6
+    assert len(set(figures.model_colors(tang).values())) == 6

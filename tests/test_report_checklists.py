@@ -40,13 +40,13 @@ COHORT = {
     "title": "Toy cohort",
     "provenance": "simulated",
     "endpoints": {"aln": {"label": "Axillary metastasis", "positive": "pN+", "negative": "pN0"}},
-    "centres": ["here", "there"],
-    "external_centres": ["there"],
+    "centers": ["here", "there"],
+    "external_centers": ["there"],
     "clinical": {
         "age": {"label": "Age", "kind": "continuous", "unit": "years"},
         "er": {"label": "ER", "kind": "nominal", "levels": ["negative", "positive"]},
     },
-    "licence": "CC-BY-4.0",
+    "license": "CC-BY-4.0",
     "citation": "Nobody 2000",
 }
 
@@ -68,7 +68,7 @@ def tables() -> dict[str, pd.DataFrame]:
     columns = ["study", "model", "split", "patient_id", "unit_id", "y_true", "y_score"]
     judged = pd.DataFrame({"study": "tang", "model": "clinical", "split": ["train", "test", "external"]})
     return {
-        "cohort/patients.csv": pd.DataFrame({"patient_id": ids, "centre": ["here"] * 7 + ["there"] * 2}),
+        "cohort/patients.csv": pd.DataFrame({"patient_id": ids, "center": ["here"] * 7 + ["there"] * 2}),
         "cohort/splits.csv": rows[["patient_id", "split"]],
         "cohort/flow.csv": pd.DataFrame(
             {
@@ -232,7 +232,7 @@ def test_an_item_that_says_nothing_or_too_much_is_refused(tmp_path, monkeypatch,
 
 EXPECTED = {
     "cohort_source": "Toy cohort, simulated patients; license CC-BY-4.0; cite Nobody 2000",
-    "centres": "patients per center: here 7, there 2 (external)",
+    "centers": "patients per center: here 7, there 2 (external)",
     "inclusion_flow": "in the source: 12, endpoint known: 9; 5 with and 4 without the outcome",
     "endpoint": "Axillary metastasis: pN+ against pN0",
     "split_sizes": "patients: training 4, internal test 3, external test 2",

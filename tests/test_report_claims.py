@@ -1,6 +1,6 @@
 """The five studies' claims as data, and the ledger that sets them beside a run.
 
-Truth: PAPERS (abstracts) for published facts, `alnlib.evaluation` (tested against R elsewhere) for differences, and verdicts
+Truth: PAPERS (abstracts) for published facts, `alneval` (tested against R elsewhere) for differences, and verdicts
 worked by hand from the rule.
 """
 
@@ -16,10 +16,10 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats
 
-from alnlib.evaluation.bootstrap import bootstrap_auc_difference_unpaired
-from alnlib.evaluation.multiplicity import holm
-from alnlib.evaluation.roc import clustered_delong_test, delong_test
-from alnlib.evaluation.tables import PREDICTION_COLUMNS, discrimination_table
+from alneval.bootstrap import bootstrap_auc_difference_unpaired
+from alneval.multiplicity import holm
+from alneval.roc import clustered_delong_test, delong_test
+from alneval.tables import PREDICTION_COLUMNS, discrimination_table
 from alnlib.paths import repository_root
 from alnlib.report.claims import (
     LEDGER_COLUMNS,
@@ -105,7 +105,7 @@ TRUTH = pd.DataFrame(
         ("response_clinical_mri_longitudinal", "primary", 0.85),
         ("response_mri_longitudinal", "primary", 0.82),
     ],
-    columns=["modality", "centre", "attainable_auc"],
+    columns=["modality", "center", "attainable_auc"],
 )
 
 

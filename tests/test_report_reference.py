@@ -13,9 +13,6 @@ import pandas as pd
 import pytest
 
 from alnlib.cohorts.schema import Cohort, Endpoint, empty_images, empty_readers
-from alnlib.cohorts.simulated import SimulationSpec
-from alnlib.cohorts.simulated.build import draw_people
-from alnlib.cohorts.simulated.patients import CLINICAL, recorded_patients
 from alnlib.report.reference import (
     BESIDE_COLUMNS,
     COLUMNS,
@@ -26,6 +23,9 @@ from alnlib.report.reference import (
     reference_variables,
     simulated_reference_patients,
 )
+from alnsim import SimulationSpec
+from alnsim.build import draw_people
+from alnsim.patients import CLINICAL, recorded_patients
 
 NAMES = ["endpoint", "variable", "level_or_unit"]
 BARE = {"n_mri": 0, "n_video_primary": 0, "n_video_external": 0, "n_ct": 0, "n_ct_nodes": 0, "n_mammography": 0}
@@ -37,7 +37,7 @@ def cohort() -> Cohort:
     """1,200 simulated patients operated at once and 300 treated first, without a pixel."""
     people = draw_people(SPEC, seed=5)
     latent = pd.DataFrame(
-        [{"patient_id": p.patient_id, "centre": p.centre, "group": p.group, **p.latent} for p in people]
+        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
     )
     return cohort_of(recorded_patients(latent))
 
@@ -49,11 +49,11 @@ def cohort_of(patients: pd.DataFrame) -> Cohort:
         provenance="simulated",
         endpoints={name: Endpoint(name, "yes", "no") for name in ("aln_metastasis", "apcr")},
         primary_endpoint="aln_metastasis",
-        centres=("primary",),
-        external_centres=(),
+        centers=("primary",),
+        external_centers=(),
         clinical=dict(CLINICAL),
         readers_described={},
-        licence="",
+        license="",
         citation="",
         source="",
         patients=patients,

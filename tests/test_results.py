@@ -1,4 +1,4 @@
-"""What is committed under results/ and shown in README.md: whole, labelled, small, and free of what changes by itself."""
+"""What is committed under results/ and shown in README.md: whole, labeled, small, and free of what changes by itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from PIL import Image
 from alnlib.files import palette_png
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import clean_executed
-from alnlib.pipeline.results import LABELLED, RunFolder
+from alnlib.pipeline.results import LABELED, RunFolder
 from alnlib.pipeline.stages import NOT_COMMITTED, STAGES
 from alnlib.report.readme import filled_readme, readme_blocks
 
@@ -63,7 +63,7 @@ def test_nothing_in_them_names_a_machine_a_time_or_an_address_in_memory():
 
 
 def test_every_table_and_number_says_simulated():
-    tables = [path for path in COMMITTED.rglob("*.csv") if path.relative_to(COMMITTED).as_posix().startswith(LABELLED)]
+    tables = [path for path in COMMITTED.rglob("*.csv") if path.relative_to(COMMITTED).as_posix().startswith(LABELED)]
     assert tables
     for path in tables:
         table = pd.read_csv(path)
@@ -111,7 +111,7 @@ def test_committed_figures_have_a_palette_and_no_metadata():
 
 @pytest.fixture
 def figure():
-    """Lines in the colours of a map: some hundred colours with their blends at the edges."""
+    """Lines in the colors of a map: some hundred colors with their blends at the edges."""
     drawn, ax = plt.subplots(figsize=(3, 2))
     ax.imshow(np.random.default_rng(0).normal(size=(20, 30)), cmap="viridis", aspect="auto")
     ax.plot(np.arange(30), np.arange(30) / 2)

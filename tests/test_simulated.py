@@ -21,16 +21,16 @@ import yaml
 
 from alnlib.cohorts.folder import read_cohort, validate_cohort_folder
 from alnlib.cohorts.schema import parse_box
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
-from alnlib.cohorts.simulated.build import draw_people
-from alnlib.cohorts.simulated.traits import ULTRASOUND
-from alnlib.cohorts.simulated.ultrasound import SCANNERS, _look, appearance_from_traits, simulate_bmode
 from alnlib.errors import InputError
 from alnlib.files import sha256_file
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.read import read_image, read_mask
 from alnlib.imaging.volumes import read_volume, read_volume_mask
 from alnlib.paths import repository_root
+from alnsim import SimulationSpec, simulate_cohort
+from alnsim.build import draw_people
+from alnsim.traits import ULTRASOUND
+from alnsim.ultrasound import SCANNERS, _look, appearance_from_traits, simulate_bmode
 
 SMALL = SimulationSpec(
     n_primary=10, n_external=4, n_ct=6, n_ct_nodes=14, n_neoadjuvant=3, image_rows=128, image_columns=112
@@ -85,7 +85,7 @@ def test_a_patient_does_not_depend_on_how_many_others_there_are(small, tmp_path)
         for cohort, number in ((fewer, "SIM-0003"), (small, "SIM-0015"))
     ]
     assert np.array_equal(read_volume(treated[0]).values, read_volume(treated[1]).values)
-    assert fewer.centres == ("primary",) and fewer.external_centres == ()
+    assert fewer.centers == ("primary",) and fewer.external_centers == ()
 
 
 def test_the_folder_keeps_the_contract_and_reads_back_as_it_was_returned(small):
@@ -96,18 +96,18 @@ def test_the_folder_keeps_the_contract_and_reads_back_as_it_was_returned(small):
         ours, theirs = (getattr(cohort, table).astype(object) for cohort in (small, back))
         pd.testing.assert_frame_equal(theirs.where(theirs.notna(), None), ours.where(ours.notna(), None))
     assert back.clinical == small.clinical and back.endpoints == small.endpoints
-    assert back.is_simulated and back.external_centres == ("external",)
+    assert back.is_simulated and back.external_centers == ("external",)
     assert {"latent.csv", "latent_nodes.csv", "truth.json", "simulation.json"} <= set(checksums(small.root))
     hidden = {"invasiveness", "chemosensitivity", "proliferation", "nodal_log_odds", "oracle_ultrasound"}
     assert not hidden & set(back.patients.columns)
 
 
 def test_every_patient_has_the_images_that_were_asked_for(small):
-    images = small.images.merge(small.patients[["patient_id", "centre", "apcr"]], on="patient_id")
+    images = small.images.merge(small.patients[["patient_id", "center", "apcr"]], on="patient_id")
     by_modality = images.groupby("modality")["patient_id"].nunique()
     assert by_modality.to_dict() == {"US": 14, "USV": 8, "MRI": 17, "CT": 6, "MG": 6}
     assert (images["modality"] == "CT").sum() == 14
-    assert set(images.loc[images["modality"] == "MG", "centre"]) == {"primary"}
+    assert set(images.loc[images["modality"] == "MG", "center"]) == {"primary"}
     mri = images[images["modality"] == "MRI"]
     visits = mri.groupby(["patient_id", "timepoint"])["sequence_or_view"].agg(set)
     assert (visits.map(lambda found: found == MRI_SEQUENCES)).all()
@@ -192,7 +192,7 @@ def test_every_dicom_opens_in_pydicom_and_simpleitk_with_the_right_spacing(small
         if row.modality in ("US", "CT"):
             assert volume.GetSpacing()[:2] == pytest.approx(spacing, abs=1e-6)
         if row.modality == "US":
-            scanner = SCANNERS[small.patients.set_index("patient_id").loc[row.patient_id, "centre"]]
+            scanner = SCANNERS[small.patients.set_index("patient_id").loc[row.patient_id, "center"]]
             depths = [128 * spacing[0] - depth for depth in (scanner.depth_mm, scanner.deep_depth_mm)]
             assert min(map(abs, depths)) < 1e-6
 
@@ -305,9 +305,9 @@ def test_one_look_of_homogeneous_tissue_is_rayleigh_speckle():
     assert np.sqrt((envelope**2).mean()) == pytest.approx(1.0, rel=0.05)
 
 
-def test_a_centre_mark_is_off_by_default_and_follows_the_label_when_asked(tmp_path, small, latent):
+def test_a_center_mark_is_off_by_default_and_follows_the_label_when_asked(tmp_path, small, latent):
     sizes = {**BARE, "n_ct": 4, "n_ct_nodes": 9, "n_video_primary": 3, "n_mammography": 3}
-    spec = SimulationSpec(n_primary=10, n_external=0, image_rows=96, image_columns=96, centre_mark=1.0, **sizes)
+    spec = SimulationSpec(n_primary=10, n_external=0, image_rows=96, image_columns=96, center_mark=1.0, **sizes)
     marked = simulate_cohort(spec, tmp_path / "marked", seed=3, truth_patients=2_000)
     status = marked.patients.set_index("patient_id")["aln_metastasis"]
     for row in dicom_rows(marked):
@@ -316,7 +316,7 @@ def test_a_centre_mark_is_off_by_default_and_follows_the_label_when_asked(tmp_pa
         assert bool((cross >= cross.max()).all() and cross.max() > 200) == bool(status[row.patient_id]), row.path
         assert dataset.BurnedInAnnotation == ("YES" if status[row.patient_id] else "NO")
     assert set(status) == {0, 1}
-    assert not latent["centre_marked"].any()
+    assert not latent["center_marked"].any()
 
 
 def test_the_recipe_says_what_was_asked(small):
@@ -343,7 +343,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("alnlib.cohorts.simulated.build.write_cohort", fail)
+    monkeypatch.setattr("alnsim.build.write_cohort", fail)
     spec = SimulationSpec(n_primary=1, n_external=0, image_rows=96, image_columns=96, **BARE)
     with pytest.raises(OSError, match="disk full"):
         simulate_cohort(spec, tmp_path / "cohort", seed=1, truth_patients=1_000)
@@ -357,7 +357,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         ({"image_rows": 64}, "at least 96"),
         ({"signal_ultrasound": 1.5}, "from 0 to 1"),
         ({"signal_response": -0.5}, "from 0 to 1"),
-        ({"centre_mark": -0.1}, "from 0 to 1"),
+        ({"center_mark": -0.1}, "from 0 to 1"),
         ({"n_ct": 500}, "from 0 to n_operated = 370"),
         ({"n_ct": 10, "n_ct_nodes": 41}, "one to four"),
         ({"n_ct": 50, "n_ct_nodes": 200}, "108 as a rule"),

@@ -11,7 +11,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from alnlib.cohorts.simulated.ct import (
+from alnlib.imaging.crop import adjustable_square_crop, fixed_size_crop
+from alnsim.ct import (
     CORTICAL_BONE_HU,
     HIGHEST_HU,
     LOWEST_HU,
@@ -22,7 +23,6 @@ from alnlib.cohorts.simulated.ct import (
     draw_habitus,
     simulate_node_slice,
 )
-from alnlib.imaging.crop import adjustable_square_crop, fixed_size_crop
 
 PIXEL_MM = 0.8
 QUIET = replace(SCANNERS["primary"], noise_hu=0.0)

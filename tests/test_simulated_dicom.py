@@ -10,7 +10,10 @@ import pydicom
 import pytest
 import SimpleITK
 
-from alnlib.cohorts.simulated.dicom import (
+from alnlib.imaging.clips import read_clip
+from alnlib.imaging.read import read_image
+from alnlib.imaging.volumes import read_volume
+from alnsim.dicom import (
     Identity,
     ct_dataset,
     mammography_dataset,
@@ -18,9 +21,6 @@ from alnlib.cohorts.simulated.dicom import (
     ultrasound_dataset,
     ultrasound_sweep_dataset,
 )
-from alnlib.imaging.clips import read_clip
-from alnlib.imaging.read import read_image
-from alnlib.imaging.volumes import read_volume
 
 LEFT = Identity("SIM-0007", 54, "external", 3, "L")
 RIGHT = Identity("SIM-0008", 101, "primary", 3, "R")

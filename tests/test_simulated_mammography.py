@@ -13,8 +13,8 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, median_filter
 from skimage.io import imread
 
-from alnlib.cohorts.simulated import mammography
-from alnlib.cohorts.simulated.mammography import (
+from alnsim import mammography
+from alnsim.mammography import (
     SCANNERS,
     TRAITS,
     VIEWS,
@@ -22,7 +22,7 @@ from alnlib.cohorts.simulated.mammography import (
     appearance_from_traits,
     simulate_views,
 )
-from alnlib.cohorts.simulated.shapes import LesionShape, draw_lesion
+from alnsim.shapes import LesionShape, draw_lesion
 from tests.real_data import real_data
 
 ROWS, COLUMNS = 448, 352
@@ -91,7 +91,7 @@ def test_a_right_breast_is_the_mirror_image_of_a_left_one(ordinary):
         assert right.pixels.flags.c_contiguous
 
 
-def test_finer_grids_show_the_same_field_in_millimetres():
+def test_finer_grids_show_the_same_field_in_millimeters():
     fine = simulate_views(appearance(), SCANNERS["primary"], 672, 528, "L", np.random.default_rng(0))
     assert fine["CC"].spacing_mm == pytest.approx((1 / 3, 1 / 3))
     diameter = 2.0 * np.sqrt(fine["CC"].mask.sum() / np.pi) / 3.0
@@ -237,7 +237,7 @@ def mask_diameter(view) -> float:
 
 
 def unevenness(view) -> float:
-    """Grey variation round a ring just outside the mask, where spicules cross it, against the ring farther out."""
+    """Gray variation round a ring just outside the mask, where spicules cross it, against the ring farther out."""
     near = radius_mm(view, center_of(view.mask))
     edge = mask_diameter(view) / 2.0
     fine = view.pixels - gaussian_filter(view.pixels.astype(float), 3.0)
@@ -263,7 +263,7 @@ def radiation(view) -> float:
 
 
 def specks(view) -> float:
-    """Grey of small bright spots near the mass, above a 5 x 5 median."""
+    """Gray of small bright spots near the mass, above a 5 x 5 median."""
     near = radius_mm(view, center_of(view.mask)) < 18.0
     spots = view.pixels.astype(float) - median_filter(view.pixels, 5)
     return float(np.clip(spots[near] - 250.0, 0.0, None).sum())
@@ -320,8 +320,8 @@ def test_the_spectrum_of_the_views_lies_where_real_ones_do(ordinary):
     assert 2.4 < np.mean(slopes) < 3.3
 
 
-def test_grey_levels_are_spread_as_in_real_views(ordinary):
-    """Grey levels of four public views, as shares of full scale (skipped where absent). Our table was set on them,
+def test_gray_levels_are_spread_as_in_real_views(ordinary):
+    """Gray levels of four public views, as shares of full scale (skipped where absent). Our table was set on them,
     so this guards a fit; it does not prove likeness."""
     quartiles = [25, 50, 75]
     real = []

@@ -14,7 +14,7 @@ from scipy.integrate import quad
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.stats import norm
 
-from alnlib.cohorts.simulated.mri import (
+from alnsim.mri import (
     COMPLETE_RESPONSE_SCORE,
     EARLY_MIN,
     GAINS,
@@ -309,7 +309,7 @@ def test_response_traits_can_be_measured():
         assert (np.diff(mean_over(measure, scores)) > 0).all(), measure.__name__
 
 
-def test_two_visits_show_the_same_breast_about_a_millimetre_apart():
+def test_two_visits_show_the_same_breast_about_a_millimeter_apart():
     """Cross-correlation of the visits, both quiet: highest near no shift, and higher than with another patient."""
     breast = draw_breast(GRID, np.random.default_rng(0))
     look = appearance_from_traits(traits())

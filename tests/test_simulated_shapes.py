@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alnlib.cohorts.simulated.shapes import LesionShape, NodeShape, draw_lesion, draw_node, smooth_field
+from alnsim.shapes import LesionShape, NodeShape, draw_lesion, draw_node, smooth_field
 
 STEP_MM = 0.5
 AXIS = np.arange(-21.0, 21.01, STEP_MM, dtype=np.float32)

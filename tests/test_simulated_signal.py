@@ -12,18 +12,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alnlib.cohorts.simulated import SimulationSpec, ct, traits, truth, ultrasound
-from alnlib.cohorts.simulated import patients as model
-from alnlib.evaluation.roc import AucEstimate, clustered_delong_auc, delong_auc
+from alneval.roc import AucEstimate, clustered_delong_auc, delong_auc
 from alnlib.imaging.crop import (
     adjustable_square_crop,
-    box_centre_mm,
+    box_center_mm,
     box_from_mask,
     fixed_size_crop,
     resample_to_square,
 )
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, fit_classifier, predict_proba
+from alnsim import SimulationSpec, ct, traits, truth, ultrasound
+from alnsim import patients as model
 
 SEED = 2026
 SIDE = 32
@@ -38,8 +38,8 @@ def stills(n: int, spec: SimulationSpec, rng: np.random.Generator) -> CropDatase
         scores = {name: drawn[name][i] for name in traits.ULTRASOUND.columns()}
         appearance = ultrasound.appearance_from_traits(traits.rendered(traits.ULTRASOUND, scores, spec))
         still = ultrasound.simulate_bmode(appearance, ultrasound.SCANNERS["primary"], 96, 96, rng.spawn(1)[0])
-        centre = box_centre_mm(box_from_mask(still.mask), still.spacing_mm)
-        crops.append(resample_to_square(fixed_size_crop(still.pixels, centre, 36.0, still.spacing_mm), SIDE))
+        center = box_center_mm(box_from_mask(still.mask), still.spacing_mm)
+        crops.append(resample_to_square(fixed_size_crop(still.pixels, center, 36.0, still.spacing_mm), SIDE))
     return CropDataset(np.rint(crops).astype(np.uint8), drawn["aln_metastasis"], unit_names(rng, n))
 
 

@@ -14,11 +14,11 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import multivariate_normal, norm, rankdata
 
-from alnlib.cohorts.simulated import SimulationSpec, attainable_auc, oracle, oracle_score, read_truth, traits, truth
-from alnlib.cohorts.simulated import patients as model
-from alnlib.cohorts.simulated.build import draw_people
 from alnlib.errors import InputError
 from alnlib.files import write_json
+from alnsim import SimulationSpec, attainable_auc, oracle, oracle_score, read_truth, traits, truth
+from alnsim import patients as model
+from alnsim.build import draw_people
 
 
 def auc(status: np.ndarray, score: np.ndarray) -> float:
@@ -28,10 +28,10 @@ def auc(status: np.ndarray, score: np.ndarray) -> float:
     return float((ranks[status].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * (~status).sum()))
 
 
-def population(spec: SimulationSpec, n: int, seed: int, centre: str = "primary") -> pd.DataFrame:
-    drawn = truth.draw_population(n, centre, model.nodal_intercept(spec), spec, np.random.default_rng(seed))
+def population(spec: SimulationSpec, n: int, seed: int, center: str = "primary") -> pd.DataFrame:
+    drawn = truth.draw_population(n, center, model.nodal_intercept(spec), spec, np.random.default_rng(seed))
     flags = dict.fromkeys(("has_mri", "has_video", "has_mammography", "has_ct"), True)
-    return pd.DataFrame({"patient_id": [str(i) for i in range(n)], "centre": centre, "group": centre, **flags, **drawn})
+    return pd.DataFrame({"patient_id": [str(i) for i in range(n)], "center": center, "group": center, **flags, **drawn})
 
 
 def treated(spec: SimulationSpec, n: int, seed: int) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def treated(spec: SimulationSpec, n: int, seed: int) -> pd.DataFrame:
     intercept = model.response_intercept(spec, nodal)
     drawn = truth.draw_response_population(n, nodal, intercept, spec, np.random.default_rng(seed))
     return pd.DataFrame(
-        {"patient_id": [str(i) for i in range(n)], "centre": "primary", "group": "neoadjuvant", **drawn}
+        {"patient_id": [str(i) for i in range(n)], "center": "primary", "group": "neoadjuvant", **drawn}
     )
 
 
@@ -109,9 +109,9 @@ def test_patients_treated_first_are_node_positive_larger_and_more_often_her2_pos
 
 def test_values_are_missing_but_not_completely_at_random():
     drawn = population(SimulationSpec(), 30_000, seed=13)
-    external = population(SimulationSpec(), 30_000, seed=14, centre="external")
-    small_tumours, old = drawn["size_mm"] < 15, drawn["age"] > 65
-    assert drawn["grade_missing"][small_tumours].mean() > 3 * drawn["grade_missing"][drawn["size_mm"] > 30].mean()
+    external = population(SimulationSpec(), 30_000, seed=14, center="external")
+    small_tumors, old = drawn["size_mm"] < 15, drawn["age"] > 65
+    assert drawn["grade_missing"][small_tumors].mean() > 3 * drawn["grade_missing"][drawn["size_mm"] > 30].mean()
     assert drawn["ki67_missing"][old].mean() > 1.5 * drawn["ki67_missing"][drawn["age"] < 45].mean()
     assert external["ki67_missing"].mean() > 2 * drawn["ki67_missing"].mean()
     complete = population(SimulationSpec(missing_values=False), 2_000, seed=13)
@@ -120,7 +120,7 @@ def test_values_are_missing_but_not_completely_at_random():
 
 def test_defaults_stand_near_the_published_values(default_truth):
     """PAPERS.md: clinical variables 0.65-0.75; study A 0.819; B 0.939 and 0.968; C 0.856 and 0.914; D 0.846; E 0.856."""
-    found = {name: centres["primary"].auc for name, centres in default_truth.items()}
+    found = {name: centers["primary"].auc for name, centers in default_truth.items()}
     assert 0.65 < found["clinical"] < 0.75
     assert found["clinical_ultrasound_mri"] == pytest.approx(0.819, abs=0.05)
     assert found["ct_nodes"] == pytest.approx(0.968, abs=0.01)
@@ -129,12 +129,12 @@ def test_defaults_stand_near_the_published_values(default_truth):
     assert found["video"] == pytest.approx(0.914, abs=0.02)
     assert found["mri_mammography"] == pytest.approx(0.846, abs=0.02)
     assert found["response_clinical_mri_longitudinal"] == pytest.approx(0.856, abs=0.02)
-    assert all(known.monte_carlo_se < 0.005 for centres in default_truth.values() for known in centres.values())
+    assert all(known.monte_carlo_se < 0.005 for centers in default_truth.values() for known in centers.values())
 
 
 def test_the_mechanisms_that_the_papers_claim_are_there(default_truth):
     """Video over still, both crops over one, two visits over either, each pair over its parts, all over every pair."""
-    found = {name: centres["primary"].auc for name, centres in default_truth.items()}
+    found = {name: centers["primary"].auc for name, centers in default_truth.items()}
     assert found["video"] > found["video_key_frame"] + 0.03 > found["ultrasound"] + 0.06
     assert found["ct_nodes_fixed_size"] > found["ct_nodes_adjustable_square"] + 0.02
     longitudinal = found["response_mri_longitudinal"]
@@ -145,13 +145,13 @@ def test_the_mechanisms_that_the_papers_claim_are_there(default_truth):
             assert found["all"] >= found[f"{a}_{b}"]
 
 
-@pytest.mark.parametrize("centre", ["primary", "external"])
-def test_oracles_reach_the_attainable_auc_on_fresh_patients(default_truth, centre):
+@pytest.mark.parametrize("center", ["primary", "external"])
+def test_oracles_reach_the_attainable_auc_on_fresh_patients(default_truth, center):
     """And are calibrated, which only the exact posterior is."""
-    fresh = population(SimulationSpec(), 20_000, seed=15, centre=centre)
+    fresh = population(SimulationSpec(), 20_000, seed=15, center=center)
     for modality in truth.METASTASIS:
         score = oracle_score(fresh, modality, SimulationSpec())
-        known = default_truth[modality][centre]
+        known = default_truth[modality][center]
         error = known.monte_carlo_se * np.sqrt(1 + 2)  # 40,000 and 20,000 patients
         assert abs(auc(fresh["aln_metastasis"], score) - known.auc) < 3.5 * error, modality
         assert calibrated(fresh["aln_metastasis"], score), modality
@@ -235,8 +235,8 @@ def test_without_signal_every_oracle_is_at_one_half():
     spec = SimulationSpec().with_signal(0.0)
     found = attainable_auc(spec, np.random.default_rng(2), 10_000)
     assert set(found) >= {*truth.METASTASIS, *truth.RESPONSE, *truth.NODES}
-    for centres in found.values():
-        for known in centres.values():
+    for centers in found.values():
+        for known in centers.values():
             assert known.auc == pytest.approx(0.5, abs=1e-9)
 
 
@@ -298,7 +298,7 @@ def test_after_therapy_alone_the_oracle_is_the_posterior_of_what_is_shown():
 def test_no_group_no_truth():
     found = attainable_auc(SimulationSpec(n_external=0, n_neoadjuvant=0), np.random.default_rng(5), 2_000)
     assert not set(truth.RESPONSE) & set(found)
-    assert all(set(centres) == {"primary"} for centres in found.values())
+    assert all(set(centers) == {"primary"} for centers in found.values())
 
 
 def test_jobs_do_not_change_the_truth():
@@ -352,10 +352,10 @@ def test_truth_is_read_back_as_a_table(default_truth, tmp_path):
     table = read_truth(tmp_path)
     assert list(table.columns) == truth.TRUTH_COLUMNS and set(table["modality"]) == set(default_truth)
     response = table[table["endpoint"] == "apcr"]
-    assert set(response["modality"]) == set(truth.RESPONSE) and set(response["centre"]) == {"primary"}
+    assert set(response["modality"]) == set(truth.RESPONSE) and set(response["center"]) == {"primary"}
     assert set(table.loc[table["unit"] == "node", "modality"]) == set(truth.NODES)
-    both = table[table["endpoint"] == "aln_metastasis"].groupby("modality")["centre"].agg(set)
-    assert both.map(lambda centres: centres == {"primary", "external"}).all()
+    both = table[table["endpoint"] == "aln_metastasis"].groupby("modality")["center"].agg(set)
+    assert both.map(lambda centers: centers == {"primary", "external"}).all()
     with pytest.raises(InputError, match="only a simulated cohort"):
         read_truth(tmp_path / "nowhere")
 
@@ -364,7 +364,7 @@ def test_a_cohort_scores_itself_only_where_images_are():
     spec = SimulationSpec(n_primary=30, n_external=10, n_neoadjuvant=8)
     people = draw_people(spec, seed=5)
     latent = pd.DataFrame(
-        [{"patient_id": p.patient_id, "centre": p.centre, "group": p.group, **p.latent} for p in people]
+        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
     )
     for modality, flag in (("video", "has_video"), ("mammography", "has_mammography"), ("ct", "has_ct")):
         assert (np.isfinite(oracle_score(latent, modality, spec)) == latent[flag]).all()
@@ -380,7 +380,7 @@ def test_oracles_of_one_cohort_reach_the_attainable_auc_within_their_interval(de
     spec = SimulationSpec.full()
     people = draw_people(spec, seed=2026)
     latent = pd.DataFrame(
-        [{"patient_id": p.patient_id, "centre": p.centre, "group": p.group, **p.latent} for p in people]
+        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
     )
     for modality in truth.KEPT_ORACLES:
         outcome = "apcr" if modality in truth.RESPONSE else "aln_metastasis"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from alnlib.cohorts.simulated import ultrasound
-from alnlib.cohorts.simulated.ultrasound import _Grid
-from alnlib.cohorts.simulated.video import (
+from alnsim import ultrasound
+from alnsim.ultrasound import _Grid
+from alnsim.video import (
     SCANNERS,
     SWEEP_TRAITS,
     TRAITS,
@@ -34,11 +34,11 @@ SEEDS = range(8)
 
 
 def sweep_of(
-    seed: int, lymphatics=0.0, tethering=0.0, satellites=0.0, still=None, frames=FRAMES, size=SIZE, centre="primary"
+    seed: int, lymphatics=0.0, tethering=0.0, satellites=0.0, still=None, frames=FRAMES, size=SIZE, center="primary"
 ):
     appearance = appearance_from_traits(np.zeros(len(TRAITS)) if still is None else np.asarray(still))
     shown = sweep_appearance_from_traits(np.array([lymphatics, tethering, satellites]))
-    return simulate_sweep(appearance, shown, SCANNERS[centre], size, size, frames, np.random.default_rng(seed))
+    return simulate_sweep(appearance, shown, SCANNERS[center], size, size, frames, np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +89,13 @@ def test_appearance_is_strictly_monotone_and_clipped():
         sweep_appearance_from_traits(np.zeros(7))
 
 
-@pytest.mark.parametrize(("centre", "frames", "size"), [("primary", 16, 112), ("external", 31, 96)])
-def test_a_sweep_enters_the_lesion_and_leaves_it(centre, frames, size):
-    sweep = sweep_of(3, frames=frames, size=size, centre=centre)
+@pytest.mark.parametrize(("center", "frames", "size"), [("primary", 16, 112), ("external", 31, 96)])
+def test_a_sweep_enters_the_lesion_and_leaves_it(center, frames, size):
+    sweep = sweep_of(3, frames=frames, size=size, center=center)
     assert sweep.frames.shape == sweep.masks.shape == (frames, size, size)
     assert sweep.frames.dtype == np.uint8 and sweep.masks.dtype == bool
     assert sweep.elevation_mm.shape == sweep.slip_mm.shape == (frames,)
-    assert sweep.spacing_mm == pytest.approx((SCANNERS[centre].depth_mm / size,) * 2)
+    assert sweep.spacing_mm == pytest.approx((SCANNERS[center].depth_mm / size,) * 2)
     assert sweep.frame_time_ms * frames == pytest.approx(3000.0)
     area = sweep.masks.sum(axis=(1, 2))
     assert area[0] == area[-1] == 0 and sweep.key_frame == area.argmax()
@@ -143,7 +143,7 @@ def test_tethering_moves_nothing_but_the_surroundings(tethered):
 
 
 def frame_statistics(sweep: Sweep) -> np.ndarray:
-    """What one frame can show, averaged over frames: grey levels and edges, round the lesion, inside and elsewhere."""
+    """What one frame can show, averaged over frames: gray levels and edges, round the lesion, inside and elsewhere."""
     rows = []
     for frame, mask in zip(sweep.frames.astype(float), sweep.masks, strict=True):
         if mask.sum() < 100:
@@ -290,14 +290,14 @@ def test_lymphatics_are_measured_in_the_key_frame_and_only_round_the_lesion():
 
 
 def test_the_key_frame_looks_like_the_still():
-    """Grey levels of tissue and lesion, and edges, as `simulate_bmode` draws them, within the scatter of ten of each."""
+    """Gray levels of tissue and lesion, and edges, as `simulate_bmode` draws them, within the scatter of ten of each."""
     appearance = appearance_from_traits(np.zeros(7))
     shown, stills = [], []
 
     def look(pixels: np.ndarray, mask: np.ndarray) -> list[float]:
-        grey = pixels.astype(float)
-        edges = [np.diff(grey, axis=axis).std() for axis in (0, 1)]
-        return [grey[~mask].mean(), grey.std(), grey[mask].mean(), grey[mask].std(), *edges, np.sqrt(mask.mean())]
+        gray = pixels.astype(float)
+        edges = [np.diff(gray, axis=axis).std() for axis in (0, 1)]
+        return [gray[~mask].mean(), gray.std(), gray[mask].mean(), gray[mask].std(), *edges, np.sqrt(mask.mean())]
 
     for seed in range(10):
         still = ultrasound.simulate_bmode(appearance, SCANNERS["primary"], 128, 128, np.random.default_rng(seed))

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from alnlib.cohorts import sources
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.cohorts.sources import LISTED_ONE_BY_ONE, ORACLE_COLUMNS, known_endpoint, list_files, read_oracle
 from alnlib.errors import InputError
+from alnsim import SimulationSpec, simulate_cohort
 
 SPEC = SimulationSpec(
     n_primary=8,

@@ -12,7 +12,7 @@ import torch
 from alnlib.errors import InputError
 from alnlib.imaging.sampling import segment_indices
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
-from alnlib.training.data import CropDataset, intensity_statistics, sample_frames, standardise
+from alnlib.training.data import CropDataset, intensity_statistics, sample_frames, standardize
 from alnlib.training.fit import (
     FitSpec,
     _batches,
@@ -154,7 +154,7 @@ def test_the_kept_epoch_is_of_the_second_half_with_the_largest_auc_then_smallest
 
 
 def test_patience_stops_and_the_prior_is_put_back(sets):
-    """8 of 40 positive: weighted training centres on 0.5, corrected probabilities on the prevalence 0.2."""
+    """8 of 40 positive: weighted training centers on 0.5, corrected probabilities on the prevalence 0.2."""
     rare = stripes(64, 5).subset(np.r_[np.arange(0, 64, 2), np.arange(1, 17, 2)])
     noise = CropDataset(np.random.default_rng(0).integers(0, 256, rare.crops.shape, np.uint8), rare.y, rare.unit_ids)
     model = fit_classifier(replace(SPEC, epochs=6, patience=1, learning_rate=1e-5), noise, sets[1])
@@ -293,10 +293,10 @@ def test_samples_of_a_batch_are_changed_each_in_its_own_way():
     torch.testing.assert_close(changed - images, shifts.view(5, 1, 1, 1).expand_as(images), atol=1e-6, rtol=0)
 
 
-def test_standardised_training_pixels_have_mean_0_and_deviation_1():
+def test_standardized_training_pixels_have_mean_0_and_deviation_1():
     for data in (stripes(16, 0), stripes(16, 0, np.float32)):
         mean, sd = intensity_statistics(data.crops)
-        pixels = standardise(data.tensors()[0], mean, sd)
+        pixels = standardize(data.tensors()[0], mean, sd)
         assert pixels.mean().item() == pytest.approx(0, abs=1e-5) and pixels.std().item() == pytest.approx(1, abs=1e-3)
 
 

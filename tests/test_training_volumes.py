@@ -153,7 +153,7 @@ def test_a_tilt_is_rigid_in_mm_where_slices_are_thick():
 
 
 def test_zoom_and_shift_hold_for_all_axes():
-    """The centre of mass moves along z too, each volume by its own draw; the extent along z grows with that along x."""
+    """The center of mass moves along z too, each volume by its own draw; the extent along z grows with that along x."""
     z, y, x = np.mgrid[:24, :24, :24] - 11.5
     ball = torch.from_numpy(np.exp(-(z**2 + y**2 + x**2) / 18).astype(np.float32))[None, None].repeat(4, 1, 1, 1, 1)
     moved = augment_batch(ball, replace(NO_AUGMENTATION, translate=0.1), generator(1), volumes=True).numpy()[:, 0]

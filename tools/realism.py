@@ -22,10 +22,10 @@ from scipy.ndimage import binary_erosion, distance_transform_cdt, gaussian_filte
 
 from alnlib.cohorts.breast_lesions_usg import read_breast_lesions_usg
 from alnlib.cohorts.schema import parse_pixel_spacing
-from alnlib.cohorts.simulated import ct, mammography
-from alnlib.cohorts.simulated.realism import REALISM, REALISM_COLUMNS, simulate_stills
 from alnlib.imaging.read import Image2D, read_image
-from alnlib.imaging.statistics import compare_images, compare_statistics, compare_stills, image_statistics
+from alnsim import ct, mammography
+from alnsim.realism import REALISM, REALISM_COLUMNS, simulate_stills
+from alnsim.statistics import compare_images, compare_statistics, compare_stills, image_statistics
 
 SEED = 2026
 SCANNER_NAMES = ("primary", "external")
@@ -119,7 +119,7 @@ def ct_table(walls: list[np.ndarray]) -> pd.DataFrame:
         compare_statistics(real, pd.DataFrame([slice_statistics(image) for image in simulated_slices(scanner)]))
         for scanner in SCANNER_NAMES
     ]
-    return _labelled("CT", tables)
+    return _labeled("CT", tables)
 
 
 def read_mammogram_patches(folder: Path) -> list[np.ndarray]:
@@ -127,9 +127,9 @@ def read_mammogram_patches(folder: Path) -> list[np.ndarray]:
     factor = MG_REAL_PIXEL_MM / MG_PIXEL_MM
     patches = []
     for view in MG_VIEWS:
-        grey = read_image(folder / "mammo_gmic" / "cropped" / f"0_{view}.png").pixels.astype(float) / 65535.0
-        grey = zoom(gaussian_filter(grey, 0.4 * (1.0 / factor - 1.0)), factor, order=1, mode="nearest", grid_mode=True)
-        patches.append(_breast_patch(grey))
+        gray = read_image(folder / "mammo_gmic" / "cropped" / f"0_{view}.png").pixels.astype(float) / 65535.0
+        gray = zoom(gaussian_filter(gray, 0.4 * (1.0 / factor - 1.0)), factor, order=1, mode="nearest", grid_mode=True)
+        patches.append(_breast_patch(gray))
     return [patch for patch in patches if patch is not None]
 
 
@@ -145,22 +145,22 @@ def simulated_patches(scanner: str) -> list[np.ndarray]:
         ).values()
         for view in views:
             factor = view.spacing_mm[0] / MG_PIXEL_MM
-            grey = view.pixels / 4095.0
-            patches.append(_breast_patch(zoom(grey, factor, order=1, mode="nearest", grid_mode=True)))
+            gray = view.pixels / 4095.0
+            patches.append(_breast_patch(zoom(gray, factor, order=1, mode="nearest", grid_mode=True)))
     return [patch for patch in patches if patch is not None]
 
 
-def _breast_patch(grey: np.ndarray) -> np.ndarray | None:
+def _breast_patch(gray: np.ndarray) -> np.ndarray | None:
     """The square of 30 mm that lies 3 mm or more inside the breast, nearest its center of area; None if none fits."""
     side = int(MG_SIDE_MM / MG_PIXEL_MM)
-    breast = grey > 0.02
+    breast = gray > 0.02
     depth = distance_transform_cdt(np.pad(breast, 1), "chessboard")[1:-1, 1:-1]
     possible = np.argwhere(depth > side // 2 + int(3.0 / MG_PIXEL_MM))
     if not len(possible):
         return None
     center = np.argwhere(breast).mean(axis=0)
     row, column = possible[np.argmin(((possible - center) ** 2).sum(axis=1))] - side // 2
-    return grey[row : row + side, column : column + side]
+    return gray[row : row + side, column : column + side]
 
 
 def mammography_table(patches: list[np.ndarray]) -> pd.DataFrame:
@@ -170,10 +170,10 @@ def mammography_table(patches: list[np.ndarray]) -> pd.DataFrame:
         drawn = simulated_patches(scanner)
         spacings = [[(MG_PIXEL_MM, MG_PIXEL_MM)] * len(group) for group in (patches, drawn)]
         tables.append(compare_images(patches, drawn, *spacings, (0.0, 1.0), MG_BAND_CYCLES_PER_MM))
-    return _labelled("MG", tables)
+    return _labeled("MG", tables)
 
 
-def _labelled(modality: str, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def _labeled(modality: str, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """One table of both scanners', with their labels in front."""
     table = pd.concat(dict(zip(SCANNER_NAMES, tables, strict=True)), names=["scanner"]).reset_index("scanner")
     table.insert(0, "modality", modality)
@@ -188,7 +188,7 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_plate(stills: list[Image2D], walls: list[np.ndarray], patches: list[np.ndarray], path: Path) -> None:
-    """Six columns; for each modality a row of real images, then one row per scanner. Each modality has its own grey scale."""
+    """Six columns; for each modality a row of real images, then one row per scanner. Each modality has its own gray scale."""
     rows: list[tuple[str, list[np.ndarray], tuple[float, float]]] = []
     rows.append(("US real", [_deep(still) for still in stills[3:123:20]], (0.0, 255.0)))
     for scanner in SCANNER_NAMES:

@@ -101,7 +101,7 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
     def decode(heading: str, understand) -> pd.Series:
         return _decode(sheet, heading, understand, path, problems)
 
-    patients = pd.DataFrame({"patient_id": [f"case{int(case):03d}" for case in sheet[CASE]], "centre": "BrEaST"})
+    patients = pd.DataFrame({"patient_id": [f"case{int(case):03d}" for case in sheet[CASE]], "center": "BrEaST"})
     labels = [_CLASSES.get(_text(cell)) for cell in sheet[CLASS]]
     for at, label in enumerate(labels):
         if label is None:
@@ -142,14 +142,14 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
         provenance="real",
         endpoints={"malignant": Endpoint("Malignancy of the breast lesion", "malignant", "benign")},
         primary_endpoint="malignant",
-        centres=("BrEaST",),
-        external_centres=(),
+        centers=("BrEaST",),
+        external_centers=(),
         clinical=clinical,
         readers_described={READER_ID: "BI-RADS category in order of suspicion: 1, 2, 3, 4a = 4, 4b = 5, 4c = 6, 5 = 7"},
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         citation=f"Pawlowska A, et al. Scientific Data 2024, doi 10.1038/s41597-024-02984-z; data doi {DOI}",
         source=f"The Cancer Imaging Archive, doi {DOI}",
-        patients=patients[["patient_id", "centre", "malignant", *clinical]],
+        patients=patients[["patient_id", "center", "malignant", *clinical]],
         images=images,
         readers=readers[readers["score"].notna()].reset_index(drop=True),
         root=data,

@@ -27,7 +27,7 @@ from alnlib.cohorts.manifest import (
 from alnlib.errors import InputError, Problem
 from alnlib.files import sha256_file, write_csv
 
-FILE_COLUMNS = ("file", "need", "access", "bytes", "licence", "doi", "status")
+FILE_COLUMNS = ("file", "need", "access", "bytes", "license", "doi", "status")
 SERIES_COLUMNS = (
     "patient_id",
     "phase",
@@ -35,7 +35,7 @@ SERIES_COLUMNS = (
     "modality",
     "instances",
     "bytes",
-    "licence",
+    "license",
     "doi",
     "series_uid",
     "folder",
@@ -138,7 +138,7 @@ def wanted_series(source: str, cohort: str, idc: SeriesStore | None = None) -> p
             "modality": index["Modality"],
             "instances": index["instanceCount"].astype("Int64"),
             "bytes": (index["series_size_MB"] * 1e6).round().astype("Int64"),
-            "licence": index["license_short_name"],
+            "license": index["license_short_name"],
             "doi": index["source_DOI"],
             "series_uid": index["SeriesInstanceUID"],
         }
@@ -239,7 +239,7 @@ MAX_PATIENTS_BY_SERIES = 10
 
 def format_download_report(report: DownloadReport) -> str:
     """The report as plain text: files, series (one line each for up to ten patients, else one line per patient), totals,
-    licences, citations and notes."""
+    licenses, citations and notes."""
     title = f"{report.cohort}: {'what a download would fetch' if report.dry_run else 'download'} ({report.data_dir})"
     lines = [title, ""]
     if len(report.files):
@@ -253,29 +253,29 @@ def format_download_report(report: DownloadReport) -> str:
             f"instances, {format_bytes(int(report.series['bytes'].sum()))}; still to fetch "
             f"{format_bytes(report.bytes_to_fetch)}."
         )
-    licences = sorted(set(report.files["licence"]) | set(report.series["licence"]))
-    lines += [f"Licence: {', '.join(licences)}", "Cite:"]
+    licenses = sorted(set(report.files["license"]) | set(report.series["license"]))
+    lines += [f"License: {', '.join(licenses)}", "Cite:"]
     lines += [f"  {citation}" for citation in report.citations]
     lines += [f"Note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 
 def _file_cells(files: pd.DataFrame) -> list[list[str]]:
-    header = ["file", "need", "status", "size", "licence"]
+    header = ["file", "need", "status", "size", "license"]
     return [header] + [
         [
             row["file"],
             row["need"],
             row["status"],
             "" if pd.isna(row["bytes"]) else format_bytes(row["bytes"]),
-            row["licence"],
+            row["license"],
         ]
         for row in files.to_dict("records")
     ]
 
 
 def _series_cells(series: pd.DataFrame) -> list[list[str]]:
-    header = ["patient", "phase", "series", "instances", "size", "licence", "status", "SeriesInstanceUID"]
+    header = ["patient", "phase", "series", "instances", "size", "license", "status", "SeriesInstanceUID"]
     return [header] + [
         [
             row["patient_id"],
@@ -283,7 +283,7 @@ def _series_cells(series: pd.DataFrame) -> list[list[str]]:
             row["description"] or row["modality"],
             str(row["instances"]),
             format_bytes(row["bytes"]),
-            row["licence"],
+            row["license"],
             row["status"],
             row["series_uid"],
         ]
@@ -292,7 +292,7 @@ def _series_cells(series: pd.DataFrame) -> list[list[str]]:
 
 
 def _patient_cells(series: pd.DataFrame) -> list[list[str]]:
-    cells = [["patient", "series", "instances", "size", "licence", "to fetch", "descriptions"]]
+    cells = [["patient", "series", "instances", "size", "license", "to fetch", "descriptions"]]
     for patient, own in series.groupby("patient_id"):
         cells.append(
             [
@@ -300,7 +300,7 @@ def _patient_cells(series: pd.DataFrame) -> list[list[str]]:
                 str(len(own)),
                 str(own["instances"].sum()),
                 format_bytes(own["bytes"].sum()),
-                ", ".join(sorted(set(own["licence"]))),
+                ", ".join(sorted(set(own["license"]))),
                 str((own["status"] == "to fetch").sum()),
                 " | ".join(dict.fromkeys(own["description"])),
             ]
@@ -405,7 +405,7 @@ def _file_status(rows: pd.DataFrame, verified: VerificationReport, mirror: str |
         else:
             status = "partly present" if "ok" in found else "to fetch"
         entries.append(
-            (row["file"], row["need"], row["access"], row["bytes"], row["licence"], row["doi"], status),
+            (row["file"], row["need"], row["access"], row["bytes"], row["license"], row["doi"], status),
         )
     return pd.DataFrame(entries, columns=list(FILE_COLUMNS)).astype({"bytes": "Int64"})
 

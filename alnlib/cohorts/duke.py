@@ -126,7 +126,7 @@ def read_duke(data: str | Path) -> Cohort:
     path = _find_workbook(data, CLINICAL_SHEET)
     sheet, rows = _read_sheet(path)
     problems: list[Problem] = []
-    patients = pd.DataFrame({"patient_id": sheet[PATIENT], "centre": "Duke"})
+    patients = pd.DataFrame({"patient_id": sheet[PATIENT], "center": "Duke"})
     node_stage = _decode_integers(sheet, NODE_STAGE, {-1, 0, 1, 2, 3}, path, rows, problems)
     stage_after = _decode_integers(sheet, NODE_STAGE_AFTER_THERAPY, {-1, 0, 1, 2, 3}, path, rows, problems)
     suspicious = _decode_integers(sheet, SUSPICIOUS_NODES, {0, 1}, path, rows, problems)
@@ -156,14 +156,14 @@ def read_duke(data: str | Path) -> Cohort:
             "apcr": Endpoint("Axillary pathological complete response", "ypN0", "ypN1-ypN3"),
         },
         primary_endpoint="aln_metastasis",
-        centres=("Duke",),
-        external_centres=(),
+        centers=("Duke",),
+        external_centers=(),
         clinical=clinical,
         readers_described={READER_ID: "Radiologist's MRI report: lymphadenopathy or suspicious nodes (0 no, 1 yes)"},
-        licence="CC BY-NC 4.0",
+        license="CC BY-NC 4.0",
         citation="Saha A, Harowicz MR, Grimm LJ, et al. Br J Cancer 2018;119:508-516; data doi 10.7937/TCIA.e3sv-re93",
         source=f"The Cancer Imaging Archive, doi {DOI}",
-        patients=patients[["patient_id", "centre", "aln_metastasis", "apcr", *clinical]],
+        patients=patients[["patient_id", "center", "aln_metastasis", "apcr", *clinical]],
         images=_images(data, set(patients["patient_id"]), patients.set_index("patient_id")["tumor_side"]),
         readers=readers[readers["score"].notna()].reset_index(drop=True),
         root=data,
@@ -368,7 +368,7 @@ def _images(data: Path, patient_ids: set[str], sides: pd.Series) -> pd.DataFrame
 
 
 def _read_boxes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Tumour boxes as published: start row, end row, start column, end column, start slice, end slice; 1-based, inclusive."""
+    """Tumor boxes as published: start row, end row, start column, end column, start slice, end slice; 1-based, inclusive."""
     sheet = _read_workbook(path)
     headings = ["Start Row", "End Row", "Start Column", "End Column", "Start Slice", "End Slice"]
     missing = [

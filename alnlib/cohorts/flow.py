@@ -116,7 +116,7 @@ def plot_flow(
     """
     names = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External test"}
     names |= dict(split_names or {})
-    main_centre, main_width = 3.1, 5.6
+    main_center, main_width = 3.1, 5.6
     side_left, side_width = 6.4, 3.6
     gap = 0.5
     ax.set_axis_off()
@@ -129,15 +129,15 @@ def plot_flow(
         if at:
             room = gap if not step.excluded else max(gap, (len(side) + 1) * _LINE + _PADDING + 0.12)
             top -= room
-            _arrow(ax, main_centre, bottoms[-1], main_centre, top)
+            _arrow(ax, main_center, bottoms[-1], main_center, top)
             if step.excluded:
                 middle = (bottoms[-1] + top) / 2
-                _arrow(ax, main_centre, middle, side_left, middle)
+                _arrow(ax, main_center, middle, side_left, middle)
                 height = (len(side) + 1) * _LINE + _PADDING
                 side_lines = [f"Excluded: n = {step.excluded:,}", *side]
                 _box(ax, side_left, middle + height / 2, side_width, height, side_lines, "#f6f1ea", "#a88a5a")
         height = len(lines) * _LINE + _PADDING
-        _box(ax, main_centre - main_width / 2, top, main_width, height, lines, "#e8f0f8", "#4a78a8")
+        _box(ax, main_center - main_width / 2, top, main_width, height, lines, "#e8f0f8", "#4a78a8")
         bottoms.append(top - height)
         top -= height
 
@@ -149,16 +149,16 @@ def plot_flow(
         space = 0.25
         width = min(2.9, (10 - space * (len(present) - 1)) / len(present))
         span = width * len(present) + space * (len(present) - 1)
-        left = max(0.05, min(main_centre - span / 2, 10.05 - span))
+        left = max(0.05, min(main_center - span / 2, 10.05 - span))
         bar, top = top - gap / 2, top - gap
-        centres = [left + width / 2 + at * (width + space) for at in range(len(present))]
-        spread = [*centres, main_centre]
-        ax.plot([main_centre, main_centre], [bottoms[-1], bar], color=_INK, linewidth=1.1)
+        centers = [left + width / 2 + at * (width + space) for at in range(len(present))]
+        spread = [*centers, main_center]
+        ax.plot([main_center, main_center], [bottoms[-1], bar], color=_INK, linewidth=1.1)
         ax.plot([min(spread), max(spread)], [bar, bar], color=_INK, linewidth=1.1, solid_capstyle="projecting")
         height = max(len(lines) for lines in texts) * _LINE + _PADDING
-        for centre, lines in zip(centres, texts, strict=True):
-            _arrow(ax, centre, bar, centre, top)
-            _box(ax, centre - width / 2, top, width, height, lines, "#e9f3ea", "#5a9467")
+        for center, lines in zip(centers, texts, strict=True):
+            _arrow(ax, center, bar, center, top)
+            _box(ax, center - width / 2, top, width, height, lines, "#e9f3ea", "#5a9467")
         top -= height
     ax.set_ylim(top - 0.05, 0.05)
     return ax
@@ -188,11 +188,11 @@ def _split_lines(name: str, members: pd.DataFrame, flow: InclusionFlow, positive
     return lines
 
 
-def _box(ax, left: float, top: float, width: float, height: float, lines: list[str], colour: str, edge: str) -> None:
+def _box(ax, left: float, top: float, width: float, height: float, lines: list[str], color: str, edge: str) -> None:
     from matplotlib.patches import FancyBboxPatch  # drawing is the only thing here that needs matplotlib
 
     style = {"boxstyle": "round,pad=0,rounding_size=0.06", "mutation_aspect": 0.5, "linewidth": 1.0}
-    ax.add_patch(FancyBboxPatch((left, top - height), width, height, facecolor=colour, edgecolor=edge, **style))
+    ax.add_patch(FancyBboxPatch((left, top - height), width, height, facecolor=color, edgecolor=edge, **style))
     place = {"ha": "center", "va": "center", "fontsize": 8.5, "linespacing": 1.3, "color": "#1a1a1a"}
     ax.text(left + width / 2, top - height / 2, "\n".join(lines), **place)
 

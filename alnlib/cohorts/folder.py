@@ -41,13 +41,13 @@ KEY_MEANING = {
     "provenance": "real or simulated",
     "endpoints": "column: {label, positive, negative} for each endpoint",
     "primary_endpoint": "the endpoint that analyses use by default",
-    "centres": "a list of centres, the primary one first",
-    "licence": "who may use the data and how",
+    "centers": "a list of centers, the primary one first",
+    "license": "who may use the data and how",
     "citation": "how to cite the data",
     "source": "where the data come from",
 }
 REQUIRED_KEYS = tuple(KEY_MEANING)
-OPTIONAL_KEYS = ("external_centres", "clinical", "readers")
+OPTIONAL_KEYS = ("external_centers", "clinical", "readers")
 ENDPOINT_KEYS = ("label", "positive", "negative")
 VARIABLE_KEYS = ("label", "kind", "unit", "levels")
 
@@ -80,11 +80,11 @@ def _describe(cohort: Cohort) -> str:
             column: {"label": endpoint.label, "positive": endpoint.positive, "negative": endpoint.negative}
             for column, endpoint in cohort.endpoints.items()
         },
-        "centres": list(cohort.centres),
-        "external_centres": list(cohort.external_centres),
+        "centers": list(cohort.centers),
+        "external_centers": list(cohort.external_centers),
         "clinical": {column: _describe_variable(variable) for column, variable in cohort.clinical.items()},
         "readers": dict(cohort.readers_described),
-        "licence": cohort.licence,
+        "license": cohort.license,
         "citation": cohort.citation,
         "source": cohort.source,
     }
@@ -142,11 +142,11 @@ class _Draft:
             provenance=described["provenance"],
             endpoints=self.endpoints,
             primary_endpoint=described["primary_endpoint"],
-            centres=tuple(described["centres"]),
-            external_centres=tuple(described["external_centres"]),
+            centers=tuple(described["centers"]),
+            external_centers=tuple(described["external_centers"]),
             clinical=self.clinical,
             readers_described=described["readers"],
-            licence=described["licence"],
+            license=described["license"],
             citation=described["citation"],
             source=described["source"],
             patients=_typed_patients(self.patients, self.endpoints, self.clinical),
@@ -221,7 +221,7 @@ def _examine_description(path: Path, draft: _Draft) -> None:
             problem("key is missing or empty", f"add {key}: {KEY_MEANING[key]}", key=key)
 
     known: dict[str, Any] = draft.described
-    for key in ("name", "title", "provenance", "primary_endpoint", "licence", "citation", "source"):
+    for key in ("name", "title", "provenance", "primary_endpoint", "license", "citation", "source"):
         value = described.get(key)
         if value is None or value == "":
             continue
@@ -233,7 +233,7 @@ def _examine_description(path: Path, draft: _Draft) -> None:
     if known.get("provenance", "real") not in PROVENANCES:
         problem("unknown provenance", f"use {' or '.join(PROVENANCES)}", key="provenance", value=known["provenance"])
 
-    for key in ("centres", "external_centres"):
+    for key in ("centers", "external_centers"):
         names = described.get(key) or []
         texts = [_as_text(name) for name in names] if isinstance(names, list) else [None]
         if None in texts:
@@ -245,14 +245,14 @@ def _examine_description(path: Path, draft: _Draft) -> None:
             )
             texts = []
         if len(set(texts)) < len(texts):
-            problem("a centre is listed twice", "list every centre once", key=key, value=names)
+            problem("a center is listed twice", "list every center once", key=key, value=names)
         known[key] = [str(name) for name in texts]
-    if known["centres"] and known["centres"][0] in known["external_centres"]:
+    if known["centers"] and known["centers"][0] in known["external_centers"]:
         problem(
-            "the primary centre (the first) is also external",
-            "list the development centre first and take it out of external_centres",
-            key="external_centres",
-            value=known["centres"][0],
+            "the primary center (the first) is also external",
+            "list the development center first and take it out of external_centers",
+            key="external_centers",
+            value=known["centers"][0],
         )
 
     known["readers"] = {}
@@ -271,7 +271,7 @@ def _examine_description(path: Path, draft: _Draft) -> None:
             key="primary_endpoint",
             value=known["primary_endpoint"],
         )
-    reserved = {"patient_id", "centre", "split"}
+    reserved = {"patient_id", "center", "split"}
     for column in (*draft.endpoints, *draft.clinical):
         if column in reserved or (column in draft.endpoints and column in draft.clinical):
             problem(
@@ -535,7 +535,7 @@ def _examine_patients(path: Path, draft: _Draft) -> None:
     if table is None:
         return
     declared = (*draft.endpoints, *draft.clinical)
-    required = ("patient_id", "centre", *declared)
+    required = ("patient_id", "center", *declared)
     known = (*required, "split")
     if draft.endpoints or draft.clinical:
         _check_columns(
@@ -548,9 +548,9 @@ def _examine_patients(path: Path, draft: _Draft) -> None:
     if not len(table):
         problems.append(Problem(str(path), None, None, None, "no patient in this cohort", "add one line per patient"))
     decided = {column: variable for column, variable in draft.clinical.items() if variable.kind in VARIABLE_KINDS}
-    external = tuple(draft.described.get("external_centres", ()))
-    centres = tuple(dict.fromkeys((*draft.described.get("centres", ()), *external)))
-    _check_cells(path, table, patients_schema(draft.endpoints, decided, centres), problems)
+    external = tuple(draft.described.get("external_centers", ()))
+    centers = tuple(dict.fromkeys((*draft.described.get("centers", ()), *external)))
+    _check_cells(path, table, patients_schema(draft.endpoints, decided, centers), problems)
     if "patient_id" not in table.columns:
         return
     draft.patients = table
@@ -585,11 +585,11 @@ def _check_given_splits(path: Path, table: pd.DataFrame, external: tuple[str, ..
             problems.append(
                 Problem(str(path), int(row), "split", None, "split is empty, though other patients have one", remedy)
             )
-        elif "centre" in table.columns and split in GIVEN_SPLITS:
-            from_external = table.at[row, "centre"] in external
+        elif "center" in table.columns and split in GIVEN_SPLITS:
+            from_external = table.at[row, "center"] in external
             if from_external != (split == "external"):
-                message = f"split disagrees with the centre, which is {'external' if from_external else 'not external'}"
-                remedy = 'patients of external_centres, and only they, are in the split "external"'
+                message = f"split disagrees with the center, which is {'external' if from_external else 'not external'}"
+                remedy = 'patients of external_centers, and only they, are in the split "external"'
                 problems.append(Problem(str(path), int(row), "split", split, message, remedy))
 
 
@@ -684,7 +684,7 @@ def _examine_readers(path: Path, draft: _Draft, patient_ids: frozenset[str] | No
 def _typed_patients(
     table: pd.DataFrame, endpoints: dict[str, Endpoint], clinical: dict[str, ClinicalVariable]
 ) -> pd.DataFrame:
-    columns = ["patient_id", "centre"]
+    columns = ["patient_id", "center"]
     if "split" in table.columns and (table["split"] != "").any():
         columns.append("split")
     typed = table[[*columns, *endpoints, *clinical]].reset_index(drop=True)

@@ -25,7 +25,7 @@ MANIFEST_COLUMNS = (
     "need",
     "url_or_id",
     "doi",
-    "licence",
+    "license",
     "citation",
     "bytes",
     "sha256",
@@ -92,7 +92,7 @@ def _manifest_problems(frame: pd.DataFrame, path: Path) -> Iterable[Problem]:
                 "give an https address or idc:collection/MODALITY, or leave it empty",
             ),
             ("doi", not entry["doi"] or bool(_DOI.fullmatch(entry["doi"])), "give a bare DOI such as 10.7937/abcd"),
-            ("licence", bool(entry["licence"]), "name the licence, or say that it is not available"),
+            ("license", bool(entry["license"]), "name the license, or say that it is not available"),
             ("citation", bool(entry["citation"]), "say whom to cite"),
             ("bytes", not entry["bytes"] or entry["bytes"].isdecimal(), "give a whole number or leave it empty"),
             (

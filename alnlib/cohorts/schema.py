@@ -18,7 +18,7 @@ TIMEPOINTS = ("pre", "post")
 LATERALITIES = ("L", "R")
 GIVEN_SPLITS = ("train", "validation", "test", "external")
 
-PATIENT_ID_COLUMNS = ("patient_id", "centre")
+PATIENT_ID_COLUMNS = ("patient_id", "center")
 IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")
 IMAGE_COLUMNS = (
     "image_id",
@@ -65,9 +65,9 @@ class ClinicalVariable:
 class Cohort:
     """Patients, their endpoints and clinical variables, their images and what readers said of them.
 
-    patients: one row per patient: patient_id, centre, optional split, endpoints (Int64: 0, 1 or <NA>), clinical variables
+    patients: one row per patient: patient_id, center, optional split, endpoints (Int64: 0, 1 or <NA>), clinical variables
     (float64, or str level names; missing is NaN). images: `IMAGE_COLUMNS`, one row per image. readers: `READER_COLUMNS`.
-    centres: first = primary. root: the folder that `path` and `mask_path` are relative to.
+    centers: first = primary. root: the folder that `path` and `mask_path` are relative to.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Cohort:
     provenance: str
     endpoints: dict[str, Endpoint]
     primary_endpoint: str
-    centres: tuple[str, ...]
-    external_centres: tuple[str, ...]
+    centers: tuple[str, ...]
+    external_centers: tuple[str, ...]
     clinical: dict[str, ClinicalVariable]
     readers_described: dict[str, str]
-    licence: str
+    license: str
     citation: str
     source: str
     patients: pd.DataFrame
@@ -88,8 +88,8 @@ class Cohort:
     root: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "centres", tuple(self.centres))
-        object.__setattr__(self, "external_centres", tuple(self.external_centres))
+        object.__setattr__(self, "centers", tuple(self.centers))
+        object.__setattr__(self, "external_centers", tuple(self.external_centers))
         object.__setattr__(self, "root", Path(self.root))
 
     @property
@@ -167,7 +167,7 @@ def parse_pixel_spacing(text: object) -> tuple[float, float] | None:
     return spacing
 
 
-def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, ClinicalVariable], centres: tuple[str, ...]):
+def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, ClinicalVariable], centers: tuple[str, ...]):
     """pandera schema of patients.csv as text (every cell a string, "" where empty), lazily validated by `alnlib.cohorts.folder`.
 
     Each check carries what is wrong as its title and the remedy as its description.
@@ -176,19 +176,19 @@ def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, Clinical
 
     columns = {
         "patient_id": pa.Column(str, [_not_empty("patient_id", "give every patient an id")]),
-        "centre": pa.Column(
+        "center": pa.Column(
             str,
             [
-                _not_empty("centre", "name the centre of every patient, also when there is only one"),
+                _not_empty("center", "name the center of every patient, also when there is only one"),
                 _one_of(
-                    "unknown centre",
-                    centres,
-                    f"use one of {_listed(centres)}, or add it to centres or external_centres in cohort.yaml",
+                    "unknown center",
+                    centers,
+                    f"use one of {_listed(centers)}, or add it to centers or external_centers in cohort.yaml",
                     empty=True,
                 ),
             ]
-            if centres
-            else [_not_empty("centre", "name the centre of every patient, also when there is only one")],
+            if centers
+            else [_not_empty("center", "name the center of every patient, also when there is only one")],
         ),
         "split": pa.Column(
             str,

@@ -15,9 +15,9 @@ from alnlib.cohorts.duke import read_duke
 from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.manifest import check_cohort_files
 from alnlib.cohorts.schema import Cohort
-from alnlib.cohorts.simulated import SimulationSpec, simulate_cohort
 from alnlib.errors import InputError
 from alnlib.files import sha256_file
+from alnsim import SimulationSpec, simulate_cohort
 
 PUBLIC = {"duke": read_duke, "breast-lesions-usg": read_breast_lesions_usg}
 """Public cohorts by the name of the command line and of data_manifest.csv."""
@@ -82,7 +82,7 @@ def read_oracle(data: str | Path) -> pd.DataFrame:
     """
     parts = []
     for table, unit in (("latent.csv", "patient_id"), ("latent_nodes.csv", "image_id")):
-        latent = pd.read_csv(Path(data) / table, dtype={"patient_id": str, "image_id": str, "centre": str})
+        latent = pd.read_csv(Path(data) / table, dtype={"patient_id": str, "image_id": str, "center": str})
         known = [column for column in latent if column.startswith("oracle_")]
         long = latent.assign(unit_id=latent[unit]).melt(["patient_id", "unit_id"], known, "modality", "probability")
         parts.append(long.dropna(subset="probability"))

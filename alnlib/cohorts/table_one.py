@@ -36,7 +36,7 @@ TABLE_COLUMNS = (
 
 
 def table_one(patients: pd.DataFrame, clinical: Mapping[str, ClinicalVariable], by: str) -> pd.DataFrame:
-    """Describe each clinical variable overall and in each group of `by` (an endpoint, the split, the centre).
+    """Describe each clinical variable overall and in each group of `by` (an endpoint, the split, the center).
 
     Returns a tidy frame, one row per variable, level (continuous variables have the empty level) and group ("overall", then
     the groups as text, in order): n_group patients in the group, n with a value, missing; mean, sd (n - 1), median, q1 and

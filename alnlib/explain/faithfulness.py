@@ -232,7 +232,7 @@ def map_similarity(maps: np.ndarray, others: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["spearman", "ssim"], dtype=float)
 
 
-def randomisation_stages(network: nn.Module) -> list[str]:
+def randomization_stages(network: nn.Module) -> list[str]:
     """Names of the parts of a network that hold parameters, from the output down.
 
     The children in reverse order of registration; one with more than nine tenths of all parameters (the `features` of a
@@ -253,38 +253,38 @@ def randomisation_stages(network: nn.Module) -> list[str]:
     return parts(network, "")[::-1]
 
 
-def weight_randomisation_table(
+def weight_randomization_table(
     network: nn.Module,
     explain: Callable[[nn.Module], np.ndarray],
     rng: np.random.Generator,
     stages: Sequence[str] | None = None,
     draws: int = 5,
 ) -> pd.DataFrame:
-    """How alike maps stay as a network's weights are randomised from the output down (cascading).
+    """How alike maps stay as a network's weights are randomized from the output down (cascading).
 
     Adebayo et al. 2018 (NeurIPS): a map that survives shows the image, not what the network has learned. One row per step:
-    step (0: nothing randomised), stage (the one randomised last), spearman and ssim (`map_similarity` to the maps of the
+    step (0: nothing randomized), stage (the one randomized last), spearman and ssim (`map_similarity` to the maps of the
     intact network, mean over images and draws), spearman_sd and ssim_sd (between draws, NaN for one draw) and flat (share of
     comparisons in which a map is flat: a head of random sign leaves many Grad-CAM maps without heat; they are in no mean). Where
     an image holds a single structure, random filters respond to it too: judge similarity against other images of the study.
 
     explain: network to maps (n, *spatial), for instance lambda one: grad_cam(one, images). It is given copies; the network
-    itself is not changed. stages: module names in the order of randomising, `randomisation_stages` if None. Every
+    itself is not changed. stages: module names in the order of randomizing, `randomization_stages` if None. Every
     parameter tensor is drawn anew from a normal distribution with its own mean and standard deviation, so that activations
-    keep their scale without a new estimate of the normalisation; a tensor of equal values, or of one, stays. draws: cascades
+    keep their scale without a new estimate of the normalization; a tensor of equal values, or of one, stays. draws: cascades
     from other random numbers; a single one may leave similarity anywhere between -1 and 1. Each explains once per stage.
     """
-    stages = randomisation_stages(network) if stages is None else list(stages)
+    stages = randomization_stages(network) if stages is None else list(stages)
     if draws < 1:
         raise ValueError("draws must be at least 1")
     intact = np.asarray(explain(copy.deepcopy(network)))
     steps: list[list[pd.DataFrame]] = [[map_similarity(intact, intact)] * draws, *([] for _ in stages)]
     for seed in rng.integers(2**63, size=draws):
         generator = torch.Generator().manual_seed(int(seed))
-        randomised = copy.deepcopy(network)
+        randomized = copy.deepcopy(network)
         for stage, similarities in zip(stages, steps[1:], strict=True):
-            _randomise(randomised.get_submodule(stage), generator)
-            similarities.append(map_similarity(intact, np.asarray(explain(randomised))))
+            _randomize(randomized.get_submodule(stage), generator)
+            similarities.append(map_similarity(intact, np.asarray(explain(randomized))))
     rows = []
     for step, (stage, similarities) in enumerate(zip(["", *stages], steps, strict=True)):
         by_draw = pd.DataFrame([similarity.mean() for similarity in similarities])
@@ -303,7 +303,7 @@ def weight_randomisation_table(
     return pd.DataFrame(rows)
 
 
-def _randomise(module: nn.Module, generator: torch.Generator) -> None:
+def _randomize(module: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.numel() > 1:

@@ -35,7 +35,7 @@ def grad_cam(
     """Heat (n, *spatial) float32 of each image for output `target`, not negative, on the grid of the input.
 
     The channels of `layer`, weighed by the gradient of the output averaged over space (and time), summed, negative sums
-    set to 0, interpolated linearly. Raw scale: see `normalise_over_cohort`. Selvaraju et al. 2017 (ICCV).
+    set to 0, interpolated linearly. Raw scale: see `normalize_over_cohort`. Selvaraju et al. 2017 (ICCV).
 
     network: logits (n, outputs) or (n,); it is put into evaluation mode for the call. images: (n, C, rows, columns),
     (n, C, z, y, x) or (n, C, T, rows, columns), scaled as in its training; moved to the network's device. layer: its name
@@ -129,7 +129,7 @@ def layer_with_cells(network: nn.Module, images: np.ndarray | torch.Tensor, at_l
 
 
 def cohort_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.0) -> float:
-    """The heat that `normalise_over_cohort` shows as 1: a percentile of the positive heat of all patients.
+    """The heat that `normalize_over_cohort` shows as 1: a percentile of the positive heat of all patients.
 
     maps: (n, *spatial), or a sequence of maps of any shapes. Zeros are left out, or a cohort with little heat would have the
     scale 0. 0 only if no map has any heat. Raises ValueError for negative or infinite heat, or a percentile outside (0, 100].
@@ -143,14 +143,14 @@ def cohort_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99
     return float(np.percentile(positive, percentile)) if positive.size else 0.0
 
 
-def normalise_over_cohort(
+def normalize_over_cohort(
     maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.0, scale: float | None = None
 ) -> np.ndarray | list[np.ndarray]:
     """Maps in [0, 1], float32, divided by one scale for all patients and clipped: equal colors mean equal evidence.
 
     Divided each by its own maximum, as is common, every map reaches red: that of a patient in whom the network found
     nothing is noise stretched to look like a finding, and no two maps can be compared. scale: what becomes 1, such as
-    the `cohort_scale` of another centre; None takes that of these maps. Without any heat everything is 0. An array
+    the `cohort_scale` of another center; None takes that of these maps. Without any heat everything is 0. An array
     gives an array, a sequence a list.
     """
     if scale is None:

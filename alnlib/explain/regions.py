@@ -22,12 +22,12 @@ def node_regions(
 
     "node" (the mask), "margin" (outside it, at most margin_mm from it), "surroundings" (the rest). With cortex_mm the node is
     parted into "cortex" (at most cortex_mm from the outside) and "core" (deeper: hilum or necrosis). Distances run between
-    centres of pixels, to the nearest one on the other side, so a ring is not thinner than a pixel; what lies beyond the image is
+    centers of pixels, to the nearest one on the other side, so a ring is not thinner than a pixel; what lies beyond the image is
     neither side. mask: (rows, columns) or (z, y, x), non-zero inside. spacing_mm: per axis, of the *map's* grid: a crop of 50 mm
     shown in 224 pixels has 0.223 mm. name: what to call the mask in errors.
 
     A Grad-CAM map tells apart no less than a cell of its features (50 mm and 7 x 7 cells: 7 mm); rings thinner than this
-    share their neighbours' heat. Raises InputError for an empty mask.
+    share their neighbors' heat. Raises InputError for an empty mask.
     """
     inside = np.asarray(mask) != 0
     spacing = np.asarray(spacing_mm, dtype=float)

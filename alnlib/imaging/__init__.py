@@ -1,4 +1,4 @@
-"""Pixels: read, crop, resample, normalise, compare, show. Which images a cohort has is the business of `alnlib.cohorts`.
+"""Pixels: read, crop, resample, normalize, compare, show. Which images a cohort has is the business of `alnlib.cohorts`.
 
 Arrays are (rows, columns), (frames, rows, columns) or (z, y, x); every pair is (row, column).
 """

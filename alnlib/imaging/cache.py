@@ -39,7 +39,7 @@ LIBRARIES = (
     "nibabel",
     "simpleitk",
 )
-"""What decodes and resamples: another version may give other grey values."""
+"""What decodes and resamples: another version may give other gray values."""
 
 PIXEL_COLUMNS = tuple(column for column in schema.IMAGE_COLUMNS if column != "unit_label")
 """Columns of an images table on which a crop may depend. Labels are none of them."""

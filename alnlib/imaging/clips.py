@@ -1,4 +1,4 @@
-"""Ultrasound sweeps and other moving images as grey frames with spacing, timing and key frame.
+"""Ultrasound sweeps and other moving images as gray frames with spacing, timing and key frame.
 
 Multi-frame DICOM, AVI, MP4, MOV, MKV and WMV video, and folders of numbered frames. Nothing is sampled, resized or
 normalized here (see `sampling`); single images are read in `read`.
@@ -23,7 +23,7 @@ from alnlib.imaging.read import (
     _decode,
     _dicom_pixels,
     _dicom_spacing,
-    _grey,
+    _gray,
     _is_dicom,
     _read_dicom,
     read_image,
@@ -44,7 +44,7 @@ LOST_FRAMES = 1.5
 
 @dataclass(frozen=True)
 class Clip:
-    """A grey clip. frames: (T, rows, columns), T at least 2; uint8 if all are whole numbers from 0 to 255, else float32.
+    """A gray clip. frames: (T, rows, columns), T at least 2; uint8 if all are whole numbers from 0 to 255, else float32.
 
     spacing_mm: (row, column). frame_time_ms: from frame to frame. key_frame: from 0, the frame that the file itself
     calls representative. Each is None where the file does not say.
@@ -72,10 +72,10 @@ class Clip:
 def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -> Clip:
     """Read a multi-frame DICOM file, a video, or a folder of frames.
 
-    DICOM: every frame as `read.read_image` would, rescaled, bright is echogenic, color turned to grey; compressed and
+    DICOM: every frame as `read.read_image` would, rescaled, bright is echogenic, color turned to gray; compressed and
     color (RGB, YBR, palette) frames are decoded by pydicom and its plugins, MPEG-2, H.264 and HEVC by FFmpeg. Timing
     from Frame Time, else the median of Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video
-    (`VIDEO_SUFFIXES`): decoded by FFmpeg, color turned to grey by BT.601 luma and rounded to whole numbers, timing from
+    (`VIDEO_SUFFIXES`): decoded by FFmpeg, color turned to gray by BT.601 luma and rounded to whole numbers, timing from
     the stream's frame rate, or, where that varies, the median step; frames stay as they were stored, however long each
     is shown; lossy codecs have changed the speckle. Folder: PNG, JPEG, TIFF or single-frame DICOM files, one per frame,
     in natural order (frame_2 before frame_10); numbers of pictures must rise in equal steps; other files are ignored.
@@ -128,7 +128,7 @@ def _encapsulated_video(path: Path, dataset: Dataset, count: int) -> list[np.nda
 
 
 def _video_frames(path: Path, stream: io.BytesIO | None = None) -> tuple[list[np.ndarray], float | None]:
-    """Grey frames and ms from frame to frame. stream: read in place of the file that path names.
+    """Gray frames and ms from frame to frame. stream: read in place of the file that path names.
 
     Raises InputError for what is no clip, whatever FFmpeg raises otherwise.
     """
@@ -145,7 +145,7 @@ def _video_frames(path: Path, stream: io.BytesIO | None = None) -> tuple[list[np
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise InputError(f"{path}: frame {len(frames)} is damaged; fetch or export the video again")
-                frames.append(_compact(_video_grey(frame)))
+                frames.append(_compact(_video_gray(frame)))
                 times_s.append(frame.time)
                 lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
                 end_s = max(end_s, (frame.time or 0.0) + max(lasts_s, 1.0 / rate if rate else 0.0))
@@ -189,15 +189,15 @@ def _check_riff(path: Path) -> None:
         )
 
 
-def _video_grey(frame: av.VideoFrame) -> np.ndarray:
-    """(rows, columns) float32 whole numbers, the video range (16 to 235) undone; grey formats in their own bits."""
+def _video_gray(frame: av.VideoFrame) -> np.ndarray:
+    """(rows, columns) float32 whole numbers, the video range (16 to 235) undone; gray formats in their own bits."""
     if frame.format.name.startswith("gray"):
         values = frame.to_ndarray().astype(np.float32)
         if frame.color_range == ColorRange.MPEG:
             scale = 2.0 ** (frame.format.components[0].bits - 8)
             values = np.rint(np.clip((values - 16 * scale) * (255 / 219), 0, 256 * scale - 1))
         return values
-    return np.rint(_grey(frame.to_ndarray(format="rgb24")))
+    return np.rint(_gray(frame.to_ndarray(format="rgb24")))
 
 
 def _stated_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:

@@ -1,4 +1,4 @@
-"""Square crops round a lesion or node, in pixels or in millimetres, and their resampling to a network's input.
+"""Square crops round a lesion or node, in pixels or in millimeters, and their resampling to a network's input.
 
 Everything is (row, column); boxes are half-open pixel indices (row0, col0, row1, col1). Values are not changed, except
 by resampling.
@@ -30,8 +30,8 @@ def box_from_mask(mask: np.ndarray, name: str = "mask") -> Box:
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
-def box_centre_mm(box: Box, spacing_mm: tuple[float, float]) -> tuple[float, float]:
-    """(row, column) centre of a box in mm from the outer upper left corner of the image."""
+def box_center_mm(box: Box, spacing_mm: tuple[float, float]) -> tuple[float, float]:
+    """(row, column) center of a box in mm from the outer upper left corner of the image."""
     row0, col0, row1, col1 = box
     return 0.5 * (row0 + row1) * spacing_mm[0], 0.5 * (col0 + col1) * spacing_mm[1]
 
@@ -44,7 +44,7 @@ def adjustable_square_crop(
     padding: str = "edge",
     fill: float = 0.0,
 ) -> np.ndarray:
-    """Square round a box, as large as the lesion needs: ASC, the crop that normalises scale away (Park 2024).
+    """Square round a box, as large as the lesion needs: ASC, the crop that normalizes scale away (Park 2024).
 
     image: (rows, columns). The side is the longer box edge times (1 + margin_fraction), in pixels, rounded up, so the
     margin is shared by both sides. Beyond the border: padding "edge" repeats the last pixel, "constant" puts `fill`;
@@ -61,29 +61,29 @@ def adjustable_square_crop(
 
 def fixed_size_crop(
     image: np.ndarray,
-    centre_mm: tuple[float, float],
+    center_mm: tuple[float, float],
     size_mm: float,
     spacing_mm: tuple[float, float],
     *,
     padding: str = "edge",
     fill: float = 0.0,
 ) -> np.ndarray:
-    """The same square in mm round every centre: FSC, the crop that keeps absolute size and surroundings (Park 2024).
+    """The same square in mm round every center: FSC, the crop that keeps absolute size and surroundings (Park 2024).
 
-    image: (rows, columns); centre_mm: (row, column) from the image's outer upper left corner, as `box_centre_mm` gives;
+    image: (rows, columns); center_mm: (row, column) from the image's outer upper left corner, as `box_center_mm` gives;
     spacing_mm: (row, column). Returns round(size / spacing) rows and columns, at least 1, whatever the border; padding
-    as in `adjustable_square_crop`. Raises InputError for a centre outside the image.
+    as in `adjustable_square_crop`. Raises InputError for a center outside the image.
     """
     if size_mm <= 0 or min(spacing_mm) <= 0:
         raise ValueError(f"size_mm ({size_mm}) and spacing_mm ({spacing_mm}) must be positive")
-    centre = [millimetres / step for millimetres, step in zip(centre_mm, spacing_mm, strict=True)]
-    if not all(0 <= position <= extent for position, extent in zip(centre, image.shape, strict=True)):
+    center = [millimeters / step for millimeters, step in zip(center_mm, spacing_mm, strict=True)]
+    if not all(0 <= position <= extent for position, extent in zip(center, image.shape, strict=True)):
         raise InputError(
-            f"the crop's centre, {centre_mm[0]:g} x {centre_mm[1]:g} mm, lies outside the image "
+            f"the crop's center, {center_mm[0]:g} x {center_mm[1]:g} mm, lies outside the image "
             f"({image.shape[0] * spacing_mm[0]:g} x {image.shape[1] * spacing_mm[1]:g} mm); correct the box or the pixel spacing"
         )
     extent = tuple(max(1, round(size_mm / step)) for step in spacing_mm)
-    first = _start(centre[0], extent[0]), _start(centre[1], extent[1])
+    first = _start(center[0], extent[0]), _start(center[1], extent[1])
     return _window(image, first, extent, padding, fill)
 
 
@@ -115,9 +115,9 @@ def _checked_box(box: Box, image: np.ndarray) -> Box:
     return row0, col0, row1, col1
 
 
-def _start(centre: float, extent: int) -> int:
-    """First index of a window; a half pixel goes down, whatever the parity, so that neighbours are treated alike."""
-    return math.floor(centre - extent / 2.0 + 1e-9)
+def _start(center: float, extent: int) -> int:
+    """First index of a window; a half pixel goes down, whatever the parity, so that neighbors are treated alike."""
+    return math.floor(center - extent / 2.0 + 1e-9)
 
 
 def _window(

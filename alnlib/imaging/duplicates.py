@@ -1,6 +1,6 @@
 """The same picture under two names: perceptual hashes and correlated thumbnails find copies, also changed ones.
 
-What a copy between two splits means for a result is judged in `alnlib.evaluation.audit`.
+What a copy between two splits means for a result is judged in `alneval.audit`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CHUNK = 2048
 
 
 def read_picture(path: str | Path, modality: str) -> np.ndarray:
-    """One grey picture (rows, columns) float32 of a file: a still as it is, of a sweep (USV) the middle frame, of a volume
+    """One gray picture (rows, columns) float32 of a file: a still as it is, of a sweep (USV) the middle frame, of a volume
     (MRI) the middle slice. Raises InputError, naming the file, if it cannot be read."""
     if modality == "USV":
         frames = read_clip(path).frames

@@ -17,7 +17,7 @@ class Panel:
     """One image of a plate.
 
     pixels: (rows, columns); mask: same shape, its outline is drawn; spacing_mm: (row, column), gives the true aspect and a scale
-    bar; title: patient, endpoint, provenance; limits: grey values of black and white (default: the extremes).
+    bar; title: patient, endpoint, provenance; limits: gray values of black and white (default: the extremes).
     """
 
     pixels: np.ndarray

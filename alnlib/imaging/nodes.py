@@ -38,7 +38,7 @@ def crop_nodes(
     a spacing; "adjustable_square" (ASC), the longer edge of the box plus margin_fraction, which scales size away. The
     box is the row's, else that of its mask. HU are windowed (level, width) and then resampled; beyond the border lies
     air. Kinds, window and sizes after Park et al. 2024, Curr Oncol 31:2278; the numbers are our choice.
-    picture_rescale: (slope, intercept) from grey values to HU for PNG, JPEG or TIFF slices, which do not say; e.g.
+    picture_rescale: (slope, intercept) from gray values to HU for PNG, JPEG or TIFF slices, which do not say; e.g.
     (4095 / 255, -1024) for 8 bits over [-1024, 3071].
     Raises InputError, naming patient, file and remedy, for an image that cannot be read, is not CT or has unknown
     units, a row with neither box nor mask, a box outside the image, or a missing spacing.
@@ -117,7 +117,7 @@ def _hounsfield(image: Image2D, picture_rescale: tuple[float, float] | None) -> 
         raise InputError(f"{image.path} is {image.modality}, not CT; correct path or modality in images.csv")
     if picture_rescale is None:
         raise InputError(
-            f"{image.path} is a picture whose grey values are in unknown units; export the slice as DICOM, or give its "
+            f"{image.path} is a picture whose gray values are in unknown units; export the slice as DICOM, or give its "
             "slope and intercept to HU (picture_rescale)"
         )
     slope, intercept = picture_rescale

@@ -1,4 +1,4 @@
-"""Grey values to a fixed range before a network sees them: percentiles for ultrasound, a window for CT.
+"""Gray values to a fixed range before a network sees them: percentiles for ultrasound, a window for CT.
 
 Statistics of a training set (mean, standard deviation over patients) belong to training, not here.
 """
@@ -15,7 +15,7 @@ def percentile_scale(
 
     reference: pixels that give the percentiles, e.g. the whole still when a crop is scaled (default: the image
     itself). A constant image becomes 0.5 everywhere. Takes out gain and most of the dynamic range; keeps the order of
-    grey values. Raises ValueError unless 0 <= low < high <= 100, or for values that are not finite.
+    gray values. Raises ValueError unless 0 <= low < high <= 100, or for values that are not finite.
     """
     if not 0.0 <= low < high <= 100.0:
         raise ValueError(f"percentiles {low} and {high}: expected 0 <= low < high <= 100")

@@ -43,7 +43,7 @@ def plate_rows(cohort: Cohort, modality: str, columns: int, rng: np.random.Gener
     """
     if modality not in MODALITIES:
         raise InputError(f"there is no modality {modality!r}; known are {', '.join(MODALITIES)}")
-    images = _labelled(cohort, cohort.primary_endpoint).query("modality == @modality")
+    images = _labeled(cohort, cohort.primary_endpoint).query("modality == @modality")
     if modality == "CT":
         images = images.assign(outcome=images["unit_label"].where(images["unit_label"].notna(), images["outcome"]))
     if modality == "MRI":
@@ -66,7 +66,7 @@ def visit_rows(cohort: Cohort, endpoint: str, rng: np.random.Generator) -> list[
 
     The slice is that in which the lesion was largest before therapy, at both visits.
     """
-    images = _labelled(cohort, endpoint).query("modality == 'MRI'")
+    images = _labeled(cohort, endpoint).query("modality == 'MRI'")
     twice = images.groupby("patient_id")["timepoint"].transform("nunique") == 2
     images = images[twice]
     rows = []
@@ -79,7 +79,7 @@ def visit_rows(cohort: Cohort, endpoint: str, rng: np.random.Generator) -> list[
     return rows
 
 
-def _labelled(cohort: Cohort, endpoint: str) -> pd.DataFrame:
+def _labeled(cohort: Cohort, endpoint: str) -> pd.DataFrame:
     """The images of patients whose endpoint is known, with it as `outcome`."""
     known = cohort.known(endpoint)[["patient_id", endpoint]].rename(columns={endpoint: "outcome"})
     return cohort.images.merge(known, on="patient_id")

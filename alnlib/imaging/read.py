@@ -1,4 +1,4 @@
-"""One two-dimensional image or mask from a DICOM, PNG, JPEG or TIFF file, as grey values with their pixel spacing.
+"""One two-dimensional image or mask from a DICOM, PNG, JPEG or TIFF file, as gray values with their pixel spacing.
 
 Nothing is windowed, scaled or cropped here; volumes and video are read elsewhere.
 """
@@ -31,9 +31,9 @@ from pydicom.uid import (
 from alnlib.errors import InputError
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+"""Weights of red, green and blue in gray (ITU-R BT.601)."""
 
-CENTIMETRE = 3
+CENTIMETER = 3
 """Code of cm in Physical Units X/Y Direction (DICOM PS3.3 C.8.5.5)."""
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -60,7 +60,7 @@ ADOBE_TRANSFORM = re.compile(rb"\xff\xee\x00\x0eAdobe.{6}([^\x00-\x02])", re.DOT
 
 @dataclass(frozen=True)
 class Image2D:
-    """A grey image. pixels: (rows, columns) float32 in the file's own units (HU where the file rescales to HU).
+    """A gray image. pixels: (rows, columns) float32 in the file's own units (HU where the file rescales to HU).
 
     spacing_mm: (row, column) or None where the file does not say. modality: DICOM code (US, CT, MG, MR ...) or None.
     """
@@ -83,15 +83,15 @@ class Image2D:
 
 
 def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = None, frame: int | None = None) -> Image2D:
-    """Read one image as float32 grey values.
+    """Read one image as float32 gray values.
 
     DICOM, with or without preamble, uncompressed, deflated, JPEG (baseline, extended, lossless), JPEG-LS, JPEG 2000 or
     RLE: modality rescale or lookup table applied; MONOCHROME1 inverted over the range of its stored bits, so that bright
     is always dense or echogenic; pixel padding becomes the smallest of the other values, in CT -1024 HU, below which no
-    CT value goes; color turned to grey; overlays in bits or elements of their own left out; spacing from Pixel Spacing,
+    CT value goes; color turned to gray; overlays in bits or elements of their own left out; spacing from Pixel Spacing,
     else the ultrasound region in cm, else Imager Pixel Spacing (at the detector, not corrected for magnification), else
     Nominal Scanned Pixel Spacing. PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white
-    where the file says that 0 is white, no spacing. Color: three equal channels collapse to grey; others (color
+    where the file says that 0 is white, no spacing. Color: three equal channels collapse to gray; others (color
     Doppler, calipers and labels burnt into the picture) turn to BT.601 luma, so that colored pixels stay where they
     are and lose their meaning as velocity; crop them away or choose another frame. A palette of 8-bit colors in
     16-bit entries is read in 8 bits.
@@ -108,7 +108,7 @@ def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = Non
         spacing_mm = spacing_mm or _dicom_spacing(dataset, frame or 0)
         modality = str(dataset.get("Modality") or "") or None
     else:
-        pixels, modality = _grey(_read_picture(path, frame)), None
+        pixels, modality = _gray(_read_picture(path, frame)), None
     wrong = int(pixels.size - np.isfinite(pixels).sum())
     if wrong:
         raise InputError(
@@ -243,7 +243,7 @@ def _dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool
         values = _rescaled(values, dataset, index)
         return values if mask else _without_padding(values, stored, dataset)
 
-    return _grey(_decode(path, f"the DICOM image ({syntax.name})", decode))
+    return _gray(_decode(path, f"the DICOM image ({syntax.name})", decode))
 
 
 def _frame_count(dataset: Dataset) -> int:
@@ -362,7 +362,7 @@ def _region_spacing(dataset: Dataset) -> tuple[float, float] | None:
     best, best_area = None, 0
     for region in dataset.get("SequenceOfUltrasoundRegions") or ():
         units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
-        if units != (CENTIMETRE, CENTIMETRE):
+        if units != (CENTIMETER, CENTIMETER):
             continue
         spacing = _usable((region.get("PhysicalDeltaY"), region.get("PhysicalDeltaX")))
         width = int(region.get("RegionLocationMaxX1", 0)) - int(region.get("RegionLocationMinX0", 0))
@@ -417,14 +417,14 @@ def _many_bit_channels(path: Path, index: int) -> np.ndarray:
         values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     except RuntimeError as error:
         raise InputError(
-            f"{path}: is no 16-bit color picture that is read (grey with transparency?); export it as 16-bit grey"
+            f"{path}: is no 16-bit color picture that is read (gray with transparency?); export it as 16-bit gray"
         ) from error
     while values.ndim > 3 or (values.ndim == 3 and values.shape[-1] > 4):  # pages of a TIFF
         values = values[index]
     return values[..., :3] if values.shape[-1] > 2 else values[..., 0]
 
 
-def _grey(pixels: np.ndarray) -> np.ndarray:
+def _gray(pixels: np.ndarray) -> np.ndarray:
     """(rows, columns) float32; equal channels collapse, others are weighted by BT.601 luma."""
     if pixels.ndim == 2:
         return pixels.astype(np.float32)

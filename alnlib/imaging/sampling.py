@@ -20,7 +20,7 @@ from alnlib.imaging.crop import (
     Box,
     _checked_box,
     adjustable_square_crop,
-    box_centre_mm,
+    box_center_mm,
     box_from_mask,
     fixed_size_crop,
     resample_to_square,
@@ -71,7 +71,7 @@ def clip_crop(
 ) -> np.ndarray:
     """(T, side_px, side_px) uint8: the same square of every frame, round the lesion's box in the key frame.
 
-    Grey values are scaled by the 1st and 99th percentile of the whole clip, so that frames keep their brightness
+    Gray values are scaled by the 1st and 99th percentile of the whole clip, so that frames keep their brightness
     against each other; black beyond the border. kind: "adjustable_square", the box plus margin_fraction of its longer
     edge; "fixed_size", size_mm wide (needs a spacing). Without a box the fixed size is cut round the middle of the frames.
     Raises InputError, naming file and remedy, where a spacing or a box is needed and missing.
@@ -117,7 +117,7 @@ def crop_sweeps(
     for row, clip, box in _sweeps(images, root):
         with of_patient(row):
             chosen = slice(None) if n_frames is None else segment_indices(len(clip.frames), n_frames)
-            # The whole clip is scaled before frames are chosen, so that their number does not change grey values.
+            # The whole clip is scaled before frames are chosen, so that their number does not change gray values.
             crop = clip_crop(clip, box, kind=kind, side_px=side_px, size_mm=size_mm, margin_fraction=margin_fraction)[
                 chosen
             ]
@@ -141,7 +141,7 @@ def key_frame_crops(
 ) -> np.ndarray:
     """(n, side_px, side_px) uint8 crops of the key frame of the same rows, for a static baseline on the same patients.
 
-    Grey values are scaled by the key frame's own percentiles: nothing of another frame enters, as in an archived still.
+    Gray values are scaled by the key frame's own percentiles: nothing of another frame enters, as in an archived still.
     Key frame as in `key_frame`; arguments and errors as for `crop_sweeps`.
     """
     crops = []
@@ -226,8 +226,8 @@ def _square(
             f"{name} has no pixel spacing for a crop in mm; give pixel_spacing_mm in images.csv, or choose crop "
             "adjustable_square"
         )
-    centre = box_centre_mm(box or (0, 0, *image.shape), spacing_mm)
-    return fixed_size_crop(image, centre, size_mm, spacing_mm, padding="constant", fill=fill)
+    center = box_center_mm(box or (0, 0, *image.shape), spacing_mm)
+    return fixed_size_crop(image, center, size_mm, spacing_mm, padding="constant", fill=fill)
 
 
 def _as_bytes(fractions: np.ndarray, side_px: int) -> np.ndarray:

@@ -79,7 +79,7 @@ def crop_mri(
     kind: str = "adjustable_square",
     size_mm: float = 60.0,
     margin_fraction: float = 0.2,
-    neighbour_mm: float | None = None,
+    neighbor_mm: float | None = None,
     percentiles: tuple[float, float] = PERCENTILES,
     value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
@@ -90,8 +90,8 @@ def crop_mri(
     nearest to the middle), without a mask the middle of the box; box and mask come from the row. kind:
     "adjustable_square", the longer edge of the box in mm plus margin_fraction; "fixed_size", size_mm. Rows run to the
     back and columns to the patient's left, whatever the file's order; an oblique volume is taken along its nearest
-    axes, not resampled. neighbour_mm: distance of the neighbors, to the nearest slice; None: next in the file. At the
-    end of the volume the last slice repeats. Grey values: value_range from black to white (ADC 0 to 3000, whose
+    axes, not resampled. neighbor_mm: distance of the neighbors, to the nearest slice; None: next in the file. At the
+    end of the volume the last slice repeats. Gray values: value_range from black to white (ADC 0 to 3000, whose
     numbers mean something), or percentiles of the whole volume (MRI units are arbitrary). Black beyond the border.
     At a later timepoint the mask of a lesion that has gone is empty: the crop is then cut where it was in the same patient's
     images of timepoint "pre", by scanner coordinates, so the visits must be registered.
@@ -111,7 +111,7 @@ def crop_mri(
                 values = values - _same_grid(mri_rows(images, timepoint, subtract, [row["patient_id"]]), volume, root)
             scaled = _scaled(values, percentiles, value_range)
             crops.append(
-                _three_slices(scaled, volume.geometry, lesion, side_px, kind, size_mm, margin_fraction, neighbour_mm)
+                _three_slices(scaled, volume.geometry, lesion, side_px, kind, size_mm, margin_fraction, neighbor_mm)
             )
     return np.stack(crops) if crops else np.empty((0, 3, side_px, side_px), np.uint8)
 
@@ -205,22 +205,22 @@ def _three_slices(
     kind: str,
     size_mm: float,
     margin_fraction: float,
-    neighbour_mm: float | None,
+    neighbor_mm: float | None,
 ) -> np.ndarray:
     order, flips = _axial(geometry)
     values = _turned(values, order, flips)
     spacing = tuple(geometry.spacing_mm[axis] for axis in order)
     box = _turned_box(lesion.box, order, flips, values.shape)
     middle = _largest_slice(None if lesion.mask is None else _turned(lesion.mask, order, flips), box)
-    step = 1 if neighbour_mm is None else max(1, round(neighbour_mm / spacing[0]))
+    step = 1 if neighbor_mm is None else max(1, round(neighbor_mm / spacing[0]))
     edges_mm = [(box[axis + 3] - box[axis]) * spacing[axis] for axis in (1, 2)]
-    centre_mm = tuple(0.5 * (box[axis] + box[axis + 3]) * spacing[axis] for axis in (1, 2))
+    center_mm = tuple(0.5 * (box[axis] + box[axis + 3]) * spacing[axis] for axis in (1, 2))
     if kind == "adjustable_square":
         size_mm = max(edges_mm) * (1.0 + margin_fraction)
     chosen = np.clip([middle - step, middle, middle + step], 0, len(values) - 1)
     return np.stack(
         [
-            _as_bytes(fixed_size_crop(values[z], centre_mm, size_mm, spacing[1:], padding="constant"), side_px)
+            _as_bytes(fixed_size_crop(values[z], center_mm, size_mm, spacing[1:], padding="constant"), side_px)
             for z in chosen
         ]
     )

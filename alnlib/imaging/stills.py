@@ -17,7 +17,7 @@ from alnlib.errors import InputError
 from alnlib.imaging.crop import (
     Box,
     adjustable_square_crop,
-    box_centre_mm,
+    box_center_mm,
     box_from_mask,
     fixed_size_crop,
     resample_to_square,
@@ -62,7 +62,7 @@ def crop_still(
     margin_fraction: float,
     percentiles: tuple[float, float] = (1.0, 99.0),
 ) -> np.ndarray:
-    """(side_px, side_px) uint8 crop round the lesion; grey values scaled by percentiles of the still itself, black beyond
+    """(side_px, side_px) uint8 crop round the lesion; gray values scaled by percentiles of the still itself, black beyond
     its border.
 
     kind: "fixed_size", size_mm wide (needs a spacing); "adjustable_square", the box plus margin_fraction of its longer
@@ -88,7 +88,7 @@ def crop_still(
                 f"patient {still.patient_id}: image {still.image_id} has no pixel spacing for a crop in mm; give "
                 "pixel_spacing_mm in images.csv, or choose crop adjustable_square"
             )
-        crop = fixed_size_crop(pixels, box_centre_mm(box, spacing), size_mm, spacing, padding="constant")
+        crop = fixed_size_crop(pixels, box_center_mm(box, spacing), size_mm, spacing, padding="constant")
     return np.round(255 * resample_to_square(crop, side_px)).astype(np.uint8)
 
 

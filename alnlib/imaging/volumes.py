@@ -271,7 +271,7 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(
             f"{path}: has {image.GetDimension()} axes and {image.GetNumberOfComponentsPerPixel()} values per voxel "
-            "where one grey volume is expected; save each volume as a file of its own"
+            "where one gray volume is expected; save each volume as a file of its own"
         )
     steps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     values = SimpleITK.GetArrayFromImage(image).astype(np.float32)

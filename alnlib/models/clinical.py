@@ -1,6 +1,6 @@
 """The clinical models: encoding of clinical variables, odds-ratio tables, selection and logistic regression as one pipeline.
 
-The nomogram lives in `alnlib.models.nomogram`; AUCs and intervals in `alnlib.evaluation`.
+The nomogram lives in `alnlib.models.nomogram`; AUCs and intervals in `alneval`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
+from alneval.folds import patient_level_folds
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.cohorts.splits import patient_level_folds
 from alnlib.errors import InputError, Problem
 
 Z_95 = float(stats.norm.ppf(0.975))
@@ -141,7 +141,7 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     drop, one at a time, the variable with the largest likelihood-ratio p in the model until all are below p_stay. always:
     variables that are in the model whatever their p, such as the signature of a joint model. groups: {feature: variable};
     every column its own variable if not given. Where separation leaves no maximum of the likelihood
-    (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalised likelihood.
+    (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalized likelihood.
 
     Fitted: `selected_variables_` (tuple), `univariable_` (variable, p_likelihood_ratio, note), `odds_ratios_` (variable,
     feature, odds_ratio, low, high, p_wald), `intercept_`, `coef_` (Series by feature, 0 where not selected), `log_likelihood_`,
@@ -220,7 +220,7 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         intercept, coefficients, errors = fit.intercept, fit.coefficients, fit.standard_errors
         if fit.separated:
             intercept, coefficients, errors = _firth(X[list(fit.kept)], y)
-            notes.append("odds ratios and Wald intervals from Firth's penalised likelihood")
+            notes.append("odds ratios and Wald intervals from Firth's penalized likelihood")
         self.note_ = "; ".join(notes)
         self.intercept_ = intercept
         self.coef_ = coefficients.reindex(X.columns, fill_value=0.0)
@@ -272,7 +272,7 @@ def clinical_pipeline(
     return Pipeline([("encode", ClinicalEncoder(clinical, missing)), ("model", model)])
 
 
-def penalised_clinical_pipeline(
+def penalized_clinical_pipeline(
     clinical: Mapping[str, ClinicalVariable], missing: str = "impute", n_folds: int = 5, seed: int = 0
 ) -> Pipeline:
     """Comparator without selection: ridge logistic regression on all variables, penalty by inner log loss.
@@ -376,9 +376,9 @@ def _fit_logit(X: pd.DataFrame, y: np.ndarray) -> _LogitFit:
     kept, dropped = _independent_features(X)
     design = np.column_stack([np.ones(len(X)), X[kept].to_numpy(float)])
     notes = [f"no separate effect (constant, or fixed by the others): {', '.join(dropped)}"] if dropped else []
-    # Standardised columns: Newton's steps, and the test for runaway estimates, then do not depend on units.
-    centre, scale = design[:, 1:].mean(axis=0), design[:, 1:].std(axis=0)
-    standardised = np.column_stack([design[:, :1], (design[:, 1:] - centre) / scale])
+    # Standardized columns: Newton's steps, and the test for runaway estimates, then do not depend on units.
+    center, scale = design[:, 1:].mean(axis=0), design[:, 1:].std(axis=0)
+    standardized = np.column_stack([design[:, :1], (design[:, 1:] - center) / scale])
     result = None
     with warnings.catch_warnings():
         # All three conditions are looked for below and reported in the note.
@@ -386,14 +386,14 @@ def _fit_logit(X: pd.DataFrame, y: np.ndarray) -> _LogitFit:
             warnings.simplefilter("ignore", category)
         # A singular information matrix is what a separated fit can end in.
         with contextlib.suppress(np.linalg.LinAlgError):
-            result = sm.Logit(y, standardised).fit(disp=0, method="newton", maxiter=50, tol=1e-10)
+            result = sm.Logit(y, standardized).fit(disp=0, method="newton", maxiter=50, tol=1e-10)
     suspicious = (
         result is None
         or not result.mle_retvals["converged"]
         or not np.isfinite(result.bse).all()
         or not _NUMERICALLY_CERTAIN < result.predict().min() <= result.predict().max() < 1 - _NUMERICALLY_CERTAIN
     )
-    separated = _separated_columns(standardised, y) if suspicious else np.zeros(standardised.shape[1], bool)
+    separated = _separated_columns(standardized, y) if suspicious else np.zeros(standardized.shape[1], bool)
     names = frozenset(feature for feature, runs_away in zip(kept, separated[1:], strict=True) if runs_away)
     if separated.any():
         what = f" by {', '.join(sorted(names))}" if names else ""
@@ -402,10 +402,10 @@ def _fit_logit(X: pd.DataFrame, y: np.ndarray) -> _LogitFit:
         notes.append("maximum likelihood did not converge")
     if result is None:
         coefficients, errors = np.full(len(kept), np.nan), np.full(len(kept), np.nan)
-        intercept, log_likelihood = np.nan, _supremum_log_likelihood(standardised, y)
+        intercept, log_likelihood = np.nan, _supremum_log_likelihood(standardized, y)
     else:
         coefficients, errors = result.params[1:] / scale, result.bse[1:] / scale
-        intercept, log_likelihood = float(result.params[0] - coefficients @ centre), float(result.llf)
+        intercept, log_likelihood = float(result.params[0] - coefficients @ center), float(result.llf)
     return _LogitFit(
         tuple(kept),
         intercept,
@@ -459,42 +459,42 @@ def _supremum_log_likelihood(design: np.ndarray, y: np.ndarray) -> float:
 
 
 def _firth(X: pd.DataFrame, y: np.ndarray, max_iterations: int = 200) -> tuple[float, pd.Series, pd.Series]:
-    """Intercept, coefficients and standard errors by Firth's penalised likelihood, which exists under separation too.
+    """Intercept, coefficients and standard errors by Firth's penalized likelihood, which exists under separation too.
 
-    Firth 1993, Biometrika 80:27; Heinze & Schemper 2002, Stat Med 21:2409. Scoring with the penalised likelihood
+    Firth 1993, Biometrika 80:27; Heinze & Schemper 2002, Stat Med 21:2409. Scoring with the penalized likelihood
     checked at every step.
     """
     values = X.to_numpy(float)
-    centre, scale = values.mean(axis=0), values.std(axis=0)
-    design = np.column_stack([np.ones(len(y)), (values - centre) / scale])
+    center, scale = values.mean(axis=0), values.std(axis=0)
+    design = np.column_stack([np.ones(len(y)), (values - center) / scale])
 
     def state(beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         linear = design @ beta
         probability = 1 / (1 + np.exp(-linear))
         information = design.T @ (design * (probability * (1 - probability))[:, None])
-        penalised = np.sum(y * linear - np.logaddexp(0, linear)) + 0.5 * np.linalg.slogdet(information)[1]
-        return penalised, probability, information
+        penalized = np.sum(y * linear - np.logaddexp(0, linear)) + 0.5 * np.linalg.slogdet(information)[1]
+        return penalized, probability, information
 
     beta = np.zeros(design.shape[1])
-    penalised, probability, information = state(beta)
+    penalized, probability, information = state(beta)
     for _ in range(max_iterations):
         covariance = np.linalg.inv(information)
         leverage = np.einsum("ij,jk,ik->i", design, covariance, design) * probability * (1 - probability)
         step = covariance @ (design.T @ (y - probability + leverage * (0.5 - probability)))
         step /= max(1.0, np.abs(step).max() / 2)
-        # Half steps while the penalised likelihood falls.
+        # Half steps while the penalized likelihood falls.
         for _ in range(30):
             candidate = state(beta + step)
-            if candidate[0] >= penalised - 1e-12:
+            if candidate[0] >= penalized - 1e-12:
                 break
             step = step / 2
-        beta, (penalised, probability, information) = beta + step, candidate
+        beta, (penalized, probability, information) = beta + step, candidate
         if np.abs(step).max() < 1e-9:
             break
     errors = np.sqrt(np.diag(np.linalg.inv(information)))[1:] / scale
     coefficients = beta[1:] / scale
     return (
-        float(beta[0] - coefficients @ centre),
+        float(beta[0] - coefficients @ center),
         pd.Series(coefficients, index=X.columns, dtype=float),
         pd.Series(errors, index=X.columns, dtype=float),
     )

@@ -45,7 +45,7 @@ def build_cnn2d(
     architecture: one of `ARCHITECTURES`. weights: "none" (random, from `seed` alone), "imagenet" (torchvision's file, from
     its cache or the network), or the path of a state dictionary saved with torch.save (torchvision's names; its head is
     ignored when the number of outputs differs). Filters of the first convolution trained on RGB are summed for one channel,
-    so that a grey image excites them as its three equal channels would; for other counts their mean is repeated and scaled.
+    so that a gray image excites them as its three equal channels would; for other counts their mean is repeated and scaled.
     dropout: probability before the last layer. stem "small" halves the first reduction (the 3 x 3 pooling of ResNet and
     DenseNet is left out, the first convolution of EfficientNet has stride 1): the last feature map of a 64-pixel crop is
     then 4 x 4, not 2 x 2, at about three times the cost. Weight shapes are unchanged, so pretrained weights still fit.

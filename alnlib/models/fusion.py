@@ -1,7 +1,7 @@
 """Fusion of networks' scores with each other and with clinical variables, for patients who lack some of them too.
 
 Everything is fitted on tables: out-of-fold probabilities and patients.csv. The networks and their out-of-fold scores are
-made in `alnlib.training`, the clinical coding and selection in `alnlib.models.clinical`, AUCs in `alnlib.evaluation`.
+made in `alnlib.training`, the clinical coding and selection in `alnlib.models.clinical`, AUCs in `alneval`.
 
 Who is fitted on whom. A fusion is fitted on out-of-fold scores of the development patients (training and validation),
 because networks know their own training patients by heart. Its validation rows would be fitted ones, so it has none: its
@@ -25,15 +25,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from alneval.folds import patient_level_folds
+from alneval.roc import auc
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.cohorts.splits import patient_level_folds
 from alnlib.errors import InputError
-from alnlib.evaluation.roc import auc
 from alnlib.models.clinical import (
     ClinicalEncoder,
     UnivariableThenMultivariableLogistic,
     clinical_pipeline,
-    penalised_clinical_pipeline,
+    penalized_clinical_pipeline,
 )
 
 CLIP = 1e-6
@@ -175,7 +175,7 @@ class ScoreFusion(ClassifierMixin, BaseEstimator):
 
     scores: columns of X with probabilities, always in the model; clinical: {column: ClinicalVariable}, coded, imputed and
     selected (likelihood-ratio p < p_enter) inside every fit. missing_scores: "error", or "mean", which puts the training
-    mean of the logit. Unpenalised; Firth's likelihood under separation, as `UnivariableThenMultivariableLogistic` does.
+    mean of the logit. Unpenalized; Firth's likelihood under separation, as `UnivariableThenMultivariableLogistic` does.
     Without clinical variables it is R's glm on logits; without scores it is `clinical_pipeline`.
 
     Fitted: `selected_variables_` (clinical), `univariable_`, `odds_ratios_` (variable, feature, odds_ratio, low, high,
@@ -473,14 +473,14 @@ class LogitColumns(TransformerMixin, BaseEstimator):
 def ridge_fusion(
     scores: Sequence[str], clinical: Mapping[str, ClinicalVariable] | None = None, n_folds: int = 5, seed: int = 0
 ) -> Pipeline:
-    """One ridge model on standardised logits and all clinical variables together, nothing selected; penalty by log loss.
+    """One ridge model on standardized logits and all clinical variables together, nothing selected; penalty by log loss.
 
     The nearest to feature-level fusion that tables of scores allow: the networks' own features are not in them, so it is
     not called that. Missing values, scores included, get the training median or most frequent level. The inner folds
     depend on the order of rows; sort patients first. Steps: logit, encode, scale, model.
     """
     as_variables = {score: ClinicalVariable(f"logit {score}", "continuous", "logit") for score in scores}
-    ridge = penalised_clinical_pipeline(as_variables | dict(clinical or {}), n_folds=n_folds, seed=seed)
+    ridge = penalized_clinical_pipeline(as_variables | dict(clinical or {}), n_folds=n_folds, seed=seed)
     return Pipeline([("logit", LogitColumns(scores)), *ridge.steps])
 
 

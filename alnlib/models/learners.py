@@ -1,7 +1,7 @@
 """Nine learners on a table of features, tuned with one budget and compared by nested cross-validation.
 
 Selection and harmonization (`alnlib.radiomics`) come in as a `preparation`, fitted inside every fold; the evaluation of the
-resulting scores lives in `alnlib.evaluation`.
+resulting scores lives in `alneval`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
-from alnlib.cohorts.splits import patient_level_folds
+from alneval.folds import patient_level_folds
+from alneval.roc import auc
 from alnlib.errors import InputError
-from alnlib.evaluation.roc import auc
 
 CANDIDATE_COLUMNS = ("learner", "candidate", "parameters", "inner_auc", "inner_auc_sd", "chosen")
 CHOICE_COLUMNS = ("repeat", "fold", "learner", "parameters", "inner_auc", "outer_auc", "n_features", "winner")

@@ -249,7 +249,7 @@ def _adapt_first_convolution_3d(network: nn.Module, in_channels: int) -> None:
 
 
 def _filters_for(filters: torch.Tensor, in_channels: int) -> torch.Tensor:
-    """Filters (out, channels, t, y, x) for another number of channels, as excited by grey clips as the given ones."""
+    """Filters (out, channels, t, y, x) for another number of channels, as excited by gray clips as the given ones."""
     if filters.ndim != 5 or filters.shape[1] == in_channels:
         return filters
     return filters.sum(dim=1, keepdim=True).expand(-1, in_channels, -1, -1, -1) / in_channels

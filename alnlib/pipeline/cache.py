@@ -70,8 +70,11 @@ class FileHashes:
             self.changed = False
 
 
+PACKAGES = ("alnlib", "alneval", "alnsim")
+
+
 class LibraryCode:
-    """Which modules of alnlib a piece of code imports, directly or not, and their hashes."""
+    """Which modules of ours a piece of code imports, directly or not, and their hashes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,10 +82,8 @@ class LibraryCode:
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        files = [
-            path for path in (self.root / "alnlib").rglob("*") if path.is_file() and "__pycache__" not in path.parts
-        ]
-        return {path: sha256_file(path) for path in files}
+        found = (path for package in PACKAGES for path in (self.root / package).rglob("*"))
+        return {path: sha256_file(path) for path in found if path.is_file() and "__pycache__" not in path.parts}
 
     def used_by(self, source: str) -> dict[str, str]:
         """{path relative to the repository: digest} of every module that `source` imports and of the data beside it."""
@@ -113,7 +114,7 @@ class LibraryCode:
                 names |= {base} | {(*base, alias.name) for alias in node.names}
         files: set[Path] = set()
         for name in names:
-            if name[:1] == ("alnlib",):
+            if name[0] in PACKAGES:
                 for length in range(1, len(name) + 1):
                     path = self.root.joinpath(*name[:length])
                     candidates = (path / "__init__.py", path.with_suffix(".py"))

@@ -27,7 +27,7 @@ KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
 VERBS = ("run", "test", "validate", "evaluate", "download", "lab")
-COLOURS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
+COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -128,7 +128,7 @@ def evaluate(
     """Discrimination, comparisons, calibration and net benefit of anybody's predictions."""
     begun = time.monotonic()
     os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever display or setting there is
-    from alnlib.report.evaluate import default_folder, write_evaluation
+    from alneval.evaluate import default_folder, write_evaluation
 
     folder = out if out is not None else default_folder(predictions)
     options = {"seed": seed, "n_bootstrap": n_bootstrap, "provenance": provenance, "force": force}
@@ -220,11 +220,11 @@ def _stage_table(statuses: list[StageStatus], plan: Plan) -> Table:
         seconds = status.seconds if status.seconds is not None else None
         if status.kind == "running":
             seconds = time.monotonic() - status.begun
-        colour = COLOURS.get(status.kind, "dim")
+        color = COLORS.get(status.kind, "dim")
         table.add_row(
             status.stage.notebook,
             status.stage.title,
-            f"[{colour}]{_words(status.kind)}[/]",
+            f"[{color}]{_words(status.kind)}[/]",
             detail.splitlines()[0].replace("[", "\\[") if detail else "",
             f"{seconds:.0f}" if seconds is not None else "",
         )

@@ -149,7 +149,7 @@ def clean_executed(notebook: dict) -> dict:
 
 
 def _settled(outputs: list[dict]) -> list[dict]:
-    """Neighbouring pieces of one stream as one output, as where a stream is cut depends on timing; figures with a palette."""
+    """Neighboring pieces of one stream as one output, as where a stream is cut depends on timing; figures with a palette."""
     joined: list[dict] = []
     for output in outputs:
         before = joined[-1] if joined else {}

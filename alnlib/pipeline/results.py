@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from alnlib.cohorts.schema import Cohort
 
-LABELLED = (
+LABELED = (
     "evaluation/",
     "clinical/",
     "ultrasound/",
@@ -140,8 +140,8 @@ class RunFolder:
         return (self.target / name).exists() or (self.folder / name).exists()
 
     def read_table(self, name: str, **options: Any) -> pd.DataFrame:
-        """A table of the run; ids and centres stay strings."""
-        ids = dict.fromkeys(("patient_id", "image_id", "unit_id", "centre", "reader_id"), str)
+        """A table of the run; ids and centers stay strings."""
+        ids = dict.fromkeys(("patient_id", "image_id", "unit_id", "center", "reader_id"), str)
         return pd.read_csv(self.path(name), dtype=ids, **options)
 
     def read_json(self, name: str) -> Any:
@@ -153,8 +153,8 @@ class RunFolder:
 
         Image paths count from the data folder; whether the images are there is looked at only if `data` was given.
         """
+        from alneval.folds import attach_splits, read_splits
         from alnlib.cohorts.folder import read_cohort
-        from alnlib.cohorts.splits import attach_splits, read_splits
 
         frozen = self.read_json("cohort/study.json")
         folder = self.path("cohort/cohort.yaml").parent
@@ -192,8 +192,8 @@ class RunFolder:
         return path
 
     def save_table(self, table: pd.DataFrame, name: str) -> None:
-        """Write a CSV. Below the folders in LABELLED it gets a last column `provenance`."""
-        if name.startswith(LABELLED):
+        """Write a CSV. Below the folders in LABELED it gets a last column `provenance`."""
+        if name.startswith(LABELED):
             table = table.assign(provenance=self.provenance)
         write_csv(table, self.output(name, len(table)))
 

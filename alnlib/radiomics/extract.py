@@ -2,7 +2,7 @@
 
 Settings are parameter files of pyradiomics in settings/. Reading is in `alnlib.imaging`, redrawn contours in `stability`.
 
-An image is normalised as a whole, and then cut to the ROI and as much around it as a filter looks at. Features agree with
+An image is normalized as a whole, and then cut to the ROI and as much around it as a filter looks at. Features agree with
 those of the whole image, as tests show: original and wavelet bands to rounding, LoG to 1e-6 relative.
 """
 
@@ -63,7 +63,7 @@ FLAT_MM = 1.0
 
 FORMAT = 1
 LIBRARIES = ("pyradiomics", "numpy", "scipy", "simpleitk", "pywavelets", "nibabel", "pydicom", "python-gdcm", "pillow")
-"""What makes grey values and features: another version may give others."""
+"""What makes gray values and features: another version may give others."""
 
 FAILURE_COLUMNS = ("patient_id", "image_id", "modality", "timepoint", "sequence", "roi", "reason", "remedy")
 ROI_COLUMNS = ("patient_id", "image_id", "roi", "n_voxels", "source")
@@ -196,7 +196,7 @@ def extract_features(image: Volume, mask: np.ndarray, settings: Settings, *, cro
     mask: (z, y, x), non-zero inside. crop: False filters the whole image, for comparison; the values are the same. A
     single plane gets LoG features too, which pyradiomics leaves out: it is repeated along z, so that the Laplacian has no
     part across it. One ITK thread is used, so that sums do not depend on the machine. As pyradiomics does with integer files,
-    an image of whole numbers that is not normalised stays one when it is resampled.
+    an image of whole numbers that is not normalized stays one when it is resampled.
     Raises InputError, with a remedy, for a mask of another shape, empty, of a single voxel, too small or too flat for the
     settings, or that fills the image; for voxels that are not numbers; and for an image too thin for a LoG filter.
     """
@@ -374,7 +374,7 @@ def _prepared(image: Volume, settings: Settings) -> SimpleITK.Image:
 def _features(
     image: SimpleITK.Image, mask: np.ndarray, geometry: VolumeGeometry, settings: Settings, crop: bool
 ) -> dict[str, float]:
-    """mask: (z, y, x) bool on the grid of the image, which is normalised already."""
+    """mask: (z, y, x) bool on the grid of the image, which is normalized already."""
     _check_mask(mask)
     drawn = _sitk(mask.astype(np.uint8), geometry)
     classes_of = {name: list(chosen or ()) for name, chosen in settings.feature_classes.items()}  # [] for all
@@ -735,7 +735,7 @@ def _is_volume(path: Path, row: Mapping[str, Any]) -> bool:
 
 def _roi_mask(case: _Case, roi: Roi, image: Volume) -> tuple[np.ndarray, str]:
     labels = _read_labels(case.row, roi, image, case.root)
-    mask, source = _labelled(labels, roi), "drawn"
+    mask, source = _labeled(labels, roi), "drawn"
     name = case.row[roi.mask_column]
     if not mask.any():
         bed = _bed(case, roi, labels, image)
@@ -782,7 +782,7 @@ def _labels_and_place(
     return drawn.values, drawn.geometry
 
 
-def _labelled(labels: np.ndarray, roi: Roi) -> np.ndarray:
+def _labeled(labels: np.ndarray, roi: Roi) -> np.ndarray:
     return labels != 0 if roi.label is None else labels == roi.label
 
 
@@ -791,7 +791,7 @@ def _bed(case: _Case, roi: Roi, labels: np.ndarray, image: Volume) -> np.ndarray
     if not case.earlier or case.earlier[0].get(roi.mask_column) is None:
         return None
     before, place = _labels_and_place(case.earlier[0], roi, None, case.root)
-    drawn = _labelled(before, roi)
+    drawn = _labeled(before, roi)
     # A label that only this visit uses is more likely another numbering than another structure.
     if place is None or not drawn.any() or not np.isin(labels[labels != 0], before).all():
         return None

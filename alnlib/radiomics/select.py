@@ -25,9 +25,9 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from alnlib.cohorts.splits import patient_level_folds
+from alneval.folds import patient_level_folds
+from alneval.intervals import wilson_interval
 from alnlib.errors import InputError
-from alnlib.evaluation.intervals import wilson_interval
 
 FREQUENCY_COLUMNS = ("feature", "n_selected", "n_resamples", "frequency", "frequency_low", "frequency_high")
 
@@ -219,7 +219,7 @@ class LassoSelector(_BinarySelector):
             raise InputError(_NO_VARIATION)
         fold, self.n_folds_ = self._folds(positive, patient_ids)
 
-        z, _, _ = _standardised(X)
+        z, _, _ = _standardized(X)
         largest = np.abs(z.T @ (positive - positive.mean())).max() / len(X)
         if not largest > 0:
             raise InputError("every feature has the same mean in both classes; LASSO has nothing to order them by")
@@ -255,7 +255,7 @@ class LassoSelector(_BinarySelector):
         errors = np.empty((self.n_folds_, self.n_alphas))
         for k in range(self.n_folds_):
             held = fold == k
-            z, mean, scale = _standardised(X[~held])
+            z, mean, scale = _standardized(X[~held])
             coefficients, intercepts, _ = self._path(z, positive[~held])
             linear = (X[held] - mean) / scale @ coefficients + intercepts
             errors[k] = self._loss(positive[held, None], linear).mean(axis=0)
@@ -437,7 +437,7 @@ def _greedy_without_pairs(rho: np.ndarray, threshold: float) -> np.ndarray:
     return alive
 
 
-def _standardised(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _standardized(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """z-scores with the 1/n standard deviation, the means and the scales; a constant column becomes 0."""
     mean, varies = X.mean(axis=0), varying_features(X)
     scale = np.where(varies, X.std(axis=0), 1.0)

@@ -16,12 +16,12 @@ import pandas as pd
 import pyarrow.parquet
 import yaml
 
+from alneval.figures import SPLIT_NAMES
+from alneval.tables import read_predictions
 from alnlib.cohorts.table_one import OVERALL
 from alnlib.errors import InputError
-from alnlib.evaluation.tables import read_predictions
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import STAGES, find_stage
-from alnlib.report.figures import SPLIT_NAMES
 from alnlib.studies import STUDIES
 
 ITEMS = Path(__file__).parent / "checklist_items"
@@ -176,15 +176,15 @@ def read_cohort_source(run: RunFolder) -> Fact:
     cohort = _cohort(run)
     parts = [f"{cohort['title']}, {cohort['provenance']} patients"]
     parts += [
-        f"{name} {cohort[key]}" for key, name in (("licence", "license"), ("citation", "cite")) if cohort.get(key)
+        f"{name} {cohort[key]}" for key, name in (("license", "license"), ("citation", "cite")) if cohort.get(key)
     ]
     return Fact("; ".join(parts), ("cohort/cohort.yaml",))
 
 
-def read_centres(run: RunFolder) -> Fact:
+def read_centers(run: RunFolder) -> Fact:
     """Patients per center, and which centers are external."""
-    external = _cohort(run).get("external_centres") or []
-    counts = run.read_table("cohort/patients.csv")["centre"].value_counts(sort=False)
+    external = _cohort(run).get("external_centers") or []
+    counts = run.read_table("cohort/patients.csv")["center"].value_counts(sort=False)
     text = ", ".join(f"{name} {n}{' (external)' if name in external else ''}" for name, n in counts.items())
     return Fact(f"patients per center: {text}", ("cohort/cohort.yaml", "cohort/patients.csv"))
 
@@ -587,7 +587,7 @@ def read_claim_verdicts(run: RunFolder) -> Fact:
 
 FACTS: dict[str, Callable[[RunFolder], Fact]] = {
     "cohort_source": read_cohort_source,
-    "centres": read_centres,
+    "centers": read_centers,
     "inclusion_flow": read_inclusion_flow,
     "endpoint": read_endpoint,
     "split_sizes": read_split_sizes,

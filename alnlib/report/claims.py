@@ -1,6 +1,6 @@
 """The ledger of published claims: what a paper says, what the models of this run say, and one verdict by one rule.
 
-Published facts come from `alnlib.studies` alone, tests from `alnlib.evaluation`. A verdict is about this cohort: on
+Published facts come from `alnlib.studies` alone, tests from `alneval`. A verdict is about this cohort: on
 simulated patients it says whether the pipeline could find such a difference, not whether the paper is right.
 """
 
@@ -15,12 +15,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import stats
 
-from alnlib.evaluation.bootstrap import bootstrap_auc_difference_unpaired
-from alnlib.evaluation.intervals import format_p
-from alnlib.evaluation.multiplicity import holm
-from alnlib.evaluation.roc import clustered_delong_test, delong_test
-from alnlib.evaluation.tables import clusters
-from alnlib.report.figures import INK, SPLIT_NAMES
+from alneval.bootstrap import bootstrap_auc_difference_unpaired
+from alneval.figures import INK, SPLIT_NAMES
+from alneval.intervals import format_p
+from alneval.multiplicity import holm
+from alneval.roc import clustered_delong_test, delong_test
+from alneval.tables import clusters
 from alnlib.studies import (
     METRIC_NAMES,
     SHOWN_TO,
@@ -160,7 +160,7 @@ def claims_ledger(
         raise ValueError(f"provenance must be 'simulated' or 'real', not {provenance!r}")
     best = {}
     if truth is not None and provenance == "simulated":
-        best = {(row.modality, row.centre): row.attainable_auc for row in truth.itertuples()}
+        best = {(row.modality, row.center): row.attainable_auc for row in truth.itertuples()}
     rows = []
     for study in STUDIES.values():
         of_study = predictions[predictions["study"] == study.key]
@@ -345,9 +345,9 @@ def _attainable_part(
     """
     if not best or claim.metric != "auc" or claim.kind == "optimism":
         return {"could_hold": "not known"}
-    centre = "external" if claim.split == "external" else "primary"
+    center = "external" if claim.split == "external" else "primary"
     shown = [shown_to(study.key, name, known) for name in names]
-    limits = [best.get((what, centre), nan) for what in shown]
+    limits = [best.get((what, center), nan) for what in shown]
     part = dict(zip(("attainable", "attainable_of_other"), limits, strict=False))
     if any(isnan(limit) for limit in limits):
         return part | {"could_hold": "not known"}
@@ -423,7 +423,7 @@ def _interval(row: Mapping[str, object], name: str, low: str = "", high: str = "
 def plot_claims(ledger: pd.DataFrame, ax: Axes, limits: tuple[float, float] = (-0.4, 0.4)) -> Axes:
     """Differences of the contrasts of one study as a forest, with what was published and what is attainable.
 
-    Square and line: here, with 95 % interval; open diamond (grey line): published, on other patients; red tick: attainable
+    Square and line: here, with 95 % interval; open diamond (gray line): published, on other patients; red tick: attainable
     in the simulation; pale band: the margin, where the claim is that two models do not differ. An interval that leaves
     `limits` ends in an arrow. The verdict stands at the right.
     """

@@ -1,6 +1,6 @@
 """Clinical variables of the simulated patients beside those of the Duke sheet: prevalences and odds ratios, side by side.
 
-`duke_reference.csv` beside `alnlib.cohorts.simulated` holds the Duke aggregates, written by tools/duke_reference.py; no
+`duke_reference.csv` beside `alnsim` holds the Duke aggregates, written by tools/duke_reference.py; no
 patient of the sheet is in it.
 """
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alnlib.cohorts import simulated
+import alnsim as simulated
 from alnlib.cohorts.schema import ClinicalVariable, Cohort
-from alnlib.cohorts.simulated import SimulationSpec
-from alnlib.cohorts.simulated import patients as model
-from alnlib.cohorts.simulated.truth import draw_population, draw_response_population
 from alnlib.models.clinical import multivariable_table, univariable_table
+from alnsim import SimulationSpec
+from alnsim import patients as model
+from alnsim.truth import draw_population, draw_response_population
 
 REFERENCE = Path(simulated.__file__).with_name("duke_reference.csv")
 SMALLEST_CELL = 5
@@ -55,7 +55,7 @@ MODEL_PATIENTS = 20_000
 
 
 def _model_patients(spec: SimulationSpec) -> pd.DataFrame:
-    """patients.csv of MODEL_PATIENTS patients of the primary centre, and of half as many treated first; fixed seed."""
+    """patients.csv of MODEL_PATIENTS patients of the primary center, and of half as many treated first; fixed seed."""
     rng = np.random.default_rng([20250101, 12])
     nodal = model.nodal_intercept(spec)
     operated = draw_population(MODEL_PATIENTS, "primary", nodal, spec, rng)
@@ -65,7 +65,7 @@ def _model_patients(spec: SimulationSpec) -> pd.DataFrame:
         treated = draw_response_population(MODEL_PATIENTS // 2, nodal, response, spec, rng)
         treated |= model.draw_missing(treated, "primary", spec, rng)
         tables.append(pd.DataFrame(treated).assign(group="neoadjuvant"))
-    latent = pd.concat(tables, ignore_index=True).assign(centre="primary")
+    latent = pd.concat(tables, ignore_index=True).assign(center="primary")
     return model.recorded_patients(latent.assign(patient_id=latent.index.astype(str)))
 
 

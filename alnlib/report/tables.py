@@ -1,6 +1,6 @@
 """Rows and tables in the contract's columns, and the words in which tables name things.
 
-What stands in the cells is computed in `alnlib.models` and `alnlib.evaluation`.
+What stands in the cells is computed in `alnlib.models` and `alneval`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from alneval.calibration import CalibrationSummary
+from alneval.multireader import compare_model_with_readers
+from alneval.readers import ReaderComparison, compare_model_with_reader
+from alneval.roc import AucEstimate, clustered_delong_test, delong_auc, delong_test
+from alneval.tables import PREDICTION_COLUMNS
+from alneval.thresholds import youden_threshold
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.evaluation.calibration import CalibrationSummary
-from alnlib.evaluation.multireader import compare_model_with_readers
-from alnlib.evaluation.readers import ReaderComparison, compare_model_with_reader
-from alnlib.evaluation.roc import AucEstimate, clustered_delong_test, delong_auc, delong_test
-from alnlib.evaluation.tables import PREDICTION_COLUMNS
-from alnlib.evaluation.thresholds import youden_threshold
 from alnlib.studies import STUDIES
 
 
@@ -241,8 +241,8 @@ def recovered_share(
 ) -> pd.DataFrame:
     """How much of what could be known each model recovered, on each tested split: one row per study, model and split.
 
-    truth: modality, centre, attainable_auc; oracle: patient_id, unit_id, modality, probability; modality_of: {model, or
-    (study, model) which goes before: modality}. attainable_auc is the generative model's (the external centre's for the
+    truth: modality, center, attainable_auc; oracle: patient_id, unit_id, modality, probability; modality_of: {model, or
+    (study, model) which goes before: modality}. attainable_auc is the generative model's (the external center's for the
     external split); oracle_auc that of its own probabilities on the very same units, which takes the luck of the draw out.
     recovered_share is (auc - 0.5) / (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's
     paired interval (Obuchowski's where a patient has several units). No truth, no rows. Raises ValueError for a unit that
@@ -250,7 +250,7 @@ def recovered_share(
     """
     columns = ["study", "model", "split", "n", "auc", "attainable_auc", "recovered_share", "oracle_auc"]
     columns += ["behind_oracle", "behind_oracle_low", "behind_oracle_high"]
-    best = {(row.modality, row.centre): row.attainable_auc for row in truth.itertuples()}
+    best = {(row.modality, row.center): row.attainable_auc for row in truth.itertuples()}
     rows = []
     for (study, model, split), part in predictions.groupby(["study", "model", "split"], sort=False):
         modality = modality_of.get((study, model), modality_of.get(model))

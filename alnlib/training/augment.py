@@ -58,7 +58,7 @@ NO_AUGMENTATION = AugmentSpec(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 def augment_batch(
     images: torch.Tensor, spec: AugmentSpec, generator: torch.Generator, volumes: bool = False
 ) -> torch.Tensor:
-    """Change standardised images (n, channels, height, width) float32, each by its own draw; same shape and device.
+    """Change standardized images (n, channels, height, width) float32, each by its own draw; same shape and device.
 
     Clips (n, channels, frames, height, width) are changed as a whole: every frame of one in the same way, noise apart.
     volumes: five axes are (n, channels, z, y, x), turned, zoomed, shifted and mirrored in space by one trilinear resampling.

@@ -139,7 +139,7 @@ def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
-def standardise(batch: torch.Tensor, mean: float, sd: float) -> torch.Tensor:
+def standardize(batch: torch.Tensor, mean: float, sd: float) -> torch.Tensor:
     """A uint8 or float32 batch as float32, less `mean`, over `sd` (both as fractions of the type's maximum)."""
     scale = 255.0 if batch.dtype == torch.uint8 else 1.0
     return (batch.to(torch.float32) / scale - mean) / sd

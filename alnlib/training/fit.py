@@ -35,7 +35,7 @@ from alnlib.training.data import (
     intensity_statistics,
     sample_frames,
     send,
-    standardise,
+    standardize,
 )
 
 CHECKPOINT_FORMAT = 2
@@ -359,7 +359,7 @@ def _fit(
             batch = send(batch, device)
             chosen = pixels[batch] if not spec.frames else sample_frames(pixels[batch], spec.frames, generator)
             images = augment_batch(
-                standardise(chosen, mean, sd), spec.augment, generator, volumes=spec.kind == "volumes"
+                standardize(chosen, mean, sd), spec.augment, generator, volumes=spec.kind == "volumes"
             )
             images = images.contiguous(memory_format=_input_format(spec))
             target = y[batch] * (1 - spec.label_smoothing) + spec.label_smoothing / 2
@@ -500,9 +500,9 @@ def _prediction_batch(spec: FitSpec) -> int:
 
 
 def _network_input(pixels: torch.Tensor, mean: float, sd: float, spec: FitSpec) -> torch.Tensor:
-    """Standardised crops, unchanged; of clips the middle frame of each segment."""
+    """Standardized crops, unchanged; of clips the middle frame of each segment."""
     chosen = sample_frames(pixels, spec.frames) if spec.frames else pixels
-    return standardise(chosen, mean, sd).contiguous(memory_format=_input_format(spec))
+    return standardize(chosen, mean, sd).contiguous(memory_format=_input_format(spec))
 
 
 def _optimizer(network: nn.Module, spec: FitSpec) -> torch.optim.Optimizer:

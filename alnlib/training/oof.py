@@ -1,6 +1,6 @@
 """Out-of-fold scores and features of networks, so that a later model learns from patients the network never saw.
 
-One fit lives in `alnlib.training.fit`; folds of patients are those of `alnlib.cohorts.splits`.
+One fit lives in `alnlib.training.fit`; folds of patients are those of `alneval.folds`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alnlib.cohorts.splits import patient_level_folds
+from alneval.folds import patient_level_folds
 from alnlib.errors import InputError
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, FittedClassifier, fit_classifier, predict_features, predict_proba

@@ -1,0 +1,405 @@
+"""Figures of the evaluation in one style: every function takes `ax`, draws, and returns it. The caller saves.
+
+Nothing is estimated here; estimates come from `alneval`. A figure names its n, its unit and its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from alneval.calibration import CalibrationCurve
+from alneval.partial_auc import PrecisionRecallBand, RocBand, precision_recall_curve
+from alneval.roc import AucEstimate, roc_curve
+
+INK = "0.25"
+SPLIT_NAMES = {
+    "train": "training",
+    "validation": "validation",
+    "test": "internal test",
+    "external": "external test",
+    "cross_validation": "cross-validation",
+}
+"""Splits as figures name them."""
+
+
+FIXED_COLORS = {
+    **{"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical_ridge": 9},
+    **{"DL_MRI+US": 9, "DL_MRI+US+Clinical": 4},
+    **{"radiomics-LR": 0, "radiomics-MLP": 1, "DL-MLP": 2, "combined-MLP": 3},
+    **{"radiomics": 1, "deep learning": 2, "DLR": 3},
+    **{"TIN": 3, "R(2+1)D": 0, "ResNet-3D": 2, "static image": 7},
+    **{"CT_FSC": 0, "CT_ASC": 1, "CT_FSC+ASC": 3},
+}
+"""Places in the palette that belong to a model wherever it is drawn, one line per study. Places repeat because models of
+different studies never share axes."""
+
+NETWORK_COLORS = {"resnet18": 0, "resnet50": 0, "densenet121": 1, "efficientnet_b0": 2}
+"""Places that networks have where no model beside them has it."""
+
+
+_FREE_PLACES = (0, 1, 2, 3, 9, 5, 4, 7, 8, 6)
+"""The palette from its most distinct colors on: 4 and 6 are both pink, 8 is pale."""
+
+
+DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+"""Line styles in the order in which models take them: solid, dashed, dotted, dash-dotted."""
+
+MOST_SOLID = 4
+"""Up to so many models are told apart by color alone."""
+
+MOST_BANDS = 4
+"""Of so many models in one plot the bands can still be told apart."""
+
+WIDEST_GAP = 0.15
+"""Between neighboring predictions; across a wider gap a calibration curve is only joined up."""
+
+
+def use_style() -> None:
+    """Set the compendium's figure style; called in the second cell of every notebook that draws."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.82)
+    plt.rcParams.update(
+        {
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": "medium",
+            "axes.titleweight": "bold",
+            "legend.frameon": False,
+            "legend.fontsize": "small",
+            "figure.dpi": 80,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def panels(n: int, width: float = 4.4, height: float = 4.2, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels in rows of at most `columns`; sizes in inches per panel."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), squeeze=False)
+    flat = list(axes.flat)
+    for unused in flat[n:]:
+        unused.set_axis_off()
+    return figure, flat[:n]
+
+
+def model_colors(models: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """One color per name: that of FIXED_COLORS in every figure, then of NETWORK_COLORS if it is free, then what is left."""
+    names = list(dict.fromkeys(models))
+    places = {name: FIXED_COLORS[_family(name)] for name in names if _family(name) in FIXED_COLORS}
+    for name in names:
+        wanted = NETWORK_COLORS.get(name)
+        if name not in places and wanted is not None and wanted not in places.values():
+            places[name] = wanted
+    free = [place for place in _FREE_PLACES if place not in places.values()] or list(_FREE_PLACES)
+    others = [name for name in names if name not in places]
+    places |= {name: free[order % len(free)] for order, name in enumerate(others)}
+    palette = sns.color_palette("colorblind", 10)
+    return {name: palette[places[name]] for name in names}
+
+
+def model_dashes(models: Iterable[str]) -> dict[str, object]:
+    """One line style per name: solid up to MOST_SOLID models, then DASHES in turn, so that no two of nine look alike."""
+    names = list(dict.fromkeys(models))
+    if len(names) <= MOST_SOLID and len(set(model_colors(names).values())) == len(names):
+        return dict.fromkeys(names, DASHES[0])
+    return {name: DASHES[order % len(DASHES)] for order, name in enumerate(names)}
+
+
+def _family(model: str) -> str:
+    """ "clinical+" for a clinical model with a reader, else the model's own name."""
+    return model.split("+")[0] + "+" if model.startswith("clinical+") else model
+
+
+def plot_roc(
+    y_true: ArrayLike,
+    score: ArrayLike,
+    estimate: AucEstimate | str,
+    name: str,
+    ax: Axes,
+    color: object = None,
+    dash: object = "-",
+    band: RocBand | None = None,
+) -> Axes:
+    """Add one model's ROC curve, and its band; the legend carries its AUC with interval, an estimate or its text."""
+    false_rate, true_rate, _ = roc_curve(y_true, score)
+    if band is not None:
+        ax.fill_between(1 - band.specificity, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
+    ax.plot(false_rate, true_rate, color=color, ls=dash, lw=1.8, label=f"{name}: {estimate}")
+    return ax
+
+
+def finish_roc(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") -> Axes:
+    """Diagonal, square axes, labels, the legend below, and a title that says how many units stand behind the curves.
+
+    unit: what is counted where it is not patients, such as "nodes of 43 patients".
+    """
+    ax.plot([0, 1], [0, 1], color="0.7", lw=0.9, ls="--", zorder=0)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 - specificity", ylabel="Sensitivity")
+    ax.set_aspect("equal", anchor="N")
+    ax.set_title(_counted(title, n, n_positive, unit))
+    return _legend_below(ax, "AUC (95 % interval)")
+
+
+def plot_precision_recall(
+    y_true: ArrayLike,
+    score: ArrayLike,
+    estimate: str,
+    name: str,
+    ax: Axes,
+    color: object = None,
+    dash: object = "-",
+    band: PrecisionRecallBand | None = None,
+) -> Axes:
+    """Add one model's precision-recall curve as the steps that average precision adds up, and its band."""
+    precision, recall, _ = precision_recall_curve(y_true, score)
+    if band is not None:
+        ax.fill_between(band.recall, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
+    steps = {"where": "pre", "color": color, "ls": dash, "lw": 1.6}
+    ax.step(np.r_[0, recall], np.r_[precision[:1], precision], label=f"{name}: {estimate}", **steps)
+    return ax
+
+
+def finish_precision_recall(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") -> Axes:
+    """The level of a useless score, axes, labels and title; arguments as `finish_roc`."""
+    ax.axhline(n_positive / n, color="0.7", lw=0.9, ls="--", zorder=0)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="Recall (sensitivity)", ylabel="Precision (ppv)")
+    ax.set_title(_counted(title, n, n_positive, unit))
+    return _legend_below(ax, "Average precision (95 % interval)", -0.2)
+
+
+def _counted(title: str, n: int, n_positive: int, unit: str) -> str:
+    """A title with its counts, on a second line where the unit is spelled out."""
+    if unit:
+        return f"{title}\n{n} {unit}, {n_positive} positive"
+    return f"{title} (n = {n}, {n_positive} positive)"
+
+
+def _legend_below(ax: Axes, title: str, below: float = -0.16) -> Axes:
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, below), title=title, title_fontsize="small", handlelength=2.0)
+    return ax
+
+
+def plot_reader(sensitivity: float, specificity: float, name: str, ax: Axes, marker: str = "D") -> Axes:
+    """Mark a human reader's operating point on a ROC plot."""
+    ax.plot(1 - specificity, sensitivity, marker, color=INK, ms=7, mec="white", label=name, zorder=5)
+    return ax
+
+
+def plot_calibration(
+    curve: CalibrationCurve, y_prob: ArrayLike, y_true: ArrayLike, ax: Axes, color: object = None, text: str = ""
+) -> Axes:
+    """Flexible calibration curve with its band, the diagonal, and below it where the predictions lie by outcome.
+
+    The curve is cut to [0, 1]; the spikes point up for patients with the outcome and down for those without. Where no
+    prediction lies for WIDEST_GAP or more, the curve is a dotted line without a band: nobody was there to learn it from.
+    """
+    probabilities, outcome = np.asarray(y_prob, float), np.asarray(y_true)
+    ax.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", zorder=0)
+    predicted, observed = np.asarray(curve.predicted, float), np.clip(curve.observed, 0, 1)
+    low, high = np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1)
+    empty = _empty_steps(predicted, probabilities)
+    for part in np.split(np.arange(predicted.size), empty + 1):
+        alone = part.size == 1
+        ax.plot(predicted[part], observed[part], "o" if alone else "-", ms=3.5, color=color, lw=1.8)
+        if alone:
+            ax.vlines(predicted[part], low[part], high[part], color=color, alpha=0.3, lw=3)
+        else:
+            ax.fill_between(predicted[part], low[part], high[part], color=color, alpha=0.2, lw=0)
+    for step in empty:
+        ax.plot(predicted[step : step + 2], observed[step : step + 2], ":", color=color, lw=1.2)
+    edges = np.linspace(0, 1, 51)
+    centers = (edges[:-1] + edges[1:]) / 2
+    for value, direction in ((1, 1), (0, -1)):
+        counts = np.histogram(probabilities[outcome == value], edges)[0]
+        heights = 0.06 * counts / max(counts.max(), 1)
+        ax.vlines(centers, -0.1, -0.1 + direction * heights, color=INK, lw=1.4)
+    ax.axhline(-0.1, color=INK, lw=0.5)
+    for height, words, side in ((-0.092, "with", "bottom"), (-0.108, "without", "top")):
+        ax.text(1.015, height, words, ha="left", va=side, fontsize=6.5, color=INK)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.18, 1.01), xlabel="Predicted probability", ylabel="Observed proportion")
+    ax.set_yticks(np.linspace(0, 1, 6))
+    if text:
+        ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top", fontsize=7.5, color=INK, linespacing=1.5)
+    return ax
+
+
+def _empty_steps(grid: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Steps i of an ascending grid, from i to i + 1, that lie between two neighboring predictions far apart."""
+    values = np.unique(predictions)
+    if values.size < 2:
+        return np.array([], dtype=int)
+    above = np.searchsorted(values, (grid[:-1] + grid[1:]) / 2).clip(1, values.size - 1)
+    return np.flatnonzero(values[above] - values[above - 1] >= WIDEST_GAP)
+
+
+def plot_decision_curves(
+    tables: dict[str, pd.DataFrame],
+    ax: Axes,
+    colors: dict[str, object],
+    limits: tuple[float, float] = (0.0, 0.8),
+    dashes: dict[str, object] | None = None,
+) -> Axes:
+    """Net benefit against threshold probability for several models, with treat-all and treat-none.
+
+    tables: {model: frame of `decision_curve`}; bands are drawn where the frame has them, of at most MOST_BANDS models.
+    """
+    dashes = dict.fromkeys(tables, "-") if dashes is None else dashes
+    first = next(iter(tables.values()))
+    ax.axhline(0, color=INK, lw=1, label="treat none")
+    ax.plot(first["threshold"], first["treat_all"], color="0.55", lw=1.2, ls="--", label="treat all")
+    top = 0.0
+    for model, table in tables.items():
+        if "net_benefit_low" in table:
+            band = (table["net_benefit_low"], table["net_benefit_high"])
+            if len(tables) <= MOST_BANDS:
+                ax.fill_between(table["threshold"], *band, color=colors[model], alpha=0.13, lw=0)
+            top = max(top, band[1].max())
+        ax.plot(table["threshold"], table["net_benefit"], color=colors[model], ls=dashes[model], lw=1.8, label=model)
+        top = max(top, table["net_benefit"].max())
+    ax.set(xlim=limits, ylim=(-0.15 * top, 1.08 * top))
+    ax.set(xlabel="Threshold probability", ylabel="Net benefit (net true positives per patient)")
+    ax.legend(loc="upper right")
+    return ax
+
+
+def plot_forest(
+    table: pd.DataFrame,
+    ax: Axes,
+    label: str,
+    estimate: str,
+    low: str,
+    high: str,
+    reference: float = 1.0,
+    log: bool = True,
+    color: object = None,
+) -> Axes:
+    """Estimates with intervals, one row each from the top; rows without an estimate say so.
+
+    label, estimate, low, high: columns of `table`. An interval that leaves the axis ends in an arrow.
+    """
+    rows = np.arange(len(table))[::-1]
+    limits = _forest_limits(table[[low, high]].to_numpy(float), reference, log)
+    ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
+    for row, values in zip(rows, table[[estimate, low, high]].to_numpy(float), strict=True):
+        if not np.isfinite(values).all():
+            ax.text(reference, row, " not estimable", va="center", fontsize=7, color="0.5")
+            continue
+        _forest_row(ax, row, values, limits, color or INK)
+    return _forest_axes(ax, rows, table[label], limits, log)
+
+
+def plot_paired_forest(
+    table: pd.DataFrame, ax: Axes, label: str, estimate: str, groups: dict[str, str], reference: float = 1.0
+) -> Axes:
+    """Ratios of two groups with intervals, two lines per row, on a log axis.
+
+    groups: {name in the legend: suffix}; columns are `estimate`, "low" and "high" with the suffix. Every row needs both.
+    """
+    rows = np.arange(len(table))[::-1]
+    columns = {name: [f"{column}{suffix}" for column in (estimate, "low", "high")] for name, suffix in groups.items()}
+    limits = _forest_limits(np.stack([table[names[1:]] for names in columns.values()]), reference, log=True)
+    ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
+    colors = model_colors(columns)
+    for shift, (name, names) in zip(np.linspace(0.16, -0.16, len(columns)), columns.items(), strict=True):
+        for row, values in zip(rows, table[names].to_numpy(float), strict=True):
+            _forest_row(ax, row + shift, values, limits, colors[name])
+        ax.plot([], [], "s-", color=colors[name], ms=5, lw=1.4, label=name)
+    ax.legend(loc="best")
+    return _forest_axes(ax, rows, table[label], limits, log=True)
+
+
+def _forest_limits(intervals: np.ndarray, reference: float, log: bool) -> tuple[float, float]:
+    finite = intervals[np.isfinite(intervals) & ((intervals > 0) | (not log))]
+    edges = (min(finite.min(initial=reference), reference), max(finite.max(initial=reference), reference))
+    return (max(edges[0] / 1.15, 0.02), min(edges[1] * 1.15, 50)) if log else edges
+
+
+def _forest_row(ax: Axes, row: float, values: np.ndarray, limits: tuple[float, float], color: object) -> None:
+    center, start, end = values
+    ax.plot(np.clip([start, end], *limits), [row, row], color=color, lw=1.4, solid_capstyle="butt")
+    ax.plot(np.clip(center, *limits), row, "s", color=color, ms=5)
+    for beyond, edge, marker in ((start < limits[0], limits[0], "<"), (end > limits[1], limits[1], ">")):
+        if beyond:
+            ax.plot(edge, row, marker, color=color, ms=5)
+
+
+def _forest_axes(ax: Axes, rows: np.ndarray, labels: pd.Series, limits: tuple[float, float], log: bool) -> Axes:
+    if log:
+        ax.set_xscale("log")
+        wide = limits[1] / limits[0] > 200
+        steps = (0.02, 0.1, 0.5, 1, 2, 10, 50) if wide else (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+        ticks = [tick for tick in steps if limits[0] <= tick <= limits[1]]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    ax.set(xlim=limits if log else None, ylim=(-0.7, len(rows) - 0.3))
+    ax.set_yticks(rows, labels)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    return ax
+
+
+def plot_training(history: pd.DataFrame, axes: Sequence[Axes], colors: dict[str, object]) -> None:
+    """Loss on axes[0] and validation AUC on axes[1], by epoch.
+
+    history: architecture, epoch, train_loss, validation_loss, validation_auc.
+    """
+    for name, rows in history.groupby("architecture", sort=False):
+        axes[0].plot(rows["epoch"], rows["train_loss"], color=colors[name], lw=1.6, label=f"{name}, training")
+        axes[0].plot(rows["epoch"], rows["validation_loss"], color=colors[name], lw=1.1, ls=":")
+        axes[1].plot(rows["epoch"], rows["validation_auc"], color=colors[name], lw=1.6, label=name)
+    axes[0].set(xlabel="Epoch", ylabel="Cross-entropy")
+    axes[0].set_title("Loss: training (solid), validation (dotted)")
+    axes[1].set(xlabel="Epoch", ylabel="AUC")
+    axes[1].axhline(0.5, color="0.7", lw=0.9, ls="--")
+    axes[1].set_title("Validation AUC")
+    axes[1].legend(loc="lower right")
+
+
+def plot_heat(
+    image: np.ndarray, heat: np.ndarray, ax: Axes, outline: np.ndarray | None = None, strongest: float = 0.6
+) -> Axes:
+    """A gray image (rows, columns) under its heat in [0, 1], transparent where there is none; the outline of a mask in white.
+
+    Heat is drawn as it is given: put all images of a figure on one scale first (`normalize_over_cohort`).
+    """
+    ax.imshow(image, cmap="gray")
+    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=strongest * np.clip(heat, 0, 1), interpolation="nearest")
+    if outline is not None and outline.any():
+        ax.contour(outline.astype(float), [0.5], colors="white", linewidths=0.8)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def plot_paired_intervals(
+    table: pd.DataFrame, ax: Axes, label: str, group: str, estimate: str, places: dict[str, int]
+) -> Axes:
+    """Estimates with intervals of several groups side by side, one row per label from the top.
+
+    label, group, estimate: columns of `table`; the interval is in `estimate`_low and _high. places: {group: its place in the
+    palette}.
+    """
+    palette = sns.color_palette("colorblind", 10)
+    labels = list(dict.fromkeys(table[label]))
+    shifts = dict(zip(places, np.linspace(0.15, -0.15, len(places)), strict=True))
+    for row in table.to_dict("records"):
+        height = len(labels) - 1 - labels.index(row[label]) + shifts[row[group]]
+        color = palette[places[row[group]]]
+        ax.plot([row[f"{estimate}_low"], row[f"{estimate}_high"]], [height] * 2, color=color, lw=1.6)
+        ax.plot(row[estimate], height, "s", color=color, ms=5)
+    for name, place in places.items():
+        ax.plot([], [], "s-", color=palette[place], ms=5, lw=1.6, label=name)
+    ax.set_yticks(range(len(labels)), labels[::-1])
+    ax.set(ylim=(-0.6, len(labels) - 0.4))
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="best")
+    return ax

@@ -1,0 +1,614 @@
+"""Predictions files: reading with every problem named, and the tables of discrimination and comparison made from them.
+
+The statistics live in the neighboring modules; nothing here opens an image or a model.
+"""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from math import nan
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from alneval.bootstrap import percentile_limits, resample_weights
+from alneval.inputs import as_labels
+from alneval.multiplicity import holm
+from alneval.partial_auc import (
+    weighted_average_precision,
+    weighted_partial_auc,
+    weighted_sensitivity_at_specificity,
+)
+from alneval.readers import EXACT_BELOW
+from alneval.reclassification import (
+    integrated_discrimination_improvement,
+    net_reclassification_improvement,
+)
+from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
+from alneval.thresholds import operating_point, youden_threshold
+from alnlib.errors import InputError, Problem
+
+PREDICTION_COLUMNS = ("study", "model", "split", "patient_id", "unit_id", "y_true", "y_score")
+SPLITS = ("train", "validation", "cross_validation", "test", "external")
+THRESHOLD_SOURCES = ("validation", "cross_validation", "train")
+ONE_SCORE = "one score for all: an AUC of 0.5 that says nothing"
+SEPARATED = "zero DeLong variance: AUC interval from the size of the smaller class"
+"""Notes of a discrimination table."""
+
+OPERATING_QUANTITIES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+DISCRIMINATION_COLUMNS = (
+    "study",
+    "model",
+    "split",
+    "n",
+    "n_positive",
+    "auc",
+    "auc_low",
+    "auc_high",
+    "threshold",
+    *(f"{name}{end}" for name in OPERATING_QUANTITIES for end in ("", "_low", "_high")),
+    "brier",
+    "brier_low",
+    "brier_high",
+    "threshold_from",
+    "note",
+)
+COMPARISON_COLUMNS = (
+    "study",
+    "split",
+    "model_a",
+    "model_b",
+    "n",
+    "auc_a",
+    "auc_b",
+    "delta",
+    "delta_low",
+    "delta_high",
+    "method",
+    "statistic",
+    "p",
+    "p_holm",
+)
+
+CALL_COLUMNS = (
+    "study",
+    "split",
+    "model_a",
+    "model_b",
+    "positives_a_only",
+    "positives_b_only",
+    "p_mcnemar_positives",
+    "negatives_a_only",
+    "negatives_b_only",
+    "p_mcnemar_negatives",
+    "method_mcnemar",
+)
+CURVE_QUANTITIES = ("partial_auc", "sensitivity_at_specificity", "average_precision")
+CURVE_COLUMNS = (
+    "study",
+    "model",
+    "split",
+    "n",
+    "n_positive",
+    *(f"{name}{end}" for name in CURVE_QUANTITIES for end in ("", "_low", "_high")),
+)
+RECLASSIFICATION_QUANTITIES = ("nri_events", "nri_non_events", "idi")
+RECLASSIFICATION_COLUMNS = (
+    "study",
+    "split",
+    "model_old",
+    "model_new",
+    "n",
+    "n_positive",
+    *(f"{name}{end}" for name in RECLASSIFICATION_QUANTITIES for end in ("", "_low", "_high")),
+)
+
+_TEXT_COLUMNS = ("study", "model", "split", "patient_id", "unit_id")
+
+
+def read_predictions(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """Read one or more predictions files into one frame with exactly the contract's columns, in file order.
+
+    Identifiers stay text ("007"), y_true becomes int, y_score float; other columns are dropped. The rules of
+    `validate_predictions` hold across all files together. Raises InputError with every problem of every file.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not paths:
+        raise InputError("no predictions file was given")
+    problems: list[Problem] = []
+    tables = []
+    for path in paths:
+        table, found = _read_raw(Path(path))
+        problems += found
+        if table is not None:
+            tables.append(table)
+    if tables:
+        raw = pd.concat(tables, ignore_index=True)
+        problems += _content_problems(raw)
+    if problems:
+        files = ", ".join(str(path) for path in paths)
+        raise InputError(f"the predictions cannot be evaluated ({files}):", problems)
+    predictions = raw.loc[:, list(PREDICTION_COLUMNS)]
+    return predictions.assign(
+        y_true=pd.to_numeric(predictions["y_true"]).astype("int64"), y_score=predictions["y_score"].astype("float64")
+    )
+
+
+def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list[Problem]:
+    """Every problem of a predictions frame, by row (the first row of the frame is row 2, below the header).
+
+    Checked: columns present; no empty name; split known; y_true 0 or 1; y_score a finite number in [0, 1]; a unit once
+    per study, model and split; no patient in two splits of a model (cross_validation aside); one y_true per unit
+    throughout a study. A unit is a pair of patient_id and unit_id, so "node 1" may occur in every patient.
+    """
+    missing = _missing_columns(frame.columns, file)
+    if missing:
+        return missing
+    if frame.empty:
+        return [_no_rows(file)]
+    raw = frame.reset_index(drop=True).assign(_file=file, _row=np.arange(len(frame)) + 2)
+    for column in _TEXT_COLUMNS:
+        raw[column] = raw[column].astype("str").where(raw[column].notna(), "")
+    return _content_problems(raw)
+
+
+def clusters(rows: pd.DataFrame) -> pd.Series | None:
+    """The patient of each row, for intervals that know which units share one; None where every patient has one row."""
+    return rows["patient_id"] if rows["patient_id"].duplicated().any() else None
+
+
+def discrimination_table(
+    predictions: pd.DataFrame,
+    thresholds: Mapping[tuple[str, str], float] | None = None,
+    *,
+    rng: np.random.Generator,
+    n_bootstrap: int = 2000,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Discrimination of every study, model and split: one row each, columns DISCRIMINATION_COLUMNS.
+
+    predictions: frame of the predictions contract. thresholds: {(study, model): threshold} fixed elsewhere; for the
+    others Youden's threshold on the first of validation, cross_validation and train that has both classes, then applied
+    to all splits. threshold_from says which ("given" if yours); without any, threshold and operating columns are nan.
+    AUC intervals are DeLong's, sensitivity to accuracy Wilson's, Brier's resampled; where a patient has several rows
+    they are Obuchowski's and bootstraps over patients. One class only: AUC nan. note says what a reader must know of a
+    row, or is empty. Every row has its own random stream, named by study, model and split: adding a model or
+    reordering rows changes no number.
+    """
+    thresholds = {} if thresholds is None else dict(thresholds)
+    models = set(predictions[["study", "model"]].itertuples(index=False, name=None))
+    unknown = sorted(set(thresholds) - models)
+    if unknown:
+        raise ValueError(f"thresholds name models without predictions: {unknown}")
+    root = int(rng.integers(2**63))
+    rows = []
+    for (study, model), of_model in predictions.groupby(["study", "model"], sort=False):
+        threshold, source = _locked_threshold(of_model, thresholds.get((study, model)))
+        for split in _splits_of(of_model):
+            row = {"study": study, "model": model, "split": split}
+            stream = np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in (study, model, split))])
+            of_split = of_model[of_model["split"] == split]
+            rows.append(row | _discrimination_row(of_split, threshold, source, stream, n_bootstrap, confidence))
+    return pd.DataFrame(rows, columns=list(DISCRIMINATION_COLUMNS))
+
+
+def comparison_table(
+    predictions: pd.DataFrame, pairs: Iterable[tuple[str, str]] | None = None, *, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Paired comparison of AUCs of models of one study in one split: columns COMPARISON_COLUMNS.
+
+    pairs: (model_a, model_b), looked up in every study that has both; default: every pair, in order of appearance. Only
+    units that both models predicted count, n of them. DeLong's paired test, Obuchowski's where a patient has several
+    units. p_holm is corrected over the pairs of a study and split. What cannot be compared is nan, and method says why.
+    Raises ValueError if a named model is in no study, or if two models disagree on a label.
+    """
+    if pairs is not None:
+        pairs = list(pairs)
+        unknown = sorted({model for pair in pairs for model in pair} - set(predictions["model"]))
+        if unknown:
+            raise ValueError(f"pairs name models without predictions: {unknown}")
+    rows = []
+    for study, of_study in predictions.groupby("study", sort=False):
+        for split in _splits_of(of_study):
+            of_split = of_study[of_study["split"] == split]
+            by_model = dict(iter(of_split.groupby("model", sort=False)))
+            wanted = combinations(by_model, 2) if pairs is None else pairs
+            compared = [
+                {"study": study, "split": split, "model_a": a, "model_b": b}
+                | _comparison_row(by_model[a], by_model[b], confidence)
+                for a, b in wanted
+                if a in by_model and b in by_model
+            ]
+            adjusted = holm([row["p"] for row in compared])
+            rows += [row | {"p_holm": p} for row, p in zip(compared, adjusted, strict=True)]
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+
+
+def locked_thresholds(predictions: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """{(study, model): threshold} as `discrimination_table` chooses it; a model without a split to choose it on is left out."""
+    chosen = {
+        key: _locked_threshold(rows, None)[0] for key, rows in predictions.groupby(["study", "model"], sort=False)
+    }
+    return {key: value for key, value in chosen.items() if np.isfinite(value)}
+
+
+def call_comparison_table(predictions: pd.DataFrame, thresholds: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+    """McNemar's test of the calls of every pair of models at their locked thresholds: columns CALL_COLUMNS.
+
+    predictions: rows of the contract on which the thresholds were not chosen; thresholds: {(study, model): threshold}, of
+    `locked_thresholds`; pairs lacking one are left out. positives_a_only: positives that only model a calls positive
+    (sensitivity); negatives_a_only: negatives that only a calls negative (specificity); p is of either difference, exact
+    below EXACT_BELOW discordant units, else chi-squared with continuity correction, and not corrected for the number of
+    pairs. `clustered_mcnemar_p` where a patient has several units.
+    """
+    rows = []
+    for study, of_study in predictions.groupby("study", sort=False):
+        for split in _splits_of(of_study):
+            of_split = of_study[of_study["split"] == split]
+            by_model = dict(iter(of_split.groupby("model", sort=False)))
+            for a, b in combinations(by_model, 2):
+                if {(study, a), (study, b)} <= set(thresholds):
+                    row = {"study": study, "split": split, "model_a": a, "model_b": b}
+                    cuts = thresholds[study, a], thresholds[study, b]
+                    rows.append(row | _call_row(_common_units(by_model[a], by_model[b]), *cuts))
+    return pd.DataFrame(rows, columns=list(CALL_COLUMNS))
+
+
+def curve_table(
+    predictions: pd.DataFrame,
+    *,
+    rng: np.random.Generator,
+    n_bootstrap: int = 2000,
+    specificity: float = 0.9,
+    region: tuple[float, float] = (0.8, 1.0),
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Parts of the curves of every study, model and split: columns CURVE_COLUMNS, nan with one class.
+
+    partial_auc: area where specificity lies in `region`, standardized so that 0.5 is useless and 1 perfect (McClish
+    1989); sensitivity_at_specificity: of the curve at `specificity`, the cut-off found anew in every resample;
+    average_precision: of which a useless score has about n_positive / n. Percentile intervals over resamples that keep the
+    number of positives, of patients where one has several rows (see `partial_auc` for what they can do with few
+    positives). Every row has its own random stream, as in `discrimination_table`.
+    """
+    root = int(rng.integers(2**63))
+    rows = []
+    for key, part in predictions.groupby(["study", "model", "split"], sort=False):
+        part = part.sort_values(["patient_id", "unit_id"])
+        positive, score = as_labels(part["y_true"]), part["y_score"].to_numpy(dtype=float)
+        row: dict[str, object] = dict(zip(CURVE_COLUMNS, (*key, positive.size, int(positive.sum())), strict=False))
+        if 0 < positive.sum() < positive.size:
+            stream = np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in key)])
+            drawn = resample_weights(positive.size, n_bootstrap, stream, strata=positive, cluster=clusters(part))
+            chunks = [_curve_values(positive, score, weights, specificity, region) for weights in drawn]
+            here = _curve_values(positive, score, np.ones((1, positive.size)), specificity, region)[0]
+            low, high = percentile_limits(np.concatenate(chunks), confidence)
+            for name, *values in zip(CURVE_QUANTITIES, here, low, high, strict=True):
+                row |= {f"{name}{end}": float(v) for end, v in zip(("", "_low", "_high"), values, strict=True)}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
+
+
+def reclassification_comparisons(
+    predictions: pd.DataFrame, old: Mapping[str, str], *, rng: np.random.Generator, n_bootstrap: int = 2000
+) -> pd.DataFrame:
+    """Category-free NRI, in its two parts, and IDI of every model over an old one: columns RECLASSIFICATION_COLUMNS.
+
+    old: {study: model}; other studies are left out. Units that both models scored; bootstrap intervals, over patients
+    where one has several units. Every row starts from the same resamples. See `reclassification` before believing them.
+    """
+    root = int(rng.integers(2**63))
+    rows = []
+    for study, of_study in predictions.groupby("study", sort=False):
+        for split in _splits_of(of_study):
+            by_model = dict(iter(of_study[of_study["split"] == split].groupby("model", sort=False)))
+            before = by_model.pop(old.get(study), None)
+            for model, after in by_model.items() if before is not None else ():
+                common = _common_units(before, after).sort_values(["patient_id", "unit_id"])
+                if common["y_true_a"].nunique() == 2:
+                    row = {"study": study, "split": split, "model_old": old[study], "model_new": model}
+                    rows.append(row | _reclassification_row(common, root, n_bootstrap))
+    return pd.DataFrame(rows, columns=list(RECLASSIFICATION_COLUMNS))
+
+
+def _splits_of(predictions: pd.DataFrame) -> list[str]:
+    present = set(predictions["split"])
+    return [split for split in SPLITS if split in present] + sorted(present - set(SPLITS))
+
+
+def _locked_threshold(of_model: pd.DataFrame, given: float | None) -> tuple[float, str]:
+    if given is not None:
+        return float(given), "given"
+    for source in THRESHOLD_SOURCES:
+        chosen_on = of_model[of_model["split"] == source]
+        if chosen_on["y_true"].nunique() == 2:
+            return youden_threshold(chosen_on["y_true"], chosen_on["y_score"]), source
+    return nan, ""
+
+
+def _discrimination_row(
+    of_split: pd.DataFrame,
+    threshold: float,
+    source: str,
+    rng: np.random.Generator,
+    n_bootstrap: int,
+    confidence: float,
+) -> dict[str, object]:
+    # resamples draw positions, and the order of rows must not matter
+    of_split = of_split.sort_values(["patient_id", "unit_id"])
+    positive = as_labels(of_split["y_true"])
+    score = of_split["y_score"].to_numpy(dtype=float)
+    patients = of_split["patient_id"].to_numpy()
+    clustered = pd.Series(patients).duplicated().any()
+    cluster = patients if clustered else None
+    row: dict[str, object] = {"n": positive.size, "n_positive": int(positive.sum()), "threshold": threshold}
+    notes = []
+    if positive.all() or not positive.any():
+        row |= {"auc": nan, "auc_low": nan, "auc_high": nan}
+        notes.append("one class only")
+    else:
+        if clustered:
+            area = clustered_delong_auc(positive, score, cluster, confidence=confidence)
+            notes.append(f"intervals by patient ({area.n_clusters} patients)")
+        else:
+            area = delong_auc(positive, score, confidence=confidence)
+        row |= {"auc": area.auc, "auc_low": area.low, "auc_high": area.high}
+        if np.ptp(score) == 0:
+            notes.append(ONE_SCORE)
+        elif area.standard_error == 0:
+            notes.append(SEPARATED)
+    if np.isfinite(threshold):
+        point = operating_point(
+            positive, score, threshold, cluster=cluster, rng=rng, n_bootstrap=n_bootstrap, confidence=confidence
+        )
+        for name in OPERATING_QUANTITIES:
+            share = getattr(point, name)
+            row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
+        if source == of_split["split"].iloc[0]:
+            notes.append("threshold chosen on these rows")
+    else:
+        row |= {f"{name}{end}": nan for name in OPERATING_QUANTITIES for end in ("", "_low", "_high")}
+        notes.append("no split to choose a threshold on")
+    squared_error = (score - positive) ** 2
+    # Brier is one number per unit: all resamples are one product with the weights
+    resampled = np.concatenate(
+        [
+            weights @ squared_error / weights.sum(axis=1)
+            for weights in resample_weights(positive.size, n_bootstrap, rng, cluster=cluster)
+        ]
+    )
+    low, high = percentile_limits(resampled, confidence)
+    row |= {"brier": float(squared_error.mean()), "brier_low": float(low), "brier_high": float(high)}
+    return row | {"threshold_from": source, "note": "; ".join(notes)}
+
+
+def _common_units(rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> pd.DataFrame:
+    """Units that both models scored, with y_true_a, y_score_a, y_score_b; ValueError if they disagree on a label."""
+    unit = ["patient_id", "unit_id"]
+    common = rows_a.merge(rows_b, on=unit, suffixes=("_a", "_b"), validate="one_to_one")
+    disagreeing = common.loc[common["y_true_a"] != common["y_true_b"], "unit_id"]
+    if len(disagreeing):
+        raise ValueError(f"models disagree on y_true of units {list(disagreeing[:5])}")
+    return common
+
+
+def _call_row(common: pd.DataFrame, cut_a: float, cut_b: float) -> dict[str, object]:
+    """McNemar's counts and p of the units that both models scored."""
+    called_a, called_b = common["y_score_a"] >= cut_a, common["y_score_b"] >= cut_b
+    positive, patients = common["y_true_a"] == 1, clusters(common)
+    row: dict[str, object] = {}
+    for name, members, right_a, right_b in (
+        ("positives", positive, called_a, called_b),
+        ("negatives", ~positive, ~called_a, ~called_b),
+    ):
+        a_only, b_only = members & right_a & ~right_b, members & right_b & ~right_a
+        row |= {f"{name}_a_only": int(a_only.sum()), f"{name}_b_only": int(b_only.sum())}
+        if patients is None:
+            p = mcnemar_p(int(a_only.sum()), int(b_only.sum()))
+        else:
+            balances = (a_only.astype(int) - b_only.astype(int)).groupby(patients).sum()
+            p = clustered_mcnemar_p(balances.to_numpy())
+        row[f"p_mcnemar_{name}"] = p if members.any() else nan
+    return row | {"method_mcnemar": "McNemar" if patients is None else "McNemar, clustered by patient"}
+
+
+def mcnemar_p(a_only: int, b_only: int) -> float:
+    """Two-sided p of McNemar's test on discordant counts: exact below EXACT_BELOW of them, else with continuity correction.
+
+    R `binom.test(min(a, b), a + b)` and `mcnemar.test(correct = TRUE)`. 1 where nothing is discordant.
+    """
+    discordant = a_only + b_only
+    if discordant == 0:
+        return 1.0
+    return float(mcnemar([[0, a_only], [b_only, 0]], exact=discordant < EXACT_BELOW, correction=True).pvalue)
+
+
+def clustered_mcnemar_p(balances: np.ndarray) -> float:
+    """Two-sided p of McNemar's test when a patient has several units; balances: (k,) units won by a less those won by b.
+
+    Below EXACT_BELOW patients with a balance: exact, the share of all their signs that give as large a sum; else chi-squared of
+    the squared sum over the sum of squares (Durkalski et al. 2003, Stat Med 22:2417, without weights). With one unit per
+    patient they are McNemar's exact test, and his chi-squared without correction.
+    """
+    sizes = np.abs(balances[balances != 0]).astype(int)
+    total = abs(int(balances.sum()))
+    if sizes.size == 0:
+        return 1.0
+    if sizes.size >= EXACT_BELOW:
+        return float(stats.chi2.sf(total**2 / (sizes**2).sum(), 1))
+    chances = np.ones(1)  # of every sum, from the lowest on
+    for size in sizes:
+        chances = (np.pad(chances, (0, 2 * size)) + np.pad(chances, (2 * size, 0))) / 2
+    sums = np.arange(-sizes.sum(), sizes.sum() + 1)
+    return float(min(chances[np.abs(sums) >= total].sum(), 1.0))
+
+
+def _curve_values(
+    positive: np.ndarray, score: np.ndarray, weights: np.ndarray, specificity: float, region: tuple[float, float]
+) -> np.ndarray:
+    """CURVE_QUANTITIES of each row of weights (b, n): (b, 3)."""
+    return np.column_stack(
+        [
+            weighted_partial_auc(positive, score, weights, specificity=region, corrected=True),
+            weighted_sensitivity_at_specificity(positive, score, weights, specificity),
+            weighted_average_precision(positive, score, weights),
+        ]
+    )
+
+
+def _reclassification_row(common: pd.DataFrame, root: int, n_bootstrap: int) -> dict[str, object]:
+    scored = common["y_true_a"], common["y_score_a"], common["y_score_b"]
+    options = {"cluster": clusters(common), "n_bootstrap": n_bootstrap}
+    nri = net_reclassification_improvement(*scored, rng=np.random.default_rng(root), **options)
+    idi = integrated_discrimination_improvement(*scored, rng=np.random.default_rng(root), **options)
+    row: dict[str, object] = {"n": len(common), "n_positive": nri.n_events}
+    found = (nri.events, nri.non_events, idi.idi)
+    for name, estimate in zip(RECLASSIFICATION_QUANTITIES, found, strict=True):
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return row
+
+
+def _comparison_row(rows_a: pd.DataFrame, rows_b: pd.DataFrame, confidence: float) -> dict[str, object]:
+    common = _common_units(rows_a, rows_b)
+    row: dict[str, object] = {"n": len(common)}
+    row |= dict.fromkeys(("auc_a", "auc_b", "delta", "delta_low", "delta_high", "statistic", "p"), nan)
+    if common.empty:
+        return row | {"method": "not estimable: no unit in common"}
+    if common["y_true_a"].nunique() < 2:
+        return row | {"method": "not estimable: one class only"}
+    arrays = (common["y_true_a"], common["y_score_a"], common["y_score_b"])
+    if common["patient_id"].duplicated().any():
+        result = clustered_delong_test(*arrays, common["patient_id"], confidence=confidence)
+    else:
+        result = delong_test(*arrays, confidence=confidence)
+    return row | {
+        "auc_a": result.auc_a,
+        "auc_b": result.auc_b,
+        "delta": result.delta,
+        "delta_low": result.low,
+        "delta_high": result.high,
+        "method": result.method,
+        "statistic": result.statistic,
+        "p": result.p,
+    }
+
+
+def _read_raw(path: Path) -> tuple[pd.DataFrame | None, list[Problem]]:
+    """One file as text, with its name and line numbers, or None; and the problems that its shape has."""
+    file = str(path)
+    rows, lines, problems = [], [], []
+    try:
+        # the csv module, unlike pandas, counts the lines that an editor shows and says which row is ragged
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            header = [name.strip() for name in next(reader, [])]
+            for fields in reader:
+                if not any(field.strip() for field in fields):
+                    continue
+                if len(fields) < len(header) or any(fields[len(header) :]):
+                    message = f"{len(fields)} fields under a header of {len(header)}"
+                    remedy = "give every row one field per column; quote a field that holds a comma"
+                    problems.append(Problem(file, reader.line_num, None, ",".join(fields)[:80], message, remedy))
+                    continue
+                rows.append(fields[: len(header)])
+                lines.append(reader.line_num)
+    except FileNotFoundError:
+        return None, [Problem(file, None, None, None, "the file does not exist", "check the path")]
+    except IsADirectoryError:
+        return None, [Problem(file, None, None, None, "this is a folder", "name the .csv files in it")]
+    except UnicodeDecodeError:
+        return None, [Problem(file, None, None, None, "the file is not UTF-8 text", "save it as CSV in UTF-8")]
+    except (OSError, csv.Error) as error:
+        return None, [Problem(file, None, None, None, f"the file cannot be read: {error}", "save it as plain CSV")]
+    missing = _missing_columns(header, file) if header else []
+    repeated = sorted({name for name in PREDICTION_COLUMNS if header.count(name) > 1})
+    missing += [Problem(file, 1, name, None, "the column is there twice", "keep one of them") for name in repeated]
+    if missing:
+        return None, missing
+    if not rows:
+        return None, problems or [_no_rows(file)]
+    table = pd.DataFrame(rows, columns=header, dtype="str")
+    return table[list(PREDICTION_COLUMNS)].assign(_file=file, _row=lines), problems
+
+
+def _missing_columns(columns: Iterable[object], file: str) -> list[Problem]:
+    present = [str(column) for column in columns]
+    remedy = f"add it; the columns are {', '.join(PREDICTION_COLUMNS)}, separated by commas"
+    return [
+        Problem(file, 1, column, ", ".join(present)[:200], "the column is missing", remedy)
+        for column in PREDICTION_COLUMNS
+        if column not in present
+    ]
+
+
+def _no_rows(file: str) -> Problem:
+    return Problem(file, None, None, None, "there are no predictions in it", "write one row per unit, model and split")
+
+
+def _content_problems(raw: pd.DataFrame) -> list[Problem]:
+    """Problems of rows that have all columns, _file and _row; in file and row order."""
+    label = pd.to_numeric(raw["y_true"], errors="coerce")
+    score = pd.to_numeric(raw["y_score"], errors="coerce")
+    found: list[tuple[int, Problem]] = []
+
+    def report(bad: pd.Series, column: str, message: str, remedy: str, value: pd.Series | None = None) -> None:
+        shown = raw[column] if value is None else value
+        places = zip(np.flatnonzero(bad), raw.loc[bad, "_file"], raw.loc[bad, "_row"], shown[bad], strict=True)
+        for position, file, row, text in places:
+            found.append((position, Problem(file, int(row), column, str(text), message, remedy)))
+
+    for column in _TEXT_COLUMNS:
+        report(raw[column].str.strip() == "", column, "empty", "every row needs a value here")
+    unknown = ~raw["split"].isin(SPLITS) & (raw["split"].str.strip() != "")
+    report(unknown, "split", "unknown split", f"use one of {', '.join(SPLITS)}")
+    labeled = label.isin((0, 1))
+    report(~labeled, "y_true", "not 0 or 1", "1 is the positive class; leave out units without a known outcome")
+    finite = pd.Series(np.isfinite(score.to_numpy(dtype=float)), index=raw.index)
+    report(~finite, "y_score", "not a finite number", "give a probability, or leave the row out")
+    outside = finite & ~score.between(0, 1)
+    report(
+        outside, "y_score", "not in [0, 1]", "give the probability of the positive class, not a logit or a percentage"
+    )
+
+    unit = ["study", "patient_id", "unit_id"]
+    in_split = [*unit, "model", "split"]
+    first = _first_place(raw, in_split)
+    report(
+        raw.duplicated(in_split),
+        "unit_id",
+        "predicted twice by the same model in the same split",
+        "keep one row per unit (average repeated predictions)",
+        raw["unit_id"] + first.radd("; first in "),
+    )
+    fixed = raw["split"] != "cross_validation"
+    of_patient = ["study", "model", "patient_id"]
+    home = raw["split"].where(fixed).groupby([raw[name] for name in of_patient]).transform("first")
+    report(
+        fixed & raw["split"].isin(SPLITS) & (raw["split"] != home),
+        "patient_id",
+        "the patient is in two splits of the same model",
+        "split by patient, so that nobody is both learned from and tested on",
+        raw["patient_id"] + home.fillna("").radd(": ") + raw["split"].radd(" and "),
+    )
+    known = label.where(labeled)
+    usual = known.groupby([raw[name] for name in unit]).transform("first")
+    report(
+        labeled & (known != usual),
+        "y_true",
+        "the same unit has another y_true elsewhere in the study",
+        "one unit has one outcome: correct the wrong row, or give the other endpoint its own study name",
+        raw["unit_id"] + raw["y_true"].astype("str").radd(": "),
+    )
+    return [problem for _, problem in sorted(found, key=lambda item: item[0])]
+
+
+def _first_place(raw: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """ "file, row n" of the first row with the same keys."""
+    groups = raw.groupby(keys, sort=False, dropna=False)
+    return groups["_file"].transform("first") + groups["_row"].transform("first").astype("str").radd(", row ")

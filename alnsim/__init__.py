@@ -1,0 +1,20 @@
+"""Simulated patients with known truth: `SimulationSpec` says what, `simulate_cohort` writes a cohort folder.
+
+Real cohorts live beside this package, in `alnlib.cohorts`.
+"""
+
+from alnsim.build import read_specification, simulate_cohort
+from alnsim.realism import read_realism, simulate_stills
+from alnsim.specification import SimulationSpec
+from alnsim.truth import attainable_auc, oracle_score, read_truth
+
+__all__ = [
+    "SimulationSpec",
+    "attainable_auc",
+    "oracle_score",
+    "read_realism",
+    "read_specification",
+    "read_truth",
+    "simulate_cohort",
+    "simulate_stills",
+]

@@ -1,0 +1,323 @@
+"""A simulated cohort on disk: draws every patient with generators of its own, writes images and tables, whole or not at all.
+
+The model is in `patients` and `traits`, one patient's images in `images`, the attainable AUC in `truth`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from alnlib.cohorts.folder import write_cohort
+from alnlib.cohorts.schema import Cohort, Endpoint, empty_images
+from alnlib.errors import InputError
+from alnlib.files import write_csv, write_json
+from alnsim import patients as model
+from alnsim import traits, truth
+from alnsim.images import Person, random_stream, write_images
+from alnsim.specification import CENTERS, GROUPS, SimulationSpec
+
+COHORT_STREAM = 999
+TRUTH_STREAM = 1000
+RECIPE = "simulation.json"
+LATENT_ORDER = ("patient_id", "center", "group", "aln_metastasis", "apcr")
+NODE_ORDER = ("image_id", "patient_id", "node", "malignant")
+BATCH = 8
+"""Patients per parallel task."""
+
+
+def simulate_cohort(
+    spec: SimulationSpec,
+    folder: str | Path,
+    seed: int,
+    n_jobs: int = 1,
+    truth_patients: int = truth.MONTE_CARLO_PATIENTS,
+) -> Cohort:
+    """Write a complete cohort folder and return the cohort; the same spec and seed give the same bytes for any n_jobs.
+
+    Besides the contract's files: truth.json ({modality, pair or reader: attainable_auc, monte_carlo_se, and the same at
+    the external center}), latent.csv and latent_nodes.csv (simulation truth; never an input of a model: hidden state,
+    complete clinical values, traits, oracle probabilities) and simulation.json (the recipe). seed: non-negative. An
+    earlier simulated cohort in `folder` is replaced; a folder with anything else in it raises InputError and is left
+    alone.
+    """
+    folder = Path(folder)
+    _refuse_foreign_folder(folder)
+    if seed < 0:
+        raise InputError(f"the seed is {seed}; give a whole number from 0 up")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        (part / "images").mkdir(parents=True)
+        (part / "masks").mkdir()
+        cohort = _write(spec, part, seed, n_jobs, truth_patients)
+        _replace_folder(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return replace(cohort, root=folder)
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the simulated cohort")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RECIPE).is_file():
+        raise InputError(
+            f"{folder} holds files that are not a simulated cohort (no {RECIPE}); "
+            "it was left as it is: name an empty or new folder"
+        )
+
+
+def _replace_folder(part: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.replace(part, folder)
+        return
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    os.replace(folder, old)
+    try:
+        os.replace(part, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old)
+
+
+def _write(spec: SimulationSpec, part: Path, seed: int, n_jobs: int, truth_patients: int) -> Cohort:
+    people = draw_people(spec, seed)
+    batches = [people[first : first + BATCH] for first in range(0, len(people), BATCH)]
+    if n_jobs == 1:
+        made = [_write_batch(batch, spec, part, seed) for batch in batches]
+    else:
+        made = Parallel(n_jobs=n_jobs, batch_size=1)(
+            delayed(_write_batch)(batch, spec, part, seed) for batch in batches
+        )
+    images = [row for batch in made for row in batch]
+    latent = pd.DataFrame(
+        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
+    )
+    latent = latent.join(truth.oracle_scores(latent, truth.KEPT_ORACLES, spec).add_prefix("oracle_"))
+    cohort = _cohort(spec, part, latent, images)
+    write_cohort(cohort, part)
+    ordered = [*LATENT_ORDER, *(column for column in latent.columns if column not in LATENT_ORDER)]
+    write_csv(latent[ordered], part / "latent.csv")
+    nodes = pd.DataFrame(
+        [node for person in people for node in person.nodes], columns=[*NODE_ORDER, *traits.NODE.columns()]
+    )
+    for crop in truth.NODES:
+        nodes[f"oracle_{crop}"] = truth.node_oracle_score(nodes, crop, spec)
+    write_csv(nodes, part / "latent_nodes.csv")
+    found = truth.attainable_auc(spec, np.random.default_rng([seed, TRUTH_STREAM]), truth_patients, n_jobs)
+    write_json(truth.truth_table(found), part / truth.TRUTH_FILE)
+    write_json(_recipe(spec, seed), part / RECIPE)
+    return cohort
+
+
+def _write_batch(people: list[Person], spec: SimulationSpec, part: Path, seed: int) -> list[dict[str, Any]]:
+    return [row for person in people for row in write_images(person, spec, part, seed)]
+
+
+def draw_people(spec: SimulationSpec, seed: int) -> list[Person]:
+    """Every patient with hidden state, clinical values, traits and nodes, in the order of patients.csv; no pixels.
+
+    What a patient is depends on the seed and its place in its group alone. Which patients have a sweep, CT or
+    mammograms depends on a number drawn with each: the smallest are chosen. Nodes on CT are drawn per patient; the few
+    that lack or exceed the asked total are added or taken away in random patients.
+    """
+    intercept = model.nodal_intercept(spec)
+    treated = model.response_intercept(spec, intercept) if spec.n_neoadjuvant else None
+    who = [(group, index) for group in GROUPS for index in range(spec.patients_of(group))]
+    rows = [_draw_patient(spec, seed, intercept, treated, group, index) for group, index in who]
+    _allot(rows, spec)
+    _adjust_node_counts(rows, spec, np.random.default_rng([seed, COHORT_STREAM]))
+    people = []
+    for number, ((group, index), row) in enumerate(zip(who, rows, strict=True), start=1):
+        patient_id = f"SIM-{number:04d}"
+        nodes = _draw_nodes(patient_id, row, spec, random_stream(seed, group, index, "node_traits"))
+        marked = group != "neoadjuvant" and _is_marked(
+            bool(row["aln_metastasis"]), spec, random_stream(seed, group, index, "center_mark")
+        )
+        latent = {name: value for name, value in row.items() if name not in ("allotment", "laterality")}
+        latent["center_marked"] = marked
+        latent["ct_log_likelihood_ratio"] = _node_ratio(nodes, spec)
+        people.append(Person(patient_id, group, index, row["laterality"], marked, latent, tuple(nodes)))
+    return people
+
+
+def _draw_patient(
+    spec: SimulationSpec, seed: int, intercept: float, response_intercept: float | None, group: str, index: int
+) -> dict[str, Any]:
+    """One patient's row: everything but pixels, nodes and the allotment of images."""
+
+    def stream(name: str) -> np.random.Generator:
+        return random_stream(seed, group, index, name)
+
+    rng = stream("patient")
+    center = model.GROUP_CENTER[group]
+    if group == "neoadjuvant":
+        clinical, axilla = model.draw_neoadjuvant(1, intercept, spec, rng)
+        response = model.draw_response(clinical, response_intercept, spec, stream("response"))
+        hidden = {**clinical, **axilla, **response}
+        shown = traits.draw_traits(traits.BEFORE_THERAPY, hidden, spec, stream("mri_traits"))
+        shown |= traits.draw_traits(traits.VASCULARITY, hidden, spec, stream("vascularity"))
+        shown |= traits.draw_traits(traits.CHANGE, hidden, spec, stream("change_traits"))
+        readers: dict[str, np.ndarray] = {}
+    else:
+        clinical = model.draw_clinical(1, center, rng)
+        axilla = model.draw_axilla(clinical, intercept, spec, rng)
+        hidden = {**clinical, **axilla}
+        response = {"chemosensitivity": np.array([np.nan]), "apcr": np.array([np.nan])}
+        shown = {}
+        for name, trait_model in traits.IMAGES.items():
+            shown |= traits.draw_traits(trait_model, hidden, spec, stream(f"{name}_traits"))
+        readers = model.draw_readers(axilla, spec, stream("readers"))
+        readers |= model.draw_readers(axilla, spec, stream("mri_readers"), model.MRI_READER_SKILL)
+    laterality = "L" if rng.random() < 0.5 else "R"
+    missing = model.draw_missing(clinical, center, spec, stream("missing"))
+    drawn = {**clinical, **axilla, **response, **missing, **shown}
+    row = {name: values[0] for name, values in drawn.items()}
+    row |= {f"grade_by_{reader}": int(values[0]) for reader, values in readers.items()}
+    counts = traits.draw_node_counts(np.array([int(row["aln_metastasis"])]), spec, stream("node_count"))
+    return {
+        **row,
+        "group": group,
+        "laterality": laterality,
+        "nodes_on_ct": int(counts[0]),
+        "allotment": stream("allotment").random(4),
+    }
+
+
+def _allot(rows: list[dict[str, Any]], spec: SimulationSpec) -> None:
+    """Say who has a sweep, CT and mammograms: of the eligible, those with the smallest number drawn for it."""
+    operated = [row for row in rows if row["group"] in CENTERS]
+    primary = [row for row in operated if row["group"] == "primary"]
+    external = [row for row in operated if row["group"] == "external"]
+    for row in rows:
+        row |= {"has_mri": row["group"] == "neoadjuvant", "has_video": False, "has_ct": False, "has_mammography": False}
+    chosen = (
+        ("has_video", 0, primary, spec.n_video_primary),
+        ("has_video", 0, external, spec.n_video_external),
+        ("has_ct", 1, operated, spec.n_ct),
+        ("has_mammography", 2, primary, spec.n_mammography),
+        ("has_mri", 3, operated, spec.n_mri),
+    )
+    for flag, key, eligible, wanted in chosen:
+        for row in sorted(eligible, key=lambda row, key=key: row["allotment"][key])[:wanted]:
+            row[flag] = True
+    for row in rows:
+        row["nodes_on_ct"] *= row["has_ct"]
+
+
+def _adjust_node_counts(rows: list[dict[str, Any]], spec: SimulationSpec, rng: np.random.Generator) -> None:
+    imaged = [row for row in rows if row["has_ct"]]
+    excess = sum(row["nodes_on_ct"] for row in imaged) - spec.n_ct_nodes
+    step = -1 if excess > 0 else 1
+    while excess:
+        row = imaged[int(rng.integers(len(imaged)))]
+        if 1 <= row["nodes_on_ct"] + step <= 4:
+            row["nodes_on_ct"] += step
+            excess += step
+
+
+def _draw_nodes(
+    patient_id: str, row: dict[str, Any], spec: SimulationSpec, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    if not row["has_ct"]:
+        return []
+    labels = traits.draw_node_labels(int(row["aln_metastasis"]), row["nodes_on_ct"], rng)
+    shown = traits.draw_node_traits(labels, spec, rng)
+    return [
+        {
+            "image_id": f"{patient_id}-CT-{number + 1}",
+            "patient_id": patient_id,
+            "node": number + 1,
+            "malignant": int(label),
+            **{column: float(values[number]) for column, values in shown.items()},
+        }
+        for number, label in enumerate(labels)
+    ]
+
+
+def _node_ratio(nodes: list[dict[str, Any]], spec: SimulationSpec) -> float:
+    """The patient's log-likelihood ratio from all nodes; NaN without CT."""
+    if not nodes:
+        return float("nan")
+    columns = {column: np.array([[node[column] for node in nodes]]) for column in traits.NODE.columns()}
+    return float(truth.nodes_log_likelihood_ratio(truth.node_evidence(columns, spec), spec)[0])
+
+
+def _is_marked(positive: bool, spec: SimulationSpec, rng: np.random.Generator) -> bool:
+    share = 0.5 * (1.0 + spec.center_mark) if positive else 0.5 * (1.0 - spec.center_mark)
+    return bool(spec.center_mark > 0.0 and rng.random() < share)
+
+
+def _recipe(spec: SimulationSpec, seed: int) -> dict[str, Any]:
+    intercept = model.nodal_intercept(spec)
+    return {
+        "specification": spec.described(),
+        "seed": seed,
+        "nodal_intercept": round(intercept, 10),
+        "nodal_odds_ratios": {odds.term: odds.odds_ratio for odds in model.NODAL_ODDS},
+        "nodal_odds_ratios_given_hidden": _exponentials(model.nodal_coefficients(spec)),
+        "response_odds_ratios": {odds.term: odds.odds_ratio for odds in model.RESPONSE_ODDS},
+        "response_odds_ratios_given_hidden": _exponentials(model.response_coefficients(spec)),
+        "note": "latent.csv, latent_nodes.csv and truth.json are simulation truth; never an input of a model.",
+    }
+
+
+def read_specification(folder: str | Path) -> SimulationSpec:
+    """The recipe of a simulated cohort folder. Raises InputError if it has none."""
+    path = Path(folder) / RECIPE
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; only a simulated cohort has a recipe, simulate it again")
+    return SimulationSpec(**json.loads(path.read_text(encoding="utf-8"))["specification"])
+
+
+def _exponentials(coefficients: dict[str, float]) -> dict[str, float]:
+    return {term: round(float(np.exp(value)), 6) for term, value in coefficients.items()}
+
+
+def _cohort(spec: SimulationSpec, root: Path, latent: pd.DataFrame, images: list[dict[str, Any]]) -> Cohort:
+    table = pd.DataFrame(images).reindex(columns=empty_images().columns)
+    table = table.astype({column: "Int64" if column == "unit_label" else "str" for column in table.columns})
+    described = {
+        reader: f"Simulated reader of the axilla on {modality}, suspicion 1-5; AUC {skill:.2f} before grading at signal 1"
+        for modality, skills in (("ultrasound", model.READER_SKILL), ("MRI", model.MRI_READER_SKILL))
+        for reader, skill in skills.items()
+    }
+    scores = latent[["patient_id", *(f"grade_by_{reader}" for reader in described)]]
+    scores = scores.melt("patient_id", var_name="reader_id", value_name="score").dropna(subset="score")
+    scores["reader_id"] = scores["reader_id"].str.removeprefix("grade_by_").astype("str")
+    order = {reader: place for place, reader in enumerate(described)}
+    scores = scores.sort_values(["patient_id", "reader_id"], key=lambda c: c.map(order) if c.name == "reader_id" else c)
+    centers = tuple(center for center in CENTERS if spec.patients_of(center))
+    endpoints = {"aln_metastasis": Endpoint("Axillary lymph node metastasis", "pN+", "pN0")}
+    patients = model.recorded_patients(latent)
+    if spec.n_neoadjuvant:
+        endpoints["apcr"] = Endpoint("Axillary pathological complete response", "ypN0", "ypN+")
+    else:
+        patients = patients.drop(columns="apcr")
+    return Cohort(
+        name="simulated",
+        title="Simulated breast cancer patients, every modality",
+        provenance="simulated",
+        endpoints=endpoints,
+        primary_endpoint="aln_metastasis",
+        centers=centers,
+        external_centers=tuple(center for center in centers if center != CENTERS[0]),
+        clinical=dict(model.CLINICAL),
+        readers_described=described,
+        license="CC-BY-4.0",
+        citation="ALN compendium: simulated cohort; no real person is described",
+        source="alnsim",
+        patients=patients,
+        images=table,
+        readers=scores.astype({"score": "float64"}).reset_index(drop=True),
+        root=root,
+    )

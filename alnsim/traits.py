@@ -1,0 +1,253 @@
+"""What each modality shows of a patient: image traits drawn from the hidden state, per patient, per node and per visit.
+
+Who the patients are is decided in `patients`; a trait becomes pixels in the module of its modality, and `truth`
+computes what the traits together can tell.
+
+Every trait has variance 1 given what drives it. Four things drive traits (s: the modality's signal):
+
+    invasiveness   t = s w Z + sqrt(1 - s^2 w^2) N      hidden Z of the tumor: raises nodal risk, shapes the tumor
+    size           t = s w u + sqrt(1 - s^2 w^2) N      u: standardized log tumor size, also known clinically
+    status         t = s d Y + N                        the metastasis itself leaves a mark (d': separation in sd)
+    chemosensitivity  as invasiveness, with R           what therapy does, in patients treated first
+
+Lymph node traits on CT are driven by the node's own label, t = s d m + N, where part of N is shared by the nodes of a
+patient. With s = 0 images are unrelated to the patient, their lesion's size included.
+
+Given their drivers, traits are independent of each other, between modalities too: an irregular margin on ultrasound and
+one on MRI are two looks at Z, not one lesion seen twice, and the errors of size are independent. Real modalities share
+more, so real pairs add less; the attainable AUCs of pairs rest on this. In patients treated first, tumor traits follow R
+and not Z, so MRI before therapy obeys another law there than in patients operated at once: do not pool the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from alnsim import patients as model
+from alnsim.specification import SimulationSpec
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What drives one trait: "invasiveness", "size", "status" or "chemosensitivity", and how strongly (w, or d')."""
+
+    trait: str
+    source: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class TraitModel:
+    """The traits of one modality. prefix: of their columns in latent.csv; signal: field of `SimulationSpec`."""
+
+    prefix: str
+    signal: str
+    drivers: tuple[Driver, ...]
+
+    def strength(self, driver: Driver, spec: SimulationSpec) -> float:
+        """w or d' at the signal of this recipe."""
+        return getattr(spec, self.signal) * driver.strength
+
+    def columns(self) -> list[str]:
+        """Columns of latent.csv, in the order of the modality's TRAITS."""
+        return [f"{self.prefix}_{driver.trait}" for driver in self.drivers]
+
+
+ULTRASOUND = TraitModel(
+    "us",
+    "signal_ultrasound",
+    (
+        Driver("irregularity", "invasiveness", 0.80),
+        Driver("shadowing", "invasiveness", 0.80),
+        Driver("hypoechogenicity", "invasiveness", 0.75),
+        Driver("halo", "invasiveness", 0.60),
+        Driver("heterogeneity", "invasiveness", 0.55),
+        Driver("orientation", "invasiveness", 0.50),
+        Driver("size", "size", 0.90),
+    ),
+)
+"""Our choice: a few strongly coupled traits, so that a small network has something to find, and none perfect. Irregular
+margin, shadow, halo and a tall shape are malignant features in BI-RADS; that they also mark nodal risk this strongly is
+an assumption of the simulation."""
+
+KEY_FRAME = TraitModel("usv", "signal_video", (Driver("lymphatics", "status", 1.00),))
+"""What a sweep's key frame shows beyond the archived still: dilated lymphatics round the tumor. The sweep is of the same
+lesion, so the still's seven traits are the sweep's."""
+
+MOTION = TraitModel("usv", "signal_video", (Driver("tethering", "status", 0.95), Driver("satellites", "status", 0.75)))
+"""What only the moving picture shows: a lesion that does not slide against its surroundings, and further foci off the key
+plane. That both mark nodal disease is an assumption of the simulation; it puts video above still, as Li 2023 found."""
+
+MRI = TraitModel(
+    "mri",
+    "signal_mri",
+    (
+        Driver("size", "size", 0.95),
+        Driver("irregularity", "invasiveness", 0.60),
+        Driver("rim_enhancement", "invasiveness", 0.60),
+        Driver("washout", "invasiveness", 0.50),
+        Driver("low_adc", "invasiveness", 0.50),
+        Driver("heterogeneity", "invasiveness", 0.45),
+        Driver("edema", "status", 0.50),
+    ),
+)
+"""Our choice of strengths. Directions: peritumoral edema on T2, rim enhancement and low ADC are described as markers of
+nodal disease in breast MRI."""
+
+MAMMOGRAPHY = TraitModel(
+    "mg",
+    "signal_mammography",
+    (
+        Driver("size", "size", 0.80),
+        Driver("irregularity", "invasiveness", 0.55),
+        Driver("density", "invasiveness", 0.35),
+        Driver("distortion", "invasiveness", 0.50),
+        Driver("microcalcifications", "status", 0.75),
+    ),
+)
+"""Our choice; microcalcifications carry what MRI does not see, so that the two together exceed either (Guo 2024)."""
+
+NODE = TraitModel(
+    "ct",
+    "signal_ct",
+    (
+        Driver("size", "status", 1.10),
+        Driver("roundness", "status", 1.10),
+        Driver("hilum_loss", "status", 1.20),
+        Driver("cortical_enhancement", "status", 0.90),
+        Driver("necrosis", "status", 0.75),
+        Driver("margin", "status", 0.85),
+        Driver("stranding", "status", 0.95),
+    ),
+)
+"""Separations d' between malignant and benign nodes. Size, shape, hilum, cortex, necrosis and margin are the textbook
+signs; the strengths are our choice and give one node image an attainable AUC near the 0.968 of Park 2024."""
+
+LOST_BY_ADJUSTABLE_SQUARE = ("size", "stranding")
+"""Traits that a square scaled to the node takes away: absolute size, and the fat beyond the margin.
+
+Not quite: how coarse the grain of the enlarged pixels is still tells the size, so a network that reads the grain can
+exceed the AUC of the remaining traits."""
+
+BEFORE_THERAPY = TraitModel(
+    "mri",
+    "signal_response",
+    (
+        Driver("size", "size", 0.95),
+        Driver("irregularity", "chemosensitivity", -0.15),
+        Driver("rim_enhancement", "chemosensitivity", -0.20),
+        Driver("washout", "chemosensitivity", 0.25),
+        Driver("low_adc", "chemosensitivity", 0.30),
+        Driver("heterogeneity", "chemosensitivity", -0.35),
+        Driver("edema", "chemosensitivity", -0.20),
+    ),
+)
+"""MRI before therapy tells a little of what therapy will do. Our choice of strengths."""
+
+CHANGE = TraitModel(
+    "mri",
+    "signal_response",
+    (
+        Driver("shrinkage", "chemosensitivity", 0.75),
+        Driver("adc_rise", "chemosensitivity", 0.65),
+        Driver("enhancement_drop", "chemosensitivity", 0.60),
+        Driver("edema_resolution", "chemosensitivity", 0.40),
+    ),
+)
+"""What changes from before to after therapy. After therapy alone these are mixed with how the tumor was before; the two
+visits together show them undisturbed, which is why longitudinal MRI exceeds either visit. Our choice of strengths."""
+
+VASCULARITY = TraitModel("mri", "signal_response", (Driver("vascularity", "chemosensitivity", 0.0),))
+"""How strongly the tumor takes up contrast to begin with: says nothing of the response, and hides the drop of enhancement
+from whoever sees the second visit alone."""
+
+IMAGES = {"ultrasound": ULTRASOUND, "key_frame": KEY_FRAME, "motion": MOTION, "mri": MRI, "mammography": MAMMOGRAPHY}
+"""Trait models of the patients operated at once, by the random stream that draws them."""
+
+NODE_COUNT_CHANCE = {0: (0.46, 0.30, 0.16, 0.08), 1: (0.15, 0.25, 0.30, 0.30)}
+"""Chance of 1-4 nodes on CT, without and with metastasis: about 2.16 each, as 1,128 in 523 patients (Park 2024).
+
+More nodes are imaged where there is disease, so their number alone tells something (`ct_node_count` in truth.json), and
+whoever counts a patient's rows in images.csv uses it. A model of single node images must not."""
+
+NODES_PER_PATIENT = 1128 / 523
+
+MALIGNANT_SHARE = 0.97
+"""Chance that a node imaged in a positive patient is malignant, given that at least one is; about 43 % of all nodes are
+(Park 2024: 48 %, among patients with more disease)."""
+
+NODE_ALIKE = 0.35
+"""Correlation of a trait between nodes of one patient, given their labels: one scanner, one phase, one body. Our choice."""
+
+MALIGNANT_NODES = 538 / 1128
+
+
+def draw_traits(
+    trait_model: TraitModel, hidden: dict[str, np.ndarray], spec: SimulationSpec, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """{column of latent.csv: (n,) scores} of one modality.
+
+    hidden: invasiveness, size_mm, aln_metastasis, and chemosensitivity where the model asks for it, (n,) each.
+    """
+    drawn = {}
+    for driver, column in zip(trait_model.drivers, trait_model.columns(), strict=True):
+        strength = trait_model.strength(driver, spec)
+        if driver.source == "size":
+            shown = model.standardized_log_size(hidden["size_mm"])
+        elif driver.source == "status":
+            shown = hidden["aln_metastasis"]
+        else:
+            shown = hidden[driver.source]
+        left = 1.0 if driver.source == "status" else np.sqrt(1.0 - strength**2)
+        drawn[column] = strength * shown + left * rng.standard_normal(shown.size)
+    return drawn
+
+
+def rendered(
+    trait_model: TraitModel, scores: dict[str, float], spec: SimulationSpec, prevalence: float = model.TARGET_PREVALENCE
+) -> np.ndarray:
+    """(traits,) scores as the physics takes them: mean 0 and variance 1 over the population.
+
+    prevalence: of what "status" stands for; only traits driven by it need to be shifted and scaled.
+    """
+    values = []
+    for driver, column in zip(trait_model.drivers, trait_model.columns(), strict=True):
+        apart = trait_model.strength(driver, spec) if driver.source == "status" else 0.0
+        spread = np.sqrt(1.0 + apart**2 * prevalence * (1.0 - prevalence))
+        values.append((scores[column] - apart * prevalence) / spread)
+    return np.array(values)
+
+
+def node_count_chance(status: int, spec: SimulationSpec) -> np.ndarray:
+    """(4,) chance of 1, 2, 3, 4 nodes on CT; without signal the same for both outcomes."""
+    chances = np.array([NODE_COUNT_CHANCE[0], NODE_COUNT_CHANCE[1]])
+    typical = (1.0 - model.TARGET_PREVALENCE) * chances[0] + model.TARGET_PREVALENCE * chances[1]
+    return (1.0 - spec.signal_ct) * typical + spec.signal_ct * chances[status]
+
+
+def draw_node_counts(status: np.ndarray, spec: SimulationSpec, rng: np.random.Generator) -> np.ndarray:
+    """(n,) 1-4 nodes on CT given each patient's status."""
+    cumulative = np.array([np.cumsum(node_count_chance(outcome, spec)) for outcome in (0, 1)])
+    return 1 + (rng.random(status.size)[:, None] > cumulative[status, :3]).sum(axis=1)
+
+
+def draw_node_labels(status: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count,) 1 = malignant: none in a negative patient, at least one in a positive one."""
+    if not status:
+        return np.zeros(count, dtype=int)
+    while True:
+        labels = (rng.random(count) < MALIGNANT_SHARE).astype(int)
+        if labels.any():
+            return labels
+
+
+def draw_node_traits(labels: np.ndarray, spec: SimulationSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """{column: (nodes,) scores} of one patient's nodes."""
+    drawn = {}
+    for driver, column in zip(NODE.drivers, NODE.columns(), strict=True):
+        common, own = rng.standard_normal(), rng.standard_normal(labels.size)
+        noise = np.sqrt(NODE_ALIKE) * common + np.sqrt(1.0 - NODE_ALIKE) * own
+        drawn[column] = NODE.strength(driver, spec) * labels + noise
+    return drawn
