@@ -8,18 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from joblib import Parallel, delayed
 
-from alnlib.cohorts.folder import write_cohort
-from alnlib.cohorts.schema import Cohort, Endpoint, empty_images
 from alnlib.errors import InputError
-from alnlib.files import write_csv, write_json
+from alnlib.files import write_csv, write_json, write_text
 from alnsim import patients as model
 from alnsim import traits, truth
 from alnsim.images import Person, random_stream, write_images
@@ -30,6 +28,14 @@ TRUTH_STREAM = 1000
 RECIPE = "simulation.json"
 LATENT_ORDER = ("patient_id", "center", "group", "aln_metastasis", "apcr")
 NODE_ORDER = ("image_id", "patient_id", "node", "malignant")
+IMAGE_COLUMNS = [
+    *("image_id", "patient_id", "modality", "timepoint", "sequence_or_view", "laterality"),
+    *("path", "mask_path", "box", "pixel_spacing_mm", "unit_label"),
+]
+ENDPOINTS = {
+    "aln_metastasis": {"label": "Axillary lymph node metastasis", "positive": "pN+", "negative": "pN0"},
+    "apcr": {"label": "Axillary pathological complete response", "positive": "ypN0", "negative": "ypN+"},
+}
 BATCH = 8
 """Patients per parallel task."""
 
@@ -40,8 +46,8 @@ def simulate_cohort(
     seed: int,
     n_jobs: int = 1,
     truth_patients: int = truth.MONTE_CARLO_PATIENTS,
-) -> Cohort:
-    """Write a complete cohort folder and return the cohort; the same spec and seed give the same bytes for any n_jobs.
+) -> Path:
+    """Write a complete cohort folder and return its path; the same spec and seed give the same bytes for any n_jobs.
 
     Besides the contract's files: truth.json ({modality, pair or reader: attainable_auc, monte_carlo_se, and the same at
     the external center}), latent.csv and latent_nodes.csv (simulation truth; never an input of a model: hidden state,
@@ -58,11 +64,11 @@ def simulate_cohort(
     try:
         (part / "images").mkdir(parents=True)
         (part / "masks").mkdir()
-        cohort = _write(spec, part, seed, n_jobs, truth_patients)
+        _write(spec, part, seed, n_jobs, truth_patients)
         _replace_folder(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return replace(cohort, root=folder)
+    return folder
 
 
 def _refuse_foreign_folder(folder: Path) -> None:
@@ -89,7 +95,7 @@ def _replace_folder(part: Path, folder: Path) -> None:
     shutil.rmtree(old)
 
 
-def _write(spec: SimulationSpec, part: Path, seed: int, n_jobs: int, truth_patients: int) -> Cohort:
+def _write(spec: SimulationSpec, part: Path, seed: int, n_jobs: int, truth_patients: int) -> None:
     people = draw_people(spec, seed)
     batches = [people[first : first + BATCH] for first in range(0, len(people), BATCH)]
     if n_jobs == 1:
@@ -103,8 +109,7 @@ def _write(spec: SimulationSpec, part: Path, seed: int, n_jobs: int, truth_patie
         [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
     )
     latent = latent.join(truth.oracle_scores(latent, truth.KEPT_ORACLES, spec).add_prefix("oracle_"))
-    cohort = _cohort(spec, part, latent, images)
-    write_cohort(cohort, part)
+    _write_tables(spec, part, latent, images)
     ordered = [*LATENT_ORDER, *(column for column in latent.columns if column not in LATENT_ORDER)]
     write_csv(latent[ordered], part / "latent.csv")
     nodes = pd.DataFrame(
@@ -116,7 +121,6 @@ def _write(spec: SimulationSpec, part: Path, seed: int, n_jobs: int, truth_patie
     found = truth.attainable_auc(spec, np.random.default_rng([seed, TRUTH_STREAM]), truth_patients, n_jobs)
     write_json(truth.truth_table(found), part / truth.TRUTH_FILE)
     write_json(_recipe(spec, seed), part / RECIPE)
-    return cohort
 
 
 def _write_batch(people: list[Person], spec: SimulationSpec, part: Path, seed: int) -> list[dict[str, Any]]:
@@ -283,41 +287,42 @@ def _exponentials(coefficients: dict[str, float]) -> dict[str, float]:
     return {term: round(float(np.exp(value)), 6) for term, value in coefficients.items()}
 
 
-def _cohort(spec: SimulationSpec, root: Path, latent: pd.DataFrame, images: list[dict[str, Any]]) -> Cohort:
-    table = pd.DataFrame(images).reindex(columns=empty_images().columns)
-    table = table.astype({column: "Int64" if column == "unit_label" else "str" for column in table.columns})
-    described = {
+def _write_tables(spec: SimulationSpec, folder: Path, latent: pd.DataFrame, images: list[dict[str, Any]]) -> None:
+    """The four files of the cohort contract."""
+    patients = model.recorded_patients(latent)
+    if not spec.n_neoadjuvant:
+        patients = patients.drop(columns="apcr")
+    endpoints = {name: words for name, words in ENDPOINTS.items() if name in patients}
+    centers = [center for center in CENTERS if spec.patients_of(center)]
+    readers = {
         reader: f"Simulated reader of the axilla on {modality}, suspicion 1-5; AUC {skill:.2f} before grading at signal 1"
         for modality, skills in (("ultrasound", model.READER_SKILL), ("MRI", model.MRI_READER_SKILL))
         for reader, skill in skills.items()
     }
-    scores = latent[["patient_id", *(f"grade_by_{reader}" for reader in described)]]
-    scores = scores.melt("patient_id", var_name="reader_id", value_name="score").dropna(subset="score")
-    scores["reader_id"] = scores["reader_id"].str.removeprefix("grade_by_").astype("str")
-    order = {reader: place for place, reader in enumerate(described)}
-    scores = scores.sort_values(["patient_id", "reader_id"], key=lambda c: c.map(order) if c.name == "reader_id" else c)
-    centers = tuple(center for center in CENTERS if spec.patients_of(center))
-    endpoints = {"aln_metastasis": Endpoint("Axillary lymph node metastasis", "pN+", "pN0")}
-    patients = model.recorded_patients(latent)
-    if spec.n_neoadjuvant:
-        endpoints["apcr"] = Endpoint("Axillary pathological complete response", "ypN0", "ypN+")
-    else:
-        patients = patients.drop(columns="apcr")
-    return Cohort(
-        name="simulated",
-        title="Simulated breast cancer patients, every modality",
-        provenance="simulated",
-        endpoints=endpoints,
-        primary_endpoint="aln_metastasis",
-        centers=centers,
-        external_centers=tuple(center for center in centers if center != CENTERS[0]),
-        clinical=dict(model.CLINICAL),
-        readers_described=described,
-        license="CC-BY-4.0",
-        citation="ALN compendium: simulated cohort; no real person is described",
-        source="alnsim",
-        patients=patients,
-        images=table,
-        readers=scores.astype({"score": "float64"}).reset_index(drop=True),
-        root=root,
+    described = {
+        "name": "simulated",
+        "title": "Simulated breast cancer patients, every modality",
+        "provenance": "simulated",
+        "primary_endpoint": "aln_metastasis",
+        "endpoints": endpoints,
+        "centers": centers,
+        "external_centers": [center for center in centers if center != CENTERS[0]],
+        "clinical": {column: variable.described() for column, variable in model.CLINICAL.items()},
+        "readers": readers,
+        "license": "CC-BY-4.0",
+        "citation": "ALN compendium: simulated cohort; no real person is described",
+        "source": "alnsim",
+    }
+    write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=120), folder / "cohort.yaml")
+    columns = ["patient_id", "center", *endpoints, *model.CLINICAL]
+    write_csv(patients[columns].astype(dict.fromkeys(endpoints, "Int64")), folder / "patients.csv")
+    write_csv(
+        pd.DataFrame(images).reindex(columns=IMAGE_COLUMNS).astype({"unit_label": "Int64"}), folder / "images.csv"
     )
+    scores = [
+        (row["patient_id"], reader, float(row[f"grade_by_{reader}"]))
+        for row in latent.to_dict("records")
+        for reader in readers
+        if not pd.isna(row[f"grade_by_{reader}"])
+    ]
+    write_csv(pd.DataFrame(scores, columns=["patient_id", "reader_id", "score"]), folder / "readers.csv")

@@ -15,9 +15,6 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from alnlib.cohorts.schema import format_box
-from alnlib.imaging.crop import box_from_mask
-from alnlib.imaging.volumes import VolumeGeometry, write_volume
 from alnsim import ct, mammography, mri, traits, ultrasound, video
 from alnsim import patients as model
 from alnsim.dicom import (
@@ -27,6 +24,7 @@ from alnsim.dicom import (
     ultrasound_dataset,
     ultrasound_sweep_dataset,
 )
+from alnsim.nifti import Placement, write_volume
 from alnsim.specification import SimulationSpec
 
 STREAMS = {
@@ -116,7 +114,7 @@ def _two_dimensional(
     image_id = f"{person.patient_id}-{name}"
     Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{image_id}.png")
     paths = {"path": f"images/{image_id}.dcm", "mask_path": f"masks/{image_id}.png"}
-    return _row(person, modality, name, view, **paths, box=format_box(box_from_mask(mask, image_id)), **more)
+    return _row(person, modality, name, view, **paths, box=_box(mask), **more)
 
 
 def _still_appearance(person: Person, spec: SimulationSpec) -> ultrasound.LesionAppearance:
@@ -244,7 +242,7 @@ def _grid(spec: SimulationSpec) -> mri.VolumeGrid:
     return mri.VolumeGrid(spec.sampling.mri_voxels, spec.sampling.mri_spacing_mm)
 
 
-def _oblique(grid: mri.VolumeGrid, person: Person, rng: np.random.Generator) -> VolumeGeometry:
+def _oblique(grid: mri.VolumeGrid, person: Person, rng: np.random.Generator) -> Placement:
     """Axial slices turned by a few degrees, as a technologist aligns them with the chest wall; mm, LPS."""
     turn = Rotation.from_euler("xyz", rng.uniform(-6.0, 6.0, 3), degrees=True)
     side = 70.0 if person.laterality == "L" else -70.0
@@ -252,16 +250,16 @@ def _oblique(grid: mri.VolumeGrid, person: Person, rng: np.random.Generator) -> 
     half = 0.5 * (np.array(grid.shape[::-1]) - 1) * np.array(grid.spacing_mm[::-1])
     direction = turn.as_matrix()
     origin = middle - direction @ half
-    return VolumeGeometry(grid.spacing_mm, tuple(origin.round(4)), tuple(map(tuple, direction)))
+    return Placement(grid.spacing_mm, origin.round(4), direction)
 
 
 def _write_session(
-    person: Person, session: mri.MRISession, timepoint: str, geometry: VolumeGeometry, folder: Path
+    person: Person, session: mri.MRISession, timepoint: str, geometry: Placement, folder: Path
 ) -> Iterator[dict[str, Any]]:
     visit = f"{person.patient_id}-MRI-{timepoint}"
     mask_path = f"masks/{visit}.nii.gz"
     write_volume(folder / mask_path, session.mask, geometry)
-    box = format_box(_box_3d(session.mask)) if session.mask.any() else None
+    box = _box(session.mask) if session.mask.any() else None
     for sequence, values in session.volumes.items():
         path = f"images/{visit}-{sequence}.nii.gz"
         write_volume(folder / path, values, geometry)
@@ -269,9 +267,10 @@ def _write_session(
         yield _row(person, "MRI", f"MRI-{timepoint}-{sequence}", sequence, **paths)
 
 
-def _box_3d(mask: np.ndarray) -> tuple[int, ...]:
-    edges = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    return (*(int(edge[0]) for edge in edges), *(int(edge[-1]) + 1 for edge in edges))
+def _box(mask: np.ndarray) -> str:
+    """Smallest half-open box that holds the mask, as images.csv writes it: first edges, then last ones, in index order."""
+    inside = np.argwhere(mask)
+    return " ".join(str(int(edge)) for edge in (*inside.min(axis=0), *(inside.max(axis=0) + 1)))
 
 
 def _marked(pixels: np.ndarray, person: Person, bright: int) -> np.ndarray:

@@ -30,7 +30,6 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr, ndtri
 
-from alnlib.cohorts.schema import ClinicalVariable
 from alnsim.specification import SimulationSpec
 
 
@@ -117,21 +116,37 @@ KI67_LOADING = 0.80
 KI67_RANGE = (1, 95)
 LUMINAL_B_KI67 = 20
 
+
+@dataclass(frozen=True)
+class Variable:
+    """A clinical variable as cohort.yaml describes it; kind: continuous, nominal or ordinal."""
+
+    label: str
+    kind: str
+    unit: str | None = None
+    levels: tuple[str, ...] = ()
+
+    def described(self) -> dict[str, str | list[str]]:
+        """What stands in cohort.yaml."""
+        known = {"label": self.label, "kind": self.kind, "unit": self.unit, "levels": list(self.levels)}
+        return {key: value for key, value in known.items() if value}
+
+
 CLINICAL = {
-    "age": ClinicalVariable("Age", "continuous", "years"),
-    "menopause": ClinicalVariable("Menopausal status", "nominal", None, ("premenopausal", "postmenopausal")),
-    "ct": ClinicalVariable("Clinical T stage", "ordinal", None, ("T1", "T2", "T3")),
-    "size_mm": ClinicalVariable("Tumor size", "continuous", "mm"),
-    "histology": ClinicalVariable("Histologic type", "nominal", None, ("ductal", "lobular", "other")),
-    "grade": ClinicalVariable("Histologic grade", "ordinal", None, ("G1", "G2", "G3")),
-    "er": ClinicalVariable("Estrogen receptor", "nominal", None, ("negative", "positive")),
-    "pr": ClinicalVariable("Progesterone receptor", "nominal", None, ("negative", "positive")),
-    "her2": ClinicalVariable("HER2", "nominal", None, ("negative", "positive")),
-    "ki67_percent": ClinicalVariable("Ki-67", "continuous", "%"),
-    "subtype": ClinicalVariable(
+    "age": Variable("Age", "continuous", "years"),
+    "menopause": Variable("Menopausal status", "nominal", None, ("premenopausal", "postmenopausal")),
+    "ct": Variable("Clinical T stage", "ordinal", None, ("T1", "T2", "T3")),
+    "size_mm": Variable("Tumor size", "continuous", "mm"),
+    "histology": Variable("Histologic type", "nominal", None, ("ductal", "lobular", "other")),
+    "grade": Variable("Histologic grade", "ordinal", None, ("G1", "G2", "G3")),
+    "er": Variable("Estrogen receptor", "nominal", None, ("negative", "positive")),
+    "pr": Variable("Progesterone receptor", "nominal", None, ("negative", "positive")),
+    "her2": Variable("HER2", "nominal", None, ("negative", "positive")),
+    "ki67_percent": Variable("Ki-67", "continuous", "%"),
+    "subtype": Variable(
         "Molecular subtype", "nominal", None, ("luminal A", "luminal B", "HER2-positive", "triple-negative")
     ),
-    "lvi": ClinicalVariable("Lymphovascular invasion (core biopsy)", "nominal", None, ("absent", "present")),
+    "lvi": Variable("Lymphovascular invasion (core biopsy)", "nominal", None, ("absent", "present")),
 }
 
 READER_SKILL = {"reader_a": 0.78, "reader_b": 0.73, "reader_c": 0.67}

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alnlib.imaging.read import Image2D
-from alnsim.statistics import COMPARISON_COLUMNS
+from alnsim.statistics import COMPARISON_COLUMNS, Still
 from alnsim.ultrasound import SCANNERS, TRAITS, appearance_from_traits, simulate_bmode
 
 REALISM = Path(__file__).with_name("realism.csv")
@@ -21,7 +20,7 @@ REALISM_COLUMNS = ("modality", "scanner", *COMPARISON_COLUMNS)
 STILL_PIXELS = 256
 
 
-def simulate_stills(n: int, rng: np.random.Generator, scanner: str = "primary") -> list[Image2D]:
+def simulate_stills(n: int, rng: np.random.Generator, scanner: str = "primary") -> list[Still]:
     """n ultrasound stills of 256 x 256 pixels, one of each of n patients without any other data.
 
     Traits are independent standard normal scores; in a cohort they are as a rule correlated with each other and with nodal
@@ -33,10 +32,10 @@ def simulate_stills(n: int, rng: np.random.Generator, scanner: str = "primary") 
     return [_still(f"simulated-{number:03d}", scanner, rng) for number in range(1, n + 1)]
 
 
-def _still(name: str, scanner: str, rng: np.random.Generator) -> Image2D:
+def _still(name: str, scanner: str, rng: np.random.Generator) -> Still:
     appearance = appearance_from_traits(rng.standard_normal(len(TRAITS)))
     drawn = simulate_bmode(appearance, SCANNERS[scanner], STILL_PIXELS, STILL_PIXELS, rng)
-    return Image2D(drawn.pixels.astype(np.float32), drawn.spacing_mm, "US", Path(name))
+    return Still(drawn.pixels.astype(np.float32), drawn.spacing_mm, Path(name))
 
 
 def read_realism() -> pd.DataFrame:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,6 @@ from scipy.ndimage import binary_erosion, convolve1d, gaussian_filter, uniform_f
 from scipy.stats import rankdata
 
 from alnlib.errors import InputError
-from alnlib.imaging.read import Image2D
 
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution per median absolute deviation: 1 / probit(3/4)."""
@@ -66,6 +66,15 @@ STILL_BAND_CYCLES_PER_MM = (0.3, 2.0)
 STILL_SPECKLE_WINDOW_MM = 2.0
 STILL_DETREND_MM = 0.7
 """Speckle is finer than 0.7 mm, layers are coarser."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """An ultrasound still as `compare_stills` reads it, like the library's own images: (rows, columns), and its name."""
+
+    pixels: np.ndarray
+    spacing_mm: tuple[float, float] | None
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -338,7 +347,7 @@ def compare_images(
     return compare_statistics(*_with_histogram_distance(tables, (real, simulated), scale))
 
 
-def compare_stills(real: Sequence[Image2D], simulated: Sequence[Image2D]) -> pd.DataFrame:
+def compare_stills(real: Sequence[Still], simulated: Sequence[Still]) -> pd.DataFrame:
     """Real against simulated ultrasound stills: modality "US", then the columns of `compare_images`.
 
     From each still the tissue 4 to 26 mm deep in the middle 80 % of the width is taken: below the skin, above what lies
@@ -374,7 +383,7 @@ def compare_stills(real: Sequence[Image2D], simulated: Sequence[Image2D]) -> pd.
     return table
 
 
-def _tissue_of_still(still: Image2D) -> np.ndarray | None:
+def _tissue_of_still(still: Still) -> np.ndarray | None:
     """The tissue as `compare_stills` takes it; None where the still has no spacing or too little of it."""
     if still.spacing_mm is None:
         return None
@@ -390,7 +399,7 @@ def _tissue_of_still(still: Image2D) -> np.ndarray | None:
     return np.clip(np.rint(zoom(levels, factors, order=1, mode="nearest", grid_mode=True)), 0.0, 255.0)
 
 
-def _middle_of_still(still: Image2D) -> np.ndarray:
+def _middle_of_still(still: Still) -> np.ndarray:
     levels = _eight_bits(still)
     rows, columns = (
         slice(*(int(round(share * extent)) for share in shares))
@@ -399,7 +408,7 @@ def _middle_of_still(still: Image2D) -> np.ndarray:
     return levels[rows, columns]
 
 
-def _eight_bits(still: Image2D) -> np.ndarray:
+def _eight_bits(still: Still) -> np.ndarray:
     """(rows, columns) levels on 0-255."""
     levels = _image(still.pixels, str(still.path))
     low, high = float(levels.min()), float(levels.max())

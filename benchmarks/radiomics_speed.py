@@ -23,6 +23,7 @@ import SimpleITK
 from joblib.externals.loky import get_reusable_executor
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
+from alnlib.cohorts.folder import read_cohort
 from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
 from alnlib.radiomics.extract import Settings, extract_cohort, extract_features, read_settings
 from alnsim import SimulationSpec, simulate_cohort
@@ -60,7 +61,7 @@ def simulated(profile: str, patients: int, folder: Path, settings: Settings) -> 
     """Plain loop, one process and two, over one image of each patient."""
     counts = {"n_primary": patients, "n_external": 0, "n_neoadjuvant": 0, "n_mri": patients}
     counts |= {"n_video_primary": 0, "n_video_external": 0, "n_mammography": 0, "n_ct": 0, "n_ct_nodes": 0}
-    cohort = simulate_cohort(getattr(SimulationSpec, profile)(**counts), folder, SEED, truth_patients=1000)
+    cohort = read_cohort(simulate_cohort(getattr(SimulationSpec, profile)(**counts), folder, SEED, truth_patients=1000))
     rows = cohort.images.query("modality == 'MRI' and sequence_or_view == 'DCE_early'")
 
     def plain() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from alnlib.cohorts.folder import read_cohort
 from alnsim import SimulationSpec, simulate_cohort
 from alnsim.build import draw_people
 from alnsim.dicom import Identity
@@ -27,7 +28,7 @@ def whole(profile: str, folder: Path) -> dict[str, object]:
     """Wall seconds of a complete cohort on two processes."""
     spec = getattr(SimulationSpec, profile)()
     start = time.perf_counter()
-    cohort = simulate_cohort(spec, folder / profile, SEED, n_jobs=2)
+    cohort = read_cohort(simulate_cohort(spec, folder / profile, SEED, n_jobs=2))
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in (folder / profile).rglob("*") if path.is_file())
     row = {"profile": profile, "what": "whole cohort, two processes", "patients": len(cohort.patients)}

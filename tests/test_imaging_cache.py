@@ -22,8 +22,9 @@ from alnlib.imaging.nodes import crop_nodes
 from alnlib.imaging.sampling import crop_sweeps, key_frame_crops
 from alnlib.imaging.slices25d import crop_mri
 from alnlib.imaging.stills import crop_stills
-from alnlib.imaging.volumes import VolumeGeometry, write_volume
+from alnlib.imaging.volumes import VolumeGeometry
 from alnlib.training.data import CropDataset
+from alnsim.nifti import write_volume
 
 STILLS = {"kind": "adjustable_square", "side_px": 8}
 SWEEPS = {"kind": "adjustable_square", "side_px": 8}

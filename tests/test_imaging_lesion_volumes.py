@@ -10,7 +10,8 @@ from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
 from alnlib.imaging.cache import cached_crops
 from alnlib.imaging.lesion_volumes import crop_volumes
-from alnlib.imaging.volumes import VolumeGeometry, write_volume
+from alnlib.imaging.volumes import VolumeGeometry
+from alnsim.nifti import write_volume
 
 FINE = VolumeGeometry((2.0, 1.0, 1.0), origin_mm=(-40.0, -40.0, -30.0))
 COARSE_TURNED = VolumeGeometry((3.0, 1.6, 1.6), (40.0, 40.0, -30.0), ((-1.0, 0, 0), (0, -1.0, 0), (0, 0, 1.0)))

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from alnlib.cohorts.folder import read_cohort
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.montage import Panel, plot_panel, plot_rows
@@ -41,7 +42,9 @@ SPEC = SimulationSpec(
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """Seed 7 has patients with and without the outcome in every modality; the first test holds it to that."""
-    return simulate_cohort(SPEC, tmp_path_factory.mktemp("plates") / "cohort", seed=7, truth_patients=2_000)
+    return read_cohort(
+        simulate_cohort(SPEC, tmp_path_factory.mktemp("plates") / "cohort", seed=7, truth_patients=2_000)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.errors import InputError
 from alnlib.imaging.clips import Clip, read_clip
@@ -24,7 +25,7 @@ def cohort(tmp_path_factory):
         n_primary=4, n_external=2, n_mri=0, n_video_primary=2, n_video_external=1, n_ct=0, n_ct_nodes=0,
         n_mammography=0, n_neoadjuvant=0, image_rows=96, image_columns=96,
     )  # fmt: skip
-    return simulate_cohort(spec, tmp_path_factory.mktemp("sweeps") / "cohort", seed=3, truth_patients=1000)
+    return read_cohort(simulate_cohort(spec, tmp_path_factory.mktemp("sweeps") / "cohort", seed=3, truth_patients=1000))
 
 
 @pytest.fixture

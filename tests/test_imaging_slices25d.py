@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.errors import InputError
 from alnlib.imaging.slices25d import crop_mri, mri_rows
-from alnlib.imaging.volumes import VolumeGeometry, read_volume_mask, write_volume
+from alnlib.imaging.volumes import VolumeGeometry, read_volume_mask
 from alnsim import SimulationSpec, simulate_cohort
+from alnsim.nifti import write_volume
 
 GEOMETRY = VolumeGeometry((3.0, 1.0, 1.0), origin_mm=(-30.0, -40.0, -12.0))
 SHAPE = (10, 60, 80)
@@ -204,7 +206,7 @@ def cohort(tmp_path_factory):
         n_primary=3, n_external=1, n_mri=3, n_video_primary=0, n_video_external=0, n_ct=0, n_ct_nodes=0,
         n_mammography=0, n_neoadjuvant=2, image_rows=96, image_columns=96,
     )  # fmt: skip
-    return simulate_cohort(spec, tmp_path_factory.mktemp("mri") / "cohort", seed=5, truth_patients=1000)
+    return read_cohort(simulate_cohort(spec, tmp_path_factory.mktemp("mri") / "cohort", seed=5, truth_patients=1000))
 
 
 @pytest.mark.parametrize("sequence", ["DCE_early", "T2", "ADC"])

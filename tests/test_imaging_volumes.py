@@ -18,7 +18,8 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 from scipy.spatial.transform import Rotation
 
 from alnlib.errors import InputError
-from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume, read_volume_mask, write_volume
+from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume, read_volume_mask
+from alnsim.nifti import write_volume
 from tests.real_data import real_data
 
 SHAPE = (4, 5, 6)

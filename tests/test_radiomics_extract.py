@@ -17,7 +17,7 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
 
 from alnlib.errors import InputError
-from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume, write_volume
+from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume
 from alnlib.radiomics.extract import (
     LESION,
     RIM,
@@ -35,6 +35,7 @@ from alnlib.radiomics.extract import (
     settings_for,
     write_features,
 )
+from alnsim.nifti import write_volume
 from tests.real_data import real_data
 
 CLASSES = ("shape", "shape2D", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")

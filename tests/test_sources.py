@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from alnlib.cohorts import sources
+from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.sources import LISTED_ONE_BY_ONE, ORACLE_COLUMNS, known_endpoint, list_files, read_oracle
 from alnlib.errors import InputError
 from alnsim import SimulationSpec, simulate_cohort
@@ -35,7 +36,9 @@ NODE_ORACLES = {"ct_nodes", "ct_nodes_fixed_size", "ct_nodes_adjustable_square"}
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return simulate_cohort(SPEC, tmp_path_factory.mktemp("sources") / "cohort", seed=7, truth_patients=2_000)
+    return read_cohort(
+        simulate_cohort(SPEC, tmp_path_factory.mktemp("sources") / "cohort", seed=7, truth_patients=2_000)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ def prepare_source(name: str, data: str | Path, spec: SimulationSpec, seed: int,
     cohort, whose files are compared with data_manifest.csv. Raises InputError for what is missing, wrong or unreadable.
     """
     if name == "simulated":
-        return simulate_cohort(spec, data, seed, n_jobs=n_jobs)
-    if name in PUBLIC:
+        simulate_cohort(spec, data, seed, n_jobs=n_jobs)
+    elif name in PUBLIC:
         check_cohort_files(name, data)
     return read_source(name, data)
 

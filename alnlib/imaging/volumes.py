@@ -20,7 +20,6 @@ import SimpleITK
 from pydicom.dataset import Dataset
 
 from alnlib.errors import InputError
-from alnlib.files import atomic_path
 from alnlib.imaging.read import (
     _decode,
     _dicom_pixels,
@@ -33,7 +32,6 @@ from alnlib.imaging.read import (
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-WRITTEN_KINDS = ("uint8", "int16", "float32")
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
@@ -184,40 +182,6 @@ def read_volume_mask(
     if image is not None:
         _check_same_voxels(mask, image, wrong_header=spacing_mm is not None or reversed_axes)
     return mask.values != 0
-
-
-def write_volume(path: str | Path, values: np.ndarray, geometry: VolumeGeometry) -> Path:
-    """Write (z, y, x) values of type uint8, int16 or float32 as NIfTI-1, whole or not at all; return the path.
-
-    bool is written as uint8. sform and qform are both set and agree (code 1, scanner coordinates). The same values give
-    the same bytes: gzip at level 1 without time or file name. Suffix .nii or .nii.gz. Raises ValueError for another
-    type, shape, suffix, or values that are not finite.
-    """
-    path = Path(path)
-    values = np.asarray(values)
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.ndim != 3 or values.dtype.name not in WRITTEN_KINDS or values.size == 0:
-        raise ValueError(f"values are {values.dtype} with shape {values.shape}; expected (z, y, x) of {WRITTEN_KINDS}")
-    if not np.isfinite(values).all():
-        raise ValueError("values are not all finite; a volume without numbers cannot be analyzed")
-    if not path.name.endswith(NIFTI_SUFFIXES):
-        raise ValueError(f"{path.name} does not end in .nii or .nii.gz")
-    affine = RAS_FROM_LPS @ geometry.affine
-    header = nibabel.Nifti1Header(endianness="<")
-    header.set_data_dtype(values.dtype.newbyteorder("<"))
-    header.set_xyzt_units("mm")
-    image = nibabel.Nifti1Image(values.transpose(), affine, header)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    content = image.to_bytes()
-    with atomic_path(path) as temporary:
-        if path.name.endswith(".gz"):
-            with temporary.open("wb") as stream, gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:
-                packed.write(content)
-        else:
-            temporary.write_bytes(content)
-    return path
 
 
 def _checked_spacing(spacing_mm: tuple[float, float, float]) -> tuple[float, float, float]:
