@@ -3,31 +3,7 @@
 Which patient has which nodes and traits is decided in `patients`; node outlines are drawn in `shapes`; files are written
 by `build`. Nothing but pixels lives here.
 
-Physics, in order. Coordinates are mm from the middle of the axillary fat: y toward the back (down), x toward the chest
-wall (right, as a right axilla is displayed; a left one is mirrored):
-
-1. Anatomy as signed distances: skin, subcutaneous and axillary fat with septa, pectoralis major and minor, chest wall
-   with ribs, lung, the subscapular group with the scapula, axillary artery and vein, fine vessels, sometimes a neighbor
-   node. A large node pushes muscles and vessels aside.
-2. Hounsfield units at 120 kV, portal-venous phase: fat -108 (near -104 with its septa), muscle 62, cortical bone about
-   900, lung about -860, vessels 117-180, node cortex 40 before contrast and 60-150 after. Fat and muscle peaks were
-   compared with the public slices named below; the other values are usual textbook ones, and their spread is our choice.
-3. The index node cut at its largest plane, averaged over the slice thickness (partial volume): cortex, fatty hilum,
-   central necrosis, a capsule that may be uneven and indistinct. Reticular strands and haze in the fat around it, which
-   begin outside the axis-parallel square that holds the node with a margin.
-4. Resolution: a Gaussian point-spread function (sigma in mm), modulation transfer exp(-2 pi^2 sigma^2 f^2).
-5. Noise: Gaussian, band-limited, with the power spectrum of filtered back projection, f exp(-4 pi^2 sigma^2 f^2), the ramp
-   times the squared transfer of the smoothing kernel (Riederer, Pelc & Chesler 1978, Phys Med Biol 23:446), stronger
-   along the left-right direction in which shoulders and arms attenuate most; then 12 bits, -1024 to 3071 HU.
-
-Unlike a real image: one family of axillas at one arm position, muscles are smooth lobes without tendons or fascial
-detail, no humerus, clavicle, breast mass, implant, clips, table or arm; vessels do not branch; no beam hardening, metal or
-motion streaks, no iterative reconstruction texture, no edge overshoot of a sharp kernel; the noise level is the same in
-the whole slice; nodes are single (never matted); strands never enter the square next to the node, so that marked ones
-look like a broken ring round a clear halo, whereas real edema begins at the capsule; round a node longer than about 36 mm
-they lie outside a 45 mm crop. Ranges of appearance are our choice,
-by eye against public CT slices (DeepLesion, Yan et al. 2018, J Med Imaging 5:036501, which has few axillas), and follow the
-usual signs: size, shape, loss of the hilum, enhancement, necrosis, margin.
+The physics in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations
@@ -39,6 +15,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter
 
 from alnsim.shapes import Node, NodeShape, draw_node, smooth_field
+from alnsim.traits import trait_scores
 
 AIR_HU, FAT_HU, LUNG_HU, SKIN_HU = -1000.0, -108.0, -860.0, 35.0
 CORTICAL_BONE_HU, MARROW_HU = 900.0, 120.0
@@ -109,14 +86,7 @@ def appearance_from_traits(traits: np.ndarray) -> NodeAppearance:
     Every map is strictly monotone over +-2.5 standard deviations and constant beyond. Short axes have median 8.5 mm and
     95 % between 4.4 and 16.6 mm (our choice: from normal nodes to bulky ones). Raises ValueError for another shape.
     """
-    values = np.asarray(traits, dtype=float)
-    if values.shape != (len(TRAITS),):
-        raise ValueError(f"traits has shape {values.shape}; expected ({len(TRAITS)},)")
-    if not np.isfinite(values).all():
-        raise ValueError("traits must be finite")
-    size, roundness, hilum_loss, enhancement, necrosis, margin, stranding = (
-        float(value) for value in np.clip(values, -2.5, 2.5)
-    )
+    size, roundness, hilum_loss, enhancement, necrosis, margin, stranding = trait_scores(traits, TRAITS)
     return NodeAppearance(
         short_axis_mm=8.5 * float(np.exp(0.34 * size)),
         short_to_long=0.68 + 0.10 * roundness,

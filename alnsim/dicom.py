@@ -1,12 +1,6 @@
 """Simulated pixels as DICOM objects of a hospital archive: ultrasound still and sweep, CT slice, mammogram; identity synthetic.
 
-Nothing is simulated here, and nothing of the host (name, user, clock) enters a file. Attributes follow the module tables
-of DICOM PS3.3: A.6 US Image, A.7 US Multi-frame Image, A.3 CT Image, A.27 Digital Mammography X-Ray Image; codes follow
-PS3.16. A patient has one study per modality, so that study-level attributes agree within it; in the US study stills are
-series 1 and sweeps series 2. Write a dataset with `Dataset.save_as(path, enforce_file_format=True)`.
-
-Unlike a hospital's files: no private elements, no compression, no burned-in text of its own, one date for everyone, no
-dose or detector records, and only the acquisition parameters that the simulation knows.
+Details and sources: MODEL.md in this folder.
 """
 
 from __future__ import annotations

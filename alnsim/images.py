@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
 from alnsim import ct, mammography, mri, traits, ultrasound, video
@@ -90,152 +91,141 @@ def random_stream(seed: int, group: str, index: int, name: str) -> np.random.Gen
     return np.random.default_rng([seed, model.GROUP_CODES[group], index, STREAMS[name]])
 
 
+@dataclass(frozen=True)
+class Exam:
+    """One patient in front of the machines: whose images are written below `folder`, as the recipe and the seed say."""
+
+    person: Person
+    spec: SimulationSpec
+    folder: Path
+    seed: int
+
+    @property
+    def identity(self) -> Identity:
+        """Whose name and number every file bears."""
+        person = self.person
+        return Identity(person.patient_id, int(person.latent["age"]), person.center, self.seed, person.laterality)
+
+    def stream(self, name: str) -> np.random.Generator:
+        """The random generator of one kind of draw for this patient."""
+        return self.person.stream(self.seed, name)
+
+    def shown(self, *models: traits.TraitModel) -> np.ndarray:
+        """The patient's traits as pixels show them."""
+        return np.concatenate([traits.rendered(model, self.person.latent, self.spec) for model in models])
+
+    def row(self, modality: str, name: str, view: str, **more: Any) -> dict[str, Any]:
+        """A row of images.csv."""
+        row = {"image_id": f"{self.person.patient_id}-{name}", "patient_id": self.person.patient_id}
+        return {**row, "modality": modality, "sequence_or_view": view, "laterality": self.person.laterality, **more}
+
+    def write(
+        self, dataset: Dataset, mask: np.ndarray, modality: str, name: str, view: str, **more: Any
+    ) -> dict[str, Any]:
+        """Write a DICOM image, and its mask as PNG; their row of images.csv."""
+        image_id = f"{self.person.patient_id}-{name}"
+        paths = {"path": f"images/{image_id}.dcm", "mask_path": f"masks/{image_id}.png"}
+        Image.fromarray(mask.astype(np.uint8) * 255).save(self.folder / paths["mask_path"])
+        if self.person.marked:
+            dataset.BurnedInAnnotation = "YES"
+        dataset.save_as(self.folder / paths["path"], enforce_file_format=True)
+        return self.row(modality, name, view, **paths, box=_box(mask), **more)
+
+    def marked(self, pixels: np.ndarray, bright: int) -> np.ndarray:
+        """A bright cross, 9 pixels wide, in the upper left corner of every frame, as a caliper or a vendor's symbol would
+        be burned in; the pixels themselves where the patient carries no mark."""
+        if not self.person.marked:
+            return pixels
+        marked = pixels.copy()
+        first, last = MARK_PLACE
+        marked[..., (first + last) // 2, first:last] = bright
+        marked[..., first:last, (first + last) // 2] = bright
+        return marked
+
+
 def write_images(person: Person, spec: SimulationSpec, folder: Path, seed: int) -> list[dict[str, Any]]:
     """Write every image and mask of a patient below `folder`; return their rows of images.csv."""
-    identity = Identity(person.patient_id, int(person.latent["age"]), person.center, seed, person.laterality)
+    exam = Exam(person, spec, folder, seed)
     therapy = person.group == "neoadjuvant"
     writers = [
         writer
         for name, (flag, writer) in WRITERS.items()
         if (name == "MRI, two visits") == therapy and (flag is None or person.latent[flag])
     ]
-    return [row for writer in writers for row in writer(person, spec, folder, seed, identity)]
+    return [row for writer in writers for row in writer(exam)]
 
 
-def _row(person: Person, modality: str, name: str, view: str, **more: Any) -> dict[str, Any]:
-    row = {"image_id": f"{person.patient_id}-{name}", "patient_id": person.patient_id, "modality": modality}
-    return {**row, "sequence_or_view": view, "laterality": person.laterality, **more}
+def _still_appearance(exam: Exam) -> ultrasound.LesionAppearance:
+    return ultrasound.appearance_from_traits(exam.shown(traits.ULTRASOUND))
 
 
-def _two_dimensional(
-    person: Person, modality: str, name: str, view: str, mask: np.ndarray, folder: Path, **more: Any
-) -> dict[str, Any]:
-    """Write the mask as PNG; the row of a DICOM image with that mask and its box."""
-    image_id = f"{person.patient_id}-{name}"
-    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{image_id}.png")
-    paths = {"path": f"images/{image_id}.dcm", "mask_path": f"masks/{image_id}.png"}
-    return _row(person, modality, name, view, **paths, box=_box(mask), **more)
+def _write_still(exam: Exam) -> Iterator[dict[str, Any]]:
+    size = exam.spec.image_rows, exam.spec.image_columns
+    scanner = ultrasound.SCANNERS[exam.person.center]
+    still = ultrasound.simulate_bmode(_still_appearance(exam), scanner, *size, exam.stream("ultrasound_pixels"))
+    dataset = ultrasound_dataset(exam.marked(still.pixels, 255), still.spacing_mm, exam.identity)
+    yield exam.write(dataset, still.mask, "US", "US", "B-mode")
 
 
-def _still_appearance(person: Person, spec: SimulationSpec) -> ultrasound.LesionAppearance:
-    return ultrasound.appearance_from_traits(traits.rendered(traits.ULTRASOUND, person.latent, spec))
+def _write_sweep(exam: Exam) -> Iterator[dict[str, Any]]:
+    appearance = video.sweep_appearance_from_traits(exam.shown(traits.KEY_FRAME, traits.MOTION))
+    size = *exam.spec.sampling.video_pixels, exam.spec.sampling.video_frames
+    scanner = ultrasound.SCANNERS[exam.person.center]
+    sweep = video.simulate_sweep(_still_appearance(exam), appearance, scanner, *size, exam.stream("video_pixels"))
+    frames = exam.marked(sweep.frames, 255)
+    dataset = ultrasound_sweep_dataset(frames, sweep.spacing_mm, sweep.frame_time_ms, sweep.key_frame, exam.identity)
+    yield exam.write(dataset, sweep.masks[sweep.key_frame], "USV", "USV", "B-mode sweep")
 
 
-def _write_still(
-    person: Person, spec: SimulationSpec, folder: Path, seed: int, identity: Identity
-) -> Iterator[dict[str, Any]]:
-    still = ultrasound.simulate_bmode(
-        _still_appearance(person, spec),
-        ultrasound.SCANNERS[person.center],
-        spec.image_rows,
-        spec.image_columns,
-        person.stream(seed, "ultrasound_pixels"),
-    )
-    row = _two_dimensional(person, "US", "US", "B-mode", still.mask, folder)
-    dataset = ultrasound_dataset(_marked(still.pixels, person, 255), still.spacing_mm, identity)
-    _save(dataset, person, folder / row["path"])
-    yield row
-
-
-def _write_sweep(
-    person: Person, spec: SimulationSpec, folder: Path, seed: int, identity: Identity
-) -> Iterator[dict[str, Any]]:
-    shown = [traits.rendered(trait_model, person.latent, spec) for trait_model in (traits.KEY_FRAME, traits.MOTION)]
-    sweep = video.simulate_sweep(
-        _still_appearance(person, spec),
-        video.sweep_appearance_from_traits(np.concatenate(shown)),
-        ultrasound.SCANNERS[person.center],
-        *spec.sampling.video_pixels,
-        spec.sampling.video_frames,
-        person.stream(seed, "video_pixels"),
-    )
-    row = _two_dimensional(person, "USV", "USV", "B-mode sweep", sweep.masks[sweep.key_frame], folder)
-    frames = _marked(sweep.frames, person, 255)
-    dataset = ultrasound_sweep_dataset(frames, sweep.spacing_mm, sweep.frame_time_ms, sweep.key_frame, identity)
-    _save(dataset, person, folder / row["path"])
-    yield row
-
-
-def _write_nodes(
-    person: Person, spec: SimulationSpec, folder: Path, seed: int, identity: Identity
-) -> Iterator[dict[str, Any]]:
-    rng = person.stream(seed, "ct_pixels")
-    scanner = ct.SCANNERS[person.center]
-    rows, columns = spec.sampling.ct_pixels
-    spacing = spec.sampling.ct_spacing_mm
+def _write_nodes(exam: Exam) -> Iterator[dict[str, Any]]:
+    person, sampling, rng = exam.person, exam.spec.sampling, exam.stream("ct_pixels")
+    scanner, spacing = ct.SCANNERS[person.center], sampling.ct_spacing_mm
+    rows, columns = sampling.ct_pixels
     habitus = ct.draw_habitus(rng)
     side = AXILLA_MM if person.laterality == "L" else -AXILLA_MM
     height = 0.0
     for number, node in enumerate(person.nodes, start=1):
-        appearance = ct.appearance_from_traits(traits.rendered(traits.NODE, node, spec, traits.MALIGNANT_NODES))
-        image = ct.simulate_node_slice(
-            appearance, scanner, rows, columns, spacing, habitus, rng.spawn(1)[0], person.laterality
-        )
-        row = _two_dimensional(
-            person, "CT", f"CT-{number}", "axial node", image.mask, folder, unit_label=int(node["malignant"])
-        )
+        shown = traits.rendered(traits.NODE, node, exam.spec, traits.MALIGNANT_NODES)
+        field = (rows, columns, spacing, habitus, rng.spawn(1)[0], person.laterality)
+        image = ct.simulate_node_slice(ct.appearance_from_traits(shown), scanner, *field)
         height -= scanner.slice_thickness_mm * float(rng.integers(3, 9))
         corner = (side - 0.5 * (columns - 1) * spacing, -0.5 * (rows - 1) * spacing, round(height, 1))
-        dataset = ct_dataset(
-            _marked(image.hounsfield, person, 1500),
-            image.spacing_mm,
-            scanner.slice_thickness_mm,
-            corner,
-            identity,
-            instance_number=number,
-            kvp=scanner.kvp,
-            kernel=scanner.kernel,
-        )
-        _save(dataset, person, folder / row["path"])
-        yield row
+        pixels = exam.marked(image.hounsfield, 1500)
+        place = image.spacing_mm, scanner.slice_thickness_mm, corner
+        dataset = ct_dataset(pixels, *place, exam.identity, number, scanner.kvp, scanner.kernel)
+        label = int(node["malignant"])
+        yield exam.write(dataset, image.mask, "CT", f"CT-{number}", "axial node", unit_label=label)
 
 
-def _write_mammograms(
-    person: Person, spec: SimulationSpec, folder: Path, seed: int, identity: Identity
-) -> Iterator[dict[str, Any]]:
-    appearance = mammography.appearance_from_traits(traits.rendered(traits.MAMMOGRAPHY, person.latent, spec))
-    views = mammography.simulate_views(
-        appearance,
-        mammography.SCANNERS[person.center],
-        *spec.sampling.mammography_pixels,
-        person.laterality,
-        person.stream(seed, "mammography_pixels"),
-    )
-    for name, view in views.items():
-        row = _two_dimensional(person, "MG", f"MG-{name}", name, view.mask, folder)
-        pixels = _marked(view.pixels, person, 4095)
-        dataset = mammography_dataset(pixels, view.spacing_mm, identity, name, view.compressed_thickness_mm)
-        _save(dataset, person, folder / row["path"])
-        yield row
+def _write_mammograms(exam: Exam) -> Iterator[dict[str, Any]]:
+    appearance = mammography.appearance_from_traits(exam.shown(traits.MAMMOGRAPHY))
+    scanner, size = mammography.SCANNERS[exam.person.center], exam.spec.sampling.mammography_pixels
+    rng = exam.stream("mammography_pixels")
+    for name, view in mammography.simulate_views(appearance, scanner, *size, exam.person.laterality, rng).items():
+        pixels = exam.marked(view.pixels, 4095)
+        dataset = mammography_dataset(pixels, view.spacing_mm, exam.identity, name, view.compressed_thickness_mm)
+        yield exam.write(dataset, view.mask, "MG", f"MG-{name}", name)
 
 
-def _write_mri(
-    person: Person, spec: SimulationSpec, folder: Path, seed: int, identity: Identity
-) -> Iterator[dict[str, Any]]:
-    appearance = mri.appearance_from_traits(traits.rendered(traits.MRI, person.latent, spec))
-    rng = person.stream(seed, "mri_pixels")
-    grid = _grid(spec)
-    breast = mri.draw_breast(grid, rng, laterality=person.laterality)
-    session = mri.simulate_session(appearance, breast, mri.SCANNERS[person.center], rng)
-    yield from _write_session(person, session, "pre", _oblique(grid, person, rng), folder)
+def _write_mri(exam: Exam) -> Iterator[dict[str, Any]]:
+    appearance = mri.appearance_from_traits(exam.shown(traits.MRI))
+    rng, grid, scanner = exam.stream("mri_pixels"), _grid(exam.spec), mri.SCANNERS[exam.person.center]
+    breast = mri.draw_breast(grid, rng, laterality=exam.person.laterality)
+    session = mri.simulate_session(appearance, breast, scanner, rng)
+    yield from _write_session(exam, session, "pre", _oblique(grid, exam.person, rng))
 
 
-def _write_two_visits(
-    person: Person, spec: SimulationSpec, folder: Path, seed: int, identity: Identity
-) -> Iterator[dict[str, Any]]:
-    before = mri.appearance_from_traits(traits.rendered(traits.BEFORE_THERAPY, person.latent, spec))
-    change = traits.rendered(traits.CHANGE, person.latent, spec)
-    after = mri.after_therapy(before, change)
-    rng = person.stream(seed, "mri_pixels")
-    grid = _grid(spec)
-    breast = mri.draw_breast(grid, rng, laterality=person.laterality)
-    breast = replace(breast, vascularity=mri.vascularity(person.latent["mri_vascularity"]))
-    scanner = mri.SCANNERS[person.center]
+def _write_two_visits(exam: Exam) -> Iterator[dict[str, Any]]:
+    before = mri.appearance_from_traits(exam.shown(traits.BEFORE_THERAPY))
+    after = mri.after_therapy(before, exam.shown(traits.CHANGE))
+    rng, grid, scanner = exam.stream("mri_pixels"), _grid(exam.spec), mri.SCANNERS[exam.person.center]
+    breast = mri.draw_breast(grid, rng, laterality=exam.person.laterality)
+    breast = replace(breast, vascularity=mri.vascularity(exam.person.latent["mri_vascularity"]))
     first = mri.simulate_session(before, breast, scanner, rng)
     second = mri.simulate_session(after, breast, scanner, rng, before=before)
-    geometry = _oblique(grid, person, rng)
-    yield from _write_session(person, first, "pre", geometry, folder)
-    yield from _write_session(person, second, "post", geometry, folder)
+    geometry = _oblique(grid, exam.person, rng)
+    yield from _write_session(exam, first, "pre", geometry)
+    yield from _write_session(exam, second, "post", geometry)
 
 
 def _grid(spec: SimulationSpec) -> mri.VolumeGrid:
@@ -254,41 +244,23 @@ def _oblique(grid: mri.VolumeGrid, person: Person, rng: np.random.Generator) -> 
 
 
 def _write_session(
-    person: Person, session: mri.MRISession, timepoint: str, geometry: Placement, folder: Path
+    exam: Exam, session: mri.MRISession, timepoint: str, geometry: Placement
 ) -> Iterator[dict[str, Any]]:
-    visit = f"{person.patient_id}-MRI-{timepoint}"
+    visit = f"{exam.person.patient_id}-MRI-{timepoint}"
     mask_path = f"masks/{visit}.nii.gz"
-    write_volume(folder / mask_path, session.mask, geometry)
+    write_volume(exam.folder / mask_path, session.mask, geometry)
     box = _box(session.mask) if session.mask.any() else None
     for sequence, values in session.volumes.items():
         path = f"images/{visit}-{sequence}.nii.gz"
-        write_volume(folder / path, values, geometry)
+        write_volume(exam.folder / path, values, geometry)
         paths = {"path": path, "mask_path": mask_path, "box": box, "timepoint": timepoint}
-        yield _row(person, "MRI", f"MRI-{timepoint}-{sequence}", sequence, **paths)
+        yield exam.row("MRI", f"MRI-{timepoint}-{sequence}", sequence, **paths)
 
 
 def _box(mask: np.ndarray) -> str:
     """Smallest half-open box that holds the mask, as images.csv writes it: first edges, then last ones, in index order."""
     inside = np.argwhere(mask)
     return " ".join(str(int(edge)) for edge in (*inside.min(axis=0), *(inside.max(axis=0) + 1)))
-
-
-def _marked(pixels: np.ndarray, person: Person, bright: int) -> np.ndarray:
-    """A bright cross, 9 pixels wide, in the upper left corner of every frame, as a caliper or a vendor's symbol would be
-    burned in; the pixels themselves where the patient carries no mark."""
-    if not person.marked:
-        return pixels
-    marked = pixels.copy()
-    first, last = MARK_PLACE
-    marked[..., (first + last) // 2, first:last] = bright
-    marked[..., first:last, (first + last) // 2] = bright
-    return marked
-
-
-def _save(dataset: Any, person: Person, path: Path) -> None:
-    if person.marked:
-        dataset.BurnedInAnnotation = "YES"
-    dataset.save_as(path, enforce_file_format=True)
 
 
 WRITERS = {

@@ -2,33 +2,7 @@
 
 Which patient has which traits is decided in `patients`; outlines come from `shapes`; files are written by `build`.
 
-One breast in mm (x from chest wall to nipple, y lateral, z upward) is projected twice, by parallel rays: along z (CC)
-and, turned by 40 to 60 degrees about x, as MLO. Physics, in order:
-
-1. Anatomy: outline and thickness under compression with a round edge, 1.5 mm skin, nipple, pectoral muscle. Gland in
-   three dimensions: a region behind the nipple, cut by a Gaussian field of spectrum 1 / f^3 that is drawn out toward
-   the nipple, and by lobes. A projection keeps the exponent of the spectrum, and about 3 is what mammograms show
-   (Burgess, Jacobson & Judy 2001, Med Phys 28:419). Below 10 mm the same law goes on in two dimensions; ligaments and
-   vessels are drawn as lines, in three dimensions, and sheets of ligament as the zero lines of smooth fields.
-2. Lesion, the same three-dimensional one in both views: a lobulated mass, spicules on its surface, thin lines that
-   radiate beyond it while tissue is drawn inward (architectural distortion), and a cluster of microcalcifications.
-3. Line integral (Beer-Lambert) at about 20 keV, linear attenuation per cm: fat 0.456, fibroglandular 0.802,
-   infiltrating duct carcinoma 0.844 (Johns & Yaffe 1987, Phys Med Biol 32:675); skin and muscle as gland; calcium
-   salts 12 (our rounding: calcifications are neither dense nor pure).
-4. Detector: scatter that the grid lets through, blur, quantum noise. At 100 uGy some 5e5 quanta per mm^2 arrive, of
-   which the detector counts a share (its DQE); behind dense tissue fewer, so noise is larger there.
-5. Processing "for presentation": logarithm, equalization of the thinner edge, local contrast and edge gain, a sigmoid
-   lookup table whose window follows the normal tissue of that view (never the lesion), air black. Dense is bright.
-
-Unlike a real image: compression moves nothing, so a lesion lies equally far from the nipple in both views; outlines are
-smooth and alike (no folds, axillary nodes, nipple markers, labels, moles, or implants); muscle is a plain wedge; gland
-and ligaments lie at random, so lobes, ducts, arteries, and most sharp fat edges are missing, and texture is more even
-and more cloudy than in life; the finest texture of the two views is unrelated; one mass per breast, in the middle of
-its depth and always shown in both views; calcifications are round grains, never branching. The widest mass densities
-exceed what carcinoma measures, so that the trait can be seen through tissue. At 0.5 mm a pixel there is little noise
-and grains are single pixels, as physics has it; real views have more power at the highest frequencies. Contrast, lookup
-table, and strength of texture were set by eye and by gray-level histogram against one public exam of four views (Shen
-2021, breast screening), so likeness to it is a fit and no proof.
+The physics in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations
@@ -42,12 +16,13 @@ from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 
 from alnsim.shapes import Lesion, LesionShape, draw_lesion, smooth_field
+from alnsim.traits import trait_scores
 
 FAT_PER_CM = 0.456
 GLAND_PER_CM = 0.802
 CARCINOMA_PER_CM = 0.844
 CALCIUM_PER_CM = 12.0
-"""Linear attenuation at 20 keV; sources in the module's docstring."""
+"""Linear attenuation at 20 keV; sources in MODEL.md."""
 
 SKIN_MM = 1.5
 SPECTRAL_EXPONENT = 3.0
@@ -135,12 +110,8 @@ def appearance_from_traits(traits: np.ndarray) -> MassAppearance:
 
     Every map is strictly increasing over +-2.5 standard deviations and constant beyond. Diameters have median 15 mm and
     95 % between about 8 and 27 mm (our choice, near T1-T2 disease); an average mass attenuates as carcinoma does.
-    Raises ValueError for another shape.
     """
-    values = np.asarray(traits, dtype=float)
-    if values.shape != (len(TRAITS),):
-        raise ValueError(f"traits has shape {values.shape}; expected ({len(TRAITS)},)")
-    size, irregularity, density, distortion, calcium = (float(value) for value in np.clip(values, -2.5, 2.5))
+    size, irregularity, density, distortion, calcium = trait_scores(traits, TRAITS)
     return MassAppearance(
         diameter_mm=15.0 * exp(0.30 * size),
         lobulation=0.085 * exp(0.50 * irregularity),

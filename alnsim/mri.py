@@ -3,33 +3,7 @@
 Which patient has which traits is decided elsewhere, and so is every file. Volumes are (z, y, x): axial slices of one
 breast, row 0 in front (air and nipple), the chest wall at the last rows.
 
-Physics, in order:
-
-1. Anatomy in mm, once per patient (`draw_breast`): skin, fat with ligaments, fibroglandular tissue in lobes that point
-   at the nipple, vessels, pectoral muscle, ribs, lung. Two visits share it.
-2. Tissue: proton density, T1, T2 (ms) at 1.5 and 3 tesla, and diffusion coefficient (um2/ms). Relaxation of gland and fat
-   is near Rakow-Penner et al. 2006 (J Magn Reson Imaging 23:87), of muscle near Stanisz et al. 2005 (Magn Reson Med
-   54:507), not copied from their tables; other groups measure longer times (Edden et al. 2010, J Magn Reson Imaging
-   32:982: T1 1680 and T2 71 ms in gland at 3 tesla). Everything else, the tumor included, is our choice. Signals of the
-   tissues in a voxel add up.
-3. T2: spin echo, M0 (1 - exp(-TR / T1)) exp(-TE / T2), fat suppressed to a residue.
-4. DWI: S0 exp(-b D) at b = 50 and 800 s/mm2, blurred as echo-planar images are; ADC = ln(S50 / S800) / 750 from the
-   two noisy magnitude images, as a scanner computes it, and 0 where S50 is no more than noise.
-5. DCE: tissue concentration of the Tofts model, Ktrans times the plasma curve convolved with exp(-kep t), in closed form
-   for the biexponential plasma curve of Tofts & Kermode 1991 (Magn Reson Med 17:357; 0.1 mmol/kg); notation of
-   Tofts et al. 1999, J Magn Reson Imaging 10:223. Then the spoiled gradient echo sin(a)(1 - E1) / (1 - cos(a) E1),
-   E1 = exp(-TR (1/T1 + r1 C)). The lesion's mean concentration in the early phase is set apart from kep, so that
-   washout changes the late phase only. Phases: before, 1.5 min and 6 min after injection.
-6. Coil sensitivity, blur, and complex Gaussian noise before the magnitude, hence Rician (Gudbjartsson & Patz 1995, Magn
-   Reson Med 34:910). Values are rounded to whole numbers, as a scanner stores them.
-
-A follow-up lies on the grid of the first visit, as after registration, with a residue of about 1 mm: shift and stretch.
-Where tumor has gone, a scar fills part of its bed: some T2 signal, some late enhancement, no mass.
-
-Unlike a real image: no motion between phases, chemical shift, ghosts, wrap-around, Gibbs ringing or EPI distortion; the
-other breast, heart, nodes and clips are missing; vessels are few and smooth; gland has no cysts or nodules and does not
-change with the cycle or with therapy; a single lesion that shrinks toward its center, never in crumbs; kinetics are the
-same throughout a lesion but for amplitude; no T2* effect of the agent. Ranges are our choice.
+The physics in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations
@@ -41,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtri
 
 from alnsim.shapes import Lesion, LesionShape, draw_lesion, smooth_field
+from alnsim.traits import LARGEST_SCORE, trait_scores
 
 TRAITS = ("size", "irregularity", "rim_enhancement", "washout", "low_adc", "heterogeneity", "edema")
 """Standard normal scores of the image, in the order of `appearance_from_traits`; higher looks more malignant."""
@@ -66,7 +41,6 @@ GAINS = {
 }
 """{trait before therapy: (response trait, g)}: after therapy it looks like a trait of t + g r, up to a constant."""
 
-LARGEST_SCORE = 2.5
 EARLY_MIN, LATE_MIN = 1.5, 6.0
 LOW_B, HIGH_B = 0.05, 0.8
 """b in ms/um2: 50 and 800 s/mm2."""
@@ -168,7 +142,7 @@ def appearance_from_traits(traits: np.ndarray) -> MRIAppearance:
     Every map is strictly monotone over +-2.5 standard deviations and constant beyond. Diameters have median 17.5 mm and
     95 % between about 11 and 28 mm; ADC falls from 1.38 to 0.72 um2/ms (our choice, the range of invasive cancers).
     """
-    size, irregularity, rim, washout, low_adc, uneven, edema = _scores(traits, TRAITS)
+    size, irregularity, rim, washout, low_adc, uneven, edema = trait_scores(traits, TRAITS)
     return MRIAppearance(
         diameter_mm=17.5 * np.exp(SIZE_PER_SD * size),
         lobulation=0.062 * np.exp(0.44 * irregularity),
@@ -190,7 +164,7 @@ def after_therapy(before: MRIAppearance, response: np.ndarray) -> MRIAppearance:
     above that score; at median scores ADC rises by a quarter, and early enhancement and edema fall to 0.60. kep falls by
     a quarter. Logarithms are linear in the scores, so that `GAINS` holds.
     """
-    shrinkage, adc_rise, drop, resolution = _scores(response, RESPONSE_TRAITS)
+    shrinkage, adc_rise, drop, resolution = trait_scores(response, RESPONSE_TRAITS)
     ratio = 0.0 if shrinkage > COMPLETE_RESPONSE_SCORE else 0.52 * np.exp(-SHRINKAGE_PER_SD * shrinkage)
     return replace(
         before,
@@ -201,13 +175,6 @@ def after_therapy(before: MRIAppearance, response: np.ndarray) -> MRIAppearance:
         edema_extent_mm=before.edema_extent_mm * 0.75 * np.exp(-EDEMA_RESOLUTION_PER_SD * resolution),
         edema_water=before.edema_water * 0.60 * np.exp(-EDEMA_RESOLUTION_PER_SD * resolution),
     )
-
-
-def _scores(values: np.ndarray, names: tuple[str, ...]) -> list[float]:
-    values = np.asarray(values, dtype=float)
-    if values.shape != (len(names),) or not np.isfinite(values).all():
-        raise ValueError(f"expected {len(names)} finite scores ({', '.join(names)}), got shape {values.shape}")
-    return [float(value) for value in np.clip(values, -LARGEST_SCORE, LARGEST_SCORE)]
 
 
 @dataclass(frozen=True)
@@ -656,11 +623,6 @@ def _decayed(rate: float, kep: float, minutes: float) -> float:
     if abs(kep - rate) < 1e-6:
         return minutes * float(np.exp(-rate * minutes))
     return float((np.exp(-rate * minutes) - np.exp(-kep * minutes)) / (kep - rate))
-
-
-def late_to_early_ratio(kep_per_min: float) -> float:
-    """Concentration in the late phase relative to the early one: above 1 persistent, below 1 washout."""
-    return tofts_unit_response(LATE_MIN, kep_per_min) / tofts_unit_response(EARLY_MIN, kep_per_min)
 
 
 def spoiled_gradient_echo(

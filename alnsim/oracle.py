@@ -3,15 +3,7 @@
 The generative model is in `patients` and `traits`; how well these classifiers do over a population is in `truth`. They see
 traits, clinical variables and nodes on CT, not what readers said.
 
-Each posterior is the likelihood-ratio optimum for what it sees (Neyman & Pearson 1933). It is put together from
-
-    clinical variables   as patients.csv records them, missing values integrated out (missing at random, so ignorable);
-                         where they are not seen, integrated over the population, weighted by how well their size fits
-    Gaussian traits      linear in a hidden variable (Z or R) and in the log size u: given them the hidden variable is
-                         Gaussian, and E[sigmoid(l + h Z)] is one smooth function of l, tabulated by quadrature
-    status traits        normal with a mean that depends on the status itself: they add sum(d t - d^2 / 2) to the log
-                         odds, because given the status they depend on nothing else
-    CT nodes             labels summed out, traits correlated within a patient: one log-likelihood ratio per patient
+The model in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations

@@ -3,26 +3,12 @@
 What images show of them is drawn in `traits`, pixels are made in one module per modality, and the attainable AUC of
 this model is computed in `truth`.
 
-The model, in the order in which a patient is drawn (every N is standard normal and independent unless said otherwise):
-
-    proliferation P ~ N    hidden; drives grade, Ki-67, receptors, histology, a little of size and vascular invasion
-    invasiveness  Z ~ N    hidden; raises nodal risk beyond everything clinical, and shapes what images show
-    clinical x | P         see `draw_clinical`
-    aln_metastasis         Bernoulli(sigmoid(intercept + signal_clinical * sum(log odds ratio * x) + zeta * Z))
-    nodal burden g ~ N     given the status: number of positive nodes, and half of the variance of what readers see
-
-Two kinds of patients are drawn, as two hospitals with different habits would see them. Most are operated at once,
-whatever their tumor: aln_metastasis is known from pathology, apcr is empty. The others are node-positive patients whom
-`neoadjuvant_chance` sends to systemic therapy first (larger, HER2-positive or triple-negative tumors; no such patient is
-taken from the former); their aln_metastasis is empty, because surgery found the axilla after therapy, and apcr is known:
-
-    chemosensitivity R ~ N hidden; what therapy will do beyond what receptors and stage say
-    apcr                   Bernoulli(sigmoid(intercept + signal_clinical * sum(log odds ratio * x) + rho * R))
+The model in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -240,18 +226,16 @@ def unattenuated(log_odds_ratio: float, hidden_log_odds: float) -> float:
 
 def nodal_coefficients(spec: SimulationSpec) -> dict[str, float]:
     """Log odds ratio given Z per unit of each term, scaled by `signal_clinical`."""
-    return {
-        odds.term: spec.signal_clinical * unattenuated(float(np.log(odds.odds_ratio)), INVASIVENESS_LOG_ODDS)
-        for odds in NODAL_ODDS
-    }
+    return _coefficients(NODAL_ODDS, INVASIVENESS_LOG_ODDS, spec)
 
 
 def response_coefficients(spec: SimulationSpec) -> dict[str, float]:
     """Log odds ratio of apCR given R per unit of each term, scaled by `signal_clinical`."""
-    return {
-        odds.term: spec.signal_clinical * unattenuated(float(np.log(odds.odds_ratio)), CHEMOSENSITIVITY_LOG_ODDS)
-        for odds in RESPONSE_ODDS
-    }
+    return _coefficients(RESPONSE_ODDS, CHEMOSENSITIVITY_LOG_ODDS, spec)
+
+
+def _coefficients(table: Sequence[OddsRatio], hidden_log_odds: float, spec: SimulationSpec) -> dict[str, float]:
+    return {o.term: spec.signal_clinical * unattenuated(float(np.log(o.odds_ratio)), hidden_log_odds) for o in table}
 
 
 def nodal_log_odds(clinical: dict[str, np.ndarray] | pd.DataFrame, spec: SimulationSpec) -> np.ndarray:

@@ -1,17 +1,6 @@
 """Three-dimensional outlines of lesions and lymph nodes in mm, and smooth random fields. How they look is decided elsewhere.
 
-A shape is described by a frozen dataclass of sizes, drawn once with an `rng`, and then asked for signed distances at any
-coordinates: on a volume, on one oblique or axial plane, or along the rays of a projection. Coordinates are in mm relative
-to the center, in the order z, y, x; they broadcast, so a slice passes a scalar z.
-
-1. Lesion: an ellipsoid whose radius along each direction is multiplied by 1 + a sum of low-order waves over the sphere
-   (real spherical harmonics of degree 2 to 5 as Legendre polynomials round random poles), plus narrow conical spikes. The
-   body is scaled so that the whole, spikes included, has the volume of the sphere of the asked diameter.
-2. Node: an ellipsoid with its long and short axis in the plane z = 0, an uneven margin, and a fatty hilum, a smaller
-   ellipsoid that lies off center and opens to the surface on one broad side.
-
-Unlike real ones: every outline is star-shaped (each ray from the center leaves it once), so no lesion has satellites,
-holes, or folds; spikes are straight cones; nodes are never bean-shaped beyond what the hilum takes away, nor matted.
+The physics in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations

@@ -5,19 +5,7 @@ but for whole ultrasound stills (`compare_stills`): crop to tissue first, becaus
 of their own. Alike in all of these does not mean
 alike to a radiologist, who also sees anatomy; unlike in one of them names what a simulation has wrong.
 
-Every statistic is one number per image, in the field's units:
-
-1. Speckle: local mean/sd of the echo envelope. Fully developed speckle is Rayleigh, mean/sd = sqrt(pi / (4 - pi)) = 1.91
-   (Burckhardt 1978, IEEE Trans Sonics Ultrason 25:1; Wagner et al. 1983, ibid. 30:156); averaging n independent looks
-   raises it by sqrt(n). Gray levels are log-compressed, so the envelope is restored first (`speckle_snr`).
-2. Spectrum: radial power spectrum and the beta of its fall 1/f^beta. Mammograms have beta near 3 (Burgess, Jacobson &
-   Judy 2001, Med Phys 28:419), white noise 0.
-3. Histogram: shares of gray levels on a common scale, and their first Wasserstein distance.
-4. Noise: standard deviation from the median absolute Laplacian residual (Immerkaer 1996, Comput Vis Image Underst 64:300,
-   made robust by the median, as Donoho & Johnstone 1994, Biometrika 81:425).
-5. Grain: full width at half maximum of the autocovariance along rows and columns, the size of a speckle or noise blob.
-6. Lines: coherence of the structure tensor (Bigun & Granlund 1987, Proc ICCV:433): 1 where strands run in one direction,
-   low where texture is cloudy. Two images may share their radial spectrum and differ here.
+Details and sources: MODEL.md in this folder.
 """
 
 from __future__ import annotations
@@ -25,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,16 +32,8 @@ SPECTRUM_SMALLEST = 16
 HISTOGRAM_BINS = 64
 
 COMPARISON_COLUMNS = (
-    "statistic",
-    "n_real",
-    "real_q1",
-    "real_median",
-    "real_q3",
-    "n_simulated",
-    "simulated_q1",
-    "simulated_median",
-    "simulated_q3",
-    "auc",
+    *("statistic", "n_real", "real_q1", "real_median", "real_q3"),
+    *("n_simulated", "simulated_q1", "simulated_median", "simulated_q3", "auc"),
 )
 
 STILL_SPACING_MM = 0.2
@@ -316,10 +297,8 @@ def compare_images(
     real_spacing_mm: Sequence[tuple[float, float]],
     simulated_spacing_mm: Sequence[tuple[float, float]],
     scale: tuple[float, float],
-    band_cycles_per_mm: tuple[float, float],
-    speckle_window_mm: float | None = None,
-    dynamic_range_db: float = 60.0,
-    detrend_mm: float = 2.0,
+    *settings: Any,
+    **more: Any,
 ) -> pd.DataFrame:
     """Real against simulated images: `COMPARISON_COLUMNS`, one row per statistic of `image_statistics` and one more.
 
@@ -327,21 +306,11 @@ def compare_images(
     ones (for a real image, of the other real ones). Spacings: one pair per image. Other arguments as in `image_statistics`.
     Raises ValueError for fewer than two images in a group or a spacing too few.
     """
-    for name, images, spacings in (
-        ("real", real, real_spacing_mm),
-        ("simulated", simulated, simulated_spacing_mm),
-    ):
+    for name, images, spacings in (("real", real, real_spacing_mm), ("simulated", simulated, simulated_spacing_mm)):
         if len(images) < 2 or len(images) != len(spacings):
             raise ValueError(f"{name}: {len(images)} images and {len(spacings)} spacings; at least 2, and one of each")
     tables = [
-        pd.DataFrame(
-            [
-                image_statistics(
-                    image, spacing, scale, band_cycles_per_mm, speckle_window_mm, dynamic_range_db, detrend_mm
-                )
-                for image, spacing in zip(images, spacings, strict=True)
-            ]
-        )
+        pd.DataFrame([image_statistics(*pair, scale, *settings, **more) for pair in zip(images, spacings, strict=True)])
         for images, spacings in ((real, real_spacing_mm), (simulated, simulated_spacing_mm))
     ]
     return compare_statistics(*_with_histogram_distance(tables, (real, simulated), scale))
@@ -367,14 +336,8 @@ def compare_stills(real: Sequence[Still], simulated: Sequence[Still]) -> pd.Data
     tissue = [[crop for crop in crops if crop is not None] for crops in pairs]
     if min(map(len, tissue)) >= 2:
         spacings = [[(STILL_SPACING_MM, STILL_SPACING_MM)] * len(crops) for crops in tissue]
-        table = compare_images(
-            *tissue,
-            *spacings,
-            scale,
-            STILL_BAND_CYCLES_PER_MM,
-            STILL_SPECKLE_WINDOW_MM,
-            detrend_mm=STILL_DETREND_MM,
-        )
+        settings = scale, STILL_BAND_CYCLES_PER_MM, STILL_SPECKLE_WINDOW_MM
+        table = compare_images(*tissue, *spacings, *settings, detrend_mm=STILL_DETREND_MM)
     else:
         parts = [[_middle_of_still(still) for still in stills] for stills in groups.values()]
         frames = [pd.DataFrame([_gray_statistics(part / 255.0) for part in group]) for group in parts]

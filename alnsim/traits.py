@@ -3,20 +3,7 @@
 Who the patients are is decided in `patients`; a trait becomes pixels in the module of its modality, and `truth`
 computes what the traits together can tell.
 
-Every trait has variance 1 given what drives it. Four things drive traits (s: the modality's signal):
-
-    invasiveness   t = s w Z + sqrt(1 - s^2 w^2) N      hidden Z of the tumor: raises nodal risk, shapes the tumor
-    size           t = s w u + sqrt(1 - s^2 w^2) N      u: standardized log tumor size, also known clinically
-    status         t = s d Y + N                        the metastasis itself leaves a mark (d': separation in sd)
-    chemosensitivity  as invasiveness, with R           what therapy does, in patients treated first
-
-Lymph node traits on CT are driven by the node's own label, t = s d m + N, where part of N is shared by the nodes of a
-patient. With s = 0 images are unrelated to the patient, their lesion's size included.
-
-Given their drivers, traits are independent of each other, between modalities too: an irregular margin on ultrasound and
-one on MRI are two looks at Z, not one lesion seen twice, and the errors of size are independent. Real modalities share
-more, so real pairs add less; the attainable AUCs of pairs rest on this. In patients treated first, tumor traits follow R
-and not Z, so MRI before therapy obeys another law there than in patients operated at once: do not pool the two.
+The model in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations
@@ -172,8 +159,6 @@ NODE_COUNT_CHANCE = {0: (0.46, 0.30, 0.16, 0.08), 1: (0.15, 0.25, 0.30, 0.30)}
 More nodes are imaged where there is disease, so their number alone tells something (`ct_node_count` in truth.json), and
 whoever counts a patient's rows in images.csv uses it. A model of single node images must not."""
 
-NODES_PER_PATIENT = 1128 / 523
-
 MALIGNANT_SHARE = 0.97
 """Chance that a node imaged in a positive patient is malignant, given that at least one is; about 43 % of all nodes are
 (Park 2024: 48 %, among patients with more disease)."""
@@ -182,6 +167,18 @@ NODE_ALIKE = 0.35
 """Correlation of a trait between nodes of one patient, given their labels: one scanner, one phase, one body. Our choice."""
 
 MALIGNANT_NODES = 538 / 1128
+
+
+LARGEST_SCORE = 2.5
+"""Appearance is constant beyond this many standard deviations."""
+
+
+def trait_scores(scores: np.ndarray, names: tuple[str, ...]) -> list[float]:
+    """Standard normal scores, one per name, clipped to +-LARGEST_SCORE. Raises ValueError for another shape or no number."""
+    values = np.asarray(scores, dtype=float)
+    if values.shape != (len(names),) or not np.isfinite(values).all():
+        raise ValueError(f"expected {len(names)} finite scores ({', '.join(names)}), got shape {values.shape}")
+    return [float(value) for value in np.clip(values, -LARGEST_SCORE, LARGEST_SCORE)]
 
 
 def draw_traits(

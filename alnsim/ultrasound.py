@@ -2,29 +2,7 @@
 
 Which patient has which traits is decided in `patients`; files are written by `build`.
 
-Physics, in order, all on the pixel grid of a linear array (rows = depth, columns = lateral position):
-
-1. Anatomy in mm: skin (two bright lines), subcutaneous fat with septa, gland, pectoral fascia, muscle; an irregular
-   lesion. Interfaces are the zero lines of smooth random fields, bright where they lie across the beam (specular).
-2. Scatterers: independent circular complex Gaussian amplitudes, so the envelope of one look is Rayleigh and its
-   mean/sd is 1.91 (Burckhardt 1978, IEEE Trans Sonics Ultrason 25:1; Wagner et al. 1983, ibid. 30:156).
-3. Point-spread function: separable Gaussian, full widths at half maximum in mm; the lateral one grows away from the
-   focus. Three looks are averaged, as spatial compounding does, which raises mean/sd to 3.3.
-4. Attenuation along each column beyond what time-gain compensation expects: the lesion's excess (posterior shadow, or
-   enhancement where it is negative) in dB per cm of depth, both ways, proportional to frequency as in soft tissue
-   (about 0.5-1 dB/cm/MHz one way; Duck 1990, Physical Properties of Tissue), and what the compensation leaves over.
-5. Receiver noise that the compensation amplifies with depth, log compression over the dynamic range, gain, 8 bits.
-
-Unlike a real image: no refraction (edge shadows), reverberation, side lobes, motion, calipers or nipple shadow; the
-beam is straight and tissue has no third dimension, so speckle does not change from plane to plane; vendors' adaptive
-filters are one Gaussian. Tissue is streaked along the probe nearly everywhere, with short wavy strokes for interfaces,
-where a real still shows wide lobules of even fat, long sharp fascial lines and a chaotic gland; far fields are less
-dark than in many; few anatomies (one plane, no ducts, cysts or implants); lesions are single, rather large and lie
-wholly inside the field. Beam widths were set by trial on public stills: gray levels, noise and grain agree, but the primary
-machine keeps more fine detail than real ones (its spectrum falls less), texture is more aligned, and stills differ less
-among each other (numbers in realism.csv, read by `realism.read_realism`). Ranges of appearance are our choice, by eye
-against public breast ultrasound images, and follow the BI-RADS ultrasound descriptors (shape, margin, orientation, echo
-pattern, posterior features).
+The physics in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations
@@ -33,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+from alnsim.traits import trait_scores
 
 FWHM_PER_SIGMA = 2.3548
 BEAM_BROADENING = 1.5
@@ -98,10 +78,7 @@ def appearance_from_traits(traits: np.ndarray) -> LesionAppearance:
     Every map is strictly increasing over +-2.5 standard deviations, so nothing but the outermost 1 % is lost.
     Lesion diameters have median 14.5 mm and 95 % between about 8 and 26 mm (our choice, near T1-T2 disease).
     """
-    values = np.asarray(traits, dtype=float)
-    if values.shape != (len(TRAITS),):
-        raise ValueError(f"traits has shape {values.shape}; expected ({len(TRAITS)},)")
-    irregularity, shadowing, dark, halo, uneven, orientation, size = np.clip(values, -2.5, 2.5)
+    irregularity, shadowing, dark, halo, uneven, orientation, size = np.array(trait_scores(traits, TRAITS))
     return LesionAppearance(
         diameter_mm=14.5 * np.exp(0.30 * size),
         height_to_width=0.76 * np.exp(0.17 * orientation),
@@ -135,8 +112,8 @@ def simulate_bmode(
         raise ValueError(f"the grid is {rows} x {columns}; at least 96 x 96 pixels are needed")
     depth_mm = scanner.deep_depth_mm if appearance.diameter_mm > 20.0 else scanner.depth_mm
     pixel_mm = depth_mm / rows
-    grid = _Grid(rows, columns, pixel_mm)
-    anatomy = _tissue(grid, rng)
+    grid = Grid(rows, columns, pixel_mm)
+    anatomy = tissue(grid, rng)
     lesion = _lesion(grid, appearance, anatomy.gland_top_mm, anatomy.fascia_mm, rng)
     level_db = anatomy.level_db.copy()
     inside = lesion.inside
@@ -151,12 +128,12 @@ def simulate_bmode(
     loss_db = np.cumsum(excess, axis=0) * (pixel_mm / 10.0)
     spread = grid.pixels(scanner.lateral_fwhm_mm * 0.8)
     loss_db = gaussian_filter1d(loss_db, spread, axis=1, mode="nearest")
-    amplitude = _decibel(level_db - loss_db)
-    specular = _decibel(specular_db - loss_db)
+    amplitude = decibel(level_db - loss_db)
+    specular = decibel(specular_db - loss_db)
     envelope = _envelope(amplitude, specular, scanner, grid, rng)
     image_db = 20.0 * np.log10(np.maximum(envelope, 1e-6))
     gain_db = scanner.gain_db + scanner.gain_sd_db * rng.standard_normal()
-    image_db += gain_db + _compensation_residual(grid, rng)
+    image_db += gain_db + compensation_residual(grid, rng)
     gray = 255.0 * (image_db + BLACK_BELOW_GLAND * scanner.dynamic_range_db) / scanner.dynamic_range_db
     gray = gaussian_filter(gray, grid.pixels(scanner.edge_smoothing_mm))
     pixels = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
@@ -164,7 +141,7 @@ def simulate_bmode(
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     rows: int
     columns: int
     pixel_mm: float
@@ -211,20 +188,20 @@ def _stretched(values: np.ndarray, step: int, length: int) -> np.ndarray:
     return values[below] * (1 - part) + values[below + 1] * part
 
 
-def _decibel(level_db: np.ndarray) -> np.ndarray:
+def decibel(level_db: np.ndarray) -> np.ndarray:
     return np.exp(level_db * np.float32(np.log(10.0) / 20.0))
 
 
-def _step(distance_mm: np.ndarray, width_mm: float) -> np.ndarray:
+def step(distance_mm: np.ndarray, width_mm: float) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(distance_mm / width_mm))
 
 
-def _line(distance_mm: np.ndarray, width_mm: float) -> np.ndarray:
+def line(distance_mm: np.ndarray, width_mm: float) -> np.ndarray:
     return np.exp(-0.5 * (distance_mm / width_mm) ** 2)
 
 
 @dataclass(frozen=True)
-class _Anatomy:
+class Anatomy:
     level_db: np.ndarray
     specular_db: np.ndarray
     excess_db_per_cm: np.ndarray
@@ -236,10 +213,10 @@ def _interfaces(field: np.ndarray, pixel_mm: float, width_mm: float) -> np.ndarr
     """(rows, columns) 0..1: bright along the field's zero lines, most where they lie across the beam."""
     down, across = np.gradient(field, pixel_mm)
     slope = np.sqrt(down * down + across * across) + np.float32(1e-9)
-    return _line(field / slope, width_mm) * (down / slope) ** 2
+    return line(field / slope, width_mm) * (down / slope) ** 2
 
 
-def _tissue(grid: _Grid, rng: np.random.Generator) -> _Anatomy:
+def tissue(grid: Grid, rng: np.random.Generator) -> Anatomy:
     depth = grid.depth_mm
     full = grid.rows * grid.pixel_mm
     skin = rng.uniform(1.4, 2.2) + 0.10 * grid.curve(8.0, rng)
@@ -248,16 +225,16 @@ def _tissue(grid: _Grid, rng: np.random.Generator) -> _Anatomy:
     fascia_mm = rng.uniform(0.66, 0.88) * full
     tilt = rng.normal(0.0, 0.05) * (grid.lateral_mm - grid.lateral_mm.mean())
     fascia = fascia_mm + 1.3 * grid.curve(8.0, rng) + tilt
-    in_skin = _step(skin - depth, 0.12)
-    below_fat = _step(depth - gland_top, 0.6)
-    below_fascia = _step(depth - fascia, 0.35)
+    in_skin = step(skin - depth, 0.12)
+    below_fat = step(depth - gland_top, 0.6)
+    below_fascia = step(depth - fascia, 0.35)
     in_fat = (1.0 - in_skin) * (1.0 - below_fat)
     in_gland = below_fat * (1.0 - below_fascia)
     mottle = grid.field(0.8, 2.2, rng)
     patches = grid.field(1.8, 4.5, rng)
     fibers = grid.field(0.26, 3.2, rng)
     fattiness = rng.normal(0.0, 0.5)
-    islands = _step(patches - 0.5 + fattiness, 0.30)
+    islands = step(patches - 0.5 + fattiness, 0.30)
     gland_db = -1.5 + 2.4 * mottle + 3.0 * fibers - 8.0 * islands
     fat_db = -11.0 + 2.2 * mottle + 1.6 * fibers + 3.0 * islands
     muscle_db = -8.0 + 3.6 * fibers + 2.0 * patches
@@ -269,12 +246,12 @@ def _tissue(grid: _Grid, rng: np.random.Generator) -> _Anatomy:
     level = level + 6.0 * septa * (in_fat + in_gland) + 4.0 * bundles * (in_gland + below_fascia)
     bright = 1.6 * septa * in_fat + (1.2 * septa + 1.3 * bundles + 1.7 * borders) * in_gland
     bright = (bright + 1.0 * bundles * below_fascia) * patchy
-    bright = bright + 2.2 * _line(depth - 0.25, 0.16) + 1.3 * _line(depth - skin, 0.13)
-    bright = bright + 2.2 * _line(depth - fascia, 0.20) * np.exp(0.6 * grid.curve(3.0, rng))
+    bright = bright + 2.2 * line(depth - 0.25, 0.16) + 1.3 * line(depth - skin, 0.13)
+    bright = bright + 2.2 * line(depth - fascia, 0.20) * np.exp(0.6 * grid.curve(3.0, rng))
     specular_db = 20.0 * np.log10(np.maximum(bright, 1e-3)) + 3.0
     shadows = np.clip(grid.curve(1.3, rng) - 0.8, 0.0, None)
-    excess = 3.0 * shadows * _step(depth - gland_top, 1.0) + 2.5 * below_fascia
-    return _Anatomy(level, specular_db, excess, float(gland_top_mm), float(fascia_mm))
+    excess = 3.0 * shadows * step(depth - gland_top, 1.0) + 2.5 * below_fascia
+    return Anatomy(level, specular_db, excess, float(gland_top_mm), float(fascia_mm))
 
 
 @dataclass(frozen=True)
@@ -285,7 +262,7 @@ class _Lesion:
 
 
 def _lesion(
-    grid: _Grid, appearance: LesionAppearance, gland_top_mm: float, fascia_mm: float, rng: np.random.Generator
+    grid: Grid, appearance: LesionAppearance, gland_top_mm: float, fascia_mm: float, rng: np.random.Generator
 ) -> _Lesion:
     """Smooth membership 0..1, distance outside the outline in mm (0 inside; radial, approximate), and internal texture."""
     width = appearance.diameter_mm / max(1.0, appearance.height_to_width)
@@ -304,16 +281,16 @@ def _lesion(
     angle = np.arctan2(over, along)
     ellipse = 0.5 * width * height / np.sqrt((height * np.cos(angle)) ** 2 + (width * np.sin(angle)) ** 2)
     ring = np.linspace(-np.pi, np.pi, 721)
-    outline = np.interp(angle, ring, _outline(ring, appearance, rng))
-    spikes = np.interp(angle, ring, _spikes(ring, appearance, rng))
+    outline = np.interp(angle, ring, draw_outline(ring, appearance, rng))
+    spikes = np.interp(angle, ring, draw_spikes(ring, appearance, rng))
     edge = ellipse * outline + spikes
     distance = radius - edge
     blur_mm = 0.20 + 0.16 * appearance.halo_mm
     texture = grid.field(0.8, 1.0, rng)
-    return _Lesion(_step(-distance, blur_mm), np.clip(distance, 0.0, None), texture)
+    return _Lesion(step(-distance, blur_mm), np.clip(distance, 0.0, None), texture)
 
 
-def _outline(ring: np.ndarray, appearance: LesionAppearance, rng: np.random.Generator) -> np.ndarray:
+def draw_outline(ring: np.ndarray, appearance: LesionAppearance, rng: np.random.Generator) -> np.ndarray:
     """Relative radius along the angle: harmonics 2-7 with total standard deviation `lobulation`."""
     orders = np.arange(2, 8)
     weight = 1.0 / orders**0.5
@@ -323,7 +300,7 @@ def _outline(ring: np.ndarray, appearance: LesionAppearance, rng: np.random.Gene
     return np.clip(1.0 + wave, 0.45, 1.6)
 
 
-def _spikes(ring: np.ndarray, appearance: LesionAppearance, rng: np.random.Generator) -> np.ndarray:
+def draw_spikes(ring: np.ndarray, appearance: LesionAppearance, rng: np.random.Generator) -> np.ndarray:
     """Extra radius in mm along the angle: 9 narrow spikes of mean length `spiculation_mm`."""
     centers = rng.uniform(-np.pi, np.pi, 9)
     lengths = appearance.spiculation_mm * rng.gamma(1.5, 1.0 / 1.5, centers.size)
@@ -333,7 +310,7 @@ def _spikes(ring: np.ndarray, appearance: LesionAppearance, rng: np.random.Gener
 
 
 def _envelope(
-    amplitude: np.ndarray, specular: np.ndarray, scanner: Scanner, grid: _Grid, rng: np.random.Generator
+    amplitude: np.ndarray, specular: np.ndarray, scanner: Scanner, grid: Grid, rng: np.random.Generator
 ) -> np.ndarray:
     """Mean envelope of the compounded looks, with receiver noise; 1.0 is the root mean square of gland at 0 dB."""
     depth = grid.depth_mm
@@ -341,7 +318,7 @@ def _envelope(
     away = (np.clip(np.abs(depth - focus) / focus, 0.0, 1.0) ** 2).astype(np.float32)
     axial = grid.pixels(scanner.axial_fwhm_mm / FWHM_PER_SIGMA)
     narrow = grid.pixels(scanner.lateral_fwhm_mm / FWHM_PER_SIGMA)
-    noise_level = _decibel(scanner.noise_db + 14.0 * depth / depth.max()).astype(np.float32)
+    noise_level = decibel(scanner.noise_db + 14.0 * depth / depth.max()).astype(np.float32)
     coherent = gaussian_filter(specular, (axial, 2.0 * narrow)).astype(np.float32)
     amplitude = amplitude.astype(np.float32)
     noise = rng.standard_normal((2, *amplitude.shape), dtype=np.float32) * (noise_level * np.float32(np.sqrt(0.5)))
@@ -371,7 +348,7 @@ def _look(
     return np.sqrt(real * real + imaginary * imaginary)
 
 
-def _compensation_residual(grid: _Grid, rng: np.random.Generator) -> np.ndarray:
+def compensation_residual(grid: Grid, rng: np.random.Generator) -> np.ndarray:
     """(rows, 1) dB: what the sonographer's time-gain sliders leave over, a slow wave and a fall in the far field."""
     depth = grid.depth_mm / grid.depth_mm.max()
     return 1.2 * np.sin(2.0 * np.pi * (depth + rng.uniform())) - rng.uniform(4.0, 16.0) * np.clip(

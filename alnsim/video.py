@@ -1,35 +1,6 @@
 """Ultrasound sweeps: the probe travels across a breast lesion while its surroundings slide, as 8-bit frames with masks.
 
-The lesion's seven still traits, the machines and the tissue of one plane come from `ultrasound`; here is the third
-dimension and time. Which patient has which traits is decided in `traits`; files are written by `build`.
-
-Physics, in order, all on the pixel grid of a linear array (rows = depth, columns = lateral), frame by frame:
-
-1. Path: the probe moves in elevation from 3.5-5.5 mm before the lesion to as far behind it, at uneven speed, with hand
-   tremor, a slight rotation about the beam (yaw) and pressing, which strains the tissue in depth by about 1 %.
-2. Tissue: the layers, septa and fibers of `ultrasound`, cut from smooth random fields with three dimensions. Every
-   frame cuts the same tissue, at its own elevation and displaced sideways.
-3. Lesion: the still's outline in the key plane, an ellipsoid in elevation whose outline slowly turns into another one.
-   Its border blurs where it runs obliquely through the slice, as slice thickness demands.
-4. Slide: the sonographer keeps the lesion in view and rocks the probe about twice in a sweep of 3 s. A mobile lesion
-   does not follow its surroundings, which slide past it by up to `slip_mm`; round a tethered one they hardly do.
-   The lesion's path in the image does not depend on the slide, and the random fields of the surroundings have the same
-   statistics wherever they are cut, so that no single frame tells how far they slid: only frames together do.
-5. Lymphatics: dark channels along the zero lines of a random field, within about 5 mm of the lesion in fat and gland,
-   with bright swollen tissue between them; part of every frame near the lesion.
-6. Satellites: small dark foci beside the lesion's ends, in frames away from the key frame. None reaches a frame within
-   half of the lesion's half-length of its middle.
-7. Speckle: circular complex Gaussian scatterers on planes across the elevation, weighted by a Gaussian beam. Echoes a
-   distance d apart correlate by exp(-d^2 / 4 s^2), s being the elevational beam's sigma (Wagner et al. 1988, IEEE Trans
-   Ultrason Ferroelectr Freq Control 35:34). They move with their tissue, by whole pixels. In the plane: the separable
-   Gaussian beam, compounding, attenuation, receiver noise and compression of `ultrasound`; noise is new in each frame.
-
-Unlike a real sweep: sliding happens at a sharp surface without strain, sideways only, and to all layers alike, skin
-included, where a real probe shears skin, fat and gland by degrees; interfaces do not slide within their tissue; out-of-
-plane slides, pulsation and decorrelation by strain are missing; the sonographer sweeps once, steadily, and never loses
-contact; the beam is as thick at every depth; satellites are plain spheres; channels do not drain anywhere; plus all
-that `ultrasound` lists but the missing third dimension. That these three traits mark nodal disease is an assumption
-of the simulation, and all values not cited are our choice.
+The physics in words, with sources and what is unlike reality: MODEL.md in this folder.
 """
 
 from __future__ import annotations
@@ -41,39 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from alnsim.ultrasound import (
-    BEAM_BROADENING,
-    BLACK_BELOW_GLAND,
-    FWHM_PER_SIGMA,
-    REFERENCE_MHZ,
-    SCANNERS,
-    TRAITS,
-    LesionAppearance,
-    Scanner,
-    _Anatomy,
-    _compensation_residual,
-    _decibel,
-    _Grid,
-    _line,
-    _outline,
-    _spikes,
-    _step,
-    _tissue,
-    appearance_from_traits,
-)
-
-__all__ = [
-    "SCANNERS",
-    "SWEEP_TRAITS",
-    "TRAITS",
-    "LesionAppearance",
-    "Scanner",
-    "Sweep",
-    "SweepAppearance",
-    "appearance_from_traits",
-    "simulate_sweep",
-    "sweep_appearance_from_traits",
-]
+from alnsim import ultrasound as still
+from alnsim.traits import trait_scores
+from alnsim.ultrasound import Anatomy, Grid, LesionAppearance, Scanner, decibel, step
 
 SWEEP_TRAITS = ("lymphatics", "tethering", "satellites")
 """Standard normal scores of the sweep, in the order of `sweep_appearance_from_traits`; higher is more suspicious."""
@@ -120,10 +61,7 @@ def sweep_appearance_from_traits(traits: np.ndarray) -> SweepAppearance:
     Strictly increasing over +-2.5 in lymphatics and satellites, strictly decreasing in tethering: the tethered lesion
     slides less. Raises ValueError for another shape. The ranges are our choice.
     """
-    values = np.asarray(traits, dtype=float)
-    if values.shape != (len(SWEEP_TRAITS),):
-        raise ValueError(f"traits has shape {values.shape}; expected ({len(SWEEP_TRAITS)},)")
-    lymphatics, tethering, satellites = (float(value) for value in np.clip(values, -2.5, 2.5))
+    lymphatics, tethering, satellites = trait_scores(traits, SWEEP_TRAITS)
     return SweepAppearance(
         lymphatic_db=9.0 + 3.5 * lymphatics,
         slip_mm=1.90 - 0.72 * tethering,
@@ -170,7 +108,7 @@ def simulate_sweep(
     if not 8 <= frames <= 256:
         raise ValueError(f"{frames} frames; 8-256 can be simulated")
     depth_mm = scanner.deep_depth_mm if appearance.diameter_mm > 20.0 else scanner.depth_mm
-    grid = _Grid(rows, columns, depth_mm / rows)
+    grid = Grid(rows, columns, depth_mm / rows)
     tissue_seed, lesion_seed, texture_seed, channel_seed, satellite_seed, speckle_seed = rng.integers(2**62, size=6)
     half_length_mm = 0.5 * appearance.diameter_mm * rng.uniform(0.90, 1.20)
     path = _probe_path(frames, half_length_mm, sweep.slip_mm, rng)
@@ -179,7 +117,8 @@ def simulate_sweep(
     planes = [_lesion_plane(grid, path, frame, span_mm) for frame in range(frames)]
     same_tissue = _Replay(np.random.default_rng(tissue_seed))
     tissues = [
-        _tissue(plane.displaced(slip), same_tissue.again()) for plane, slip in zip(planes, path.slip_mm, strict=True)
+        still.tissue(plane.displaced(slip), same_tissue.again())
+        for plane, slip in zip(planes, path.slip_mm, strict=True)
     ]
     lesion_rng = np.random.default_rng(lesion_seed)
     lesion = _draw_lesion(grid, appearance, half_length_mm, tissues[0].gland_top_mm, tissues[0].fascia_mm, lesion_rng)
@@ -188,8 +127,8 @@ def simulate_sweep(
     same_channels = _Replay(np.random.default_rng(channel_seed))
     beam = _Beam.of(scanner, grid)
     scatterers = _Scatterers.draw(beam, grid, scanner.looks, span_mm, np.random.default_rng(speckle_seed))
-    lesion_excess = scanner.frequency_mhz / REFERENCE_MHZ * appearance.excess_attenuation_db_per_cm
-    gain_db = scanner.gain_db + scanner.gain_sd_db * rng.standard_normal() + _compensation_residual(grid, rng)
+    lesion_excess = scanner.frequency_mhz / still.REFERENCE_MHZ * appearance.excess_attenuation_db_per_cm
+    gain_db = scanner.gain_db + scanner.gain_sd_db * rng.standard_normal() + still.compensation_residual(grid, rng)
     pixels = np.empty((frames, rows, columns), np.uint8)
     masks = np.empty((frames, rows, columns), bool)
     for frame, (plane, tissue) in enumerate(zip(planes, tissues, strict=True)):
@@ -209,9 +148,9 @@ def simulate_sweep(
         own = section.distance_mm < 0.5 * appearance.halo_mm
         moved = scatterers.at(plane, float(path.slip_mm[frame]), own)
         noise = rng.standard_normal((2, rows, columns), dtype=np.float32)
-        envelope = beam.envelope(_decibel(level_db - loss_db), _decibel(specular_db - loss_db), moved, noise)
+        envelope = beam.envelope(decibel(level_db - loss_db), decibel(specular_db - loss_db), moved, noise)
         image_db = 20.0 * np.log10(np.maximum(envelope, np.float32(1e-6))) + gain_db
-        gray = 255.0 * (image_db / scanner.dynamic_range_db + BLACK_BELOW_GLAND)
+        gray = 255.0 * (image_db / scanner.dynamic_range_db + still.BLACK_BELOW_GLAND)
         gray = gaussian_filter(gray, grid.pixels(scanner.edge_smoothing_mm))
         pixels[frame] = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
     return Sweep(
@@ -287,7 +226,7 @@ class _Replay:
 
 
 @dataclass(frozen=True)
-class _Plane(_Grid):
+class _Plane(Grid):
     """One frame's plane through the tissue. Its fields and curves are cuts of fields with a third dimension.
 
     With a generator that repeats its draws, every frame cuts the same field. elevation_mm: (1, columns);
@@ -358,7 +297,7 @@ def _weighted(nodes: np.ndarray, taps: np.ndarray, weights: np.ndarray) -> np.nd
     return total
 
 
-def _lesion_plane(grid: _Grid, path: _Path, frame: int, span_mm: float) -> _Plane:
+def _lesion_plane(grid: Grid, path: _Path, frame: int, span_mm: float) -> _Plane:
     """The plane as the lesion sees it: displaced by the common drift only."""
     sideways = grid.lateral_mm - np.float32(0.5 * grid.columns * grid.pixel_mm)
     elevation = np.float32(path.elevation_mm[frame]) + np.float32(path.yaw[frame]) * sideways
@@ -410,7 +349,7 @@ class _Lesion:
         distance = radius - edge + beyond
         steep = 0.5 * self.width_mm * np.abs(along_length) / self.half_length_mm / np.maximum(share, 0.1)
         blur = np.sqrt((0.20 + 0.16 * halo_mm) ** 2 + np.minimum(elevational_mm * steep, 1.2) ** 2)
-        return _Section(_step(-distance, blur.astype(np.float32)), distance)
+        return _Section(step(-distance, blur.astype(np.float32)), distance)
 
     def _ellipse(self) -> np.ndarray:
         angle = _ring()
@@ -423,7 +362,7 @@ def _ring() -> np.ndarray:
 
 
 def _draw_lesion(
-    grid: _Grid,
+    grid: Grid,
     appearance: LesionAppearance,
     half_length_mm: float,
     gland_top_mm: float,
@@ -439,8 +378,8 @@ def _draw_lesion(
     free = max(span_mm / 2 - width / 2 - 4.0, 0.0)
     column = span_mm / 2 + np.clip(rng.normal(0.0, 2.5), -free, free)
     turn = rng.normal(0.0, 0.18)
-    waves = np.stack([_outline(_ring(), appearance, rng) - 1.0 for _ in range(2)])
-    spikes = np.stack([_spikes(_ring(), appearance, rng) for _ in range(3)])
+    waves = np.stack([still.draw_outline(_ring(), appearance, rng) - 1.0 for _ in range(2)])
+    spikes = np.stack([still.draw_spikes(_ring(), appearance, rng) for _ in range(3)])
     return _Lesion(float(row), float(column), width, height, half_length_mm, float(turn), waves, spikes)
 
 
@@ -462,13 +401,13 @@ class _Satellite:
         down = plane.depth_mm - np.float32(self.row_mm)
         aside = plane.lateral_mm - np.float32(self.column_mm + plane.displacement_mm)
         outside = np.sqrt(0.8 * aside**2 + 1.2 * down**2 + across**2) - np.float32(self.radius_mm)
-        inside = np.float32(self.conspicuity) * _step(-outside, 0.5 * SATELLITE_BLUR_MM)
+        inside = np.float32(self.conspicuity) * step(-outside, 0.5 * SATELLITE_BLUR_MM)
         inside *= outside < 2.0 * SATELLITE_BLUR_MM
         return level_db + inside * (SATELLITE_DB - level_db), specular_db - 40.0 * inside
 
 
 def _draw_satellites(
-    grid: _Grid, lesion: _Lesion, load: float, tissue: _Anatomy, rng: np.random.Generator
+    grid: Grid, lesion: _Lesion, load: float, tissue: Anatomy, rng: np.random.Generator
 ) -> list[_Satellite]:
     """All places are drawn, whatever the load; those beyond it have no contrast. Ends alternate, the first by chance."""
     length = lesion.half_length_mm
@@ -509,7 +448,7 @@ def _with_lesion(
     return level_db, specular_db - 45.0 * inside - 8.0 * rim
 
 
-def _lymphatics(plane: _Plane, tissue: _Anatomy, section: _Section, rng: _Replay) -> tuple[np.ndarray, np.ndarray]:
+def _lymphatics(plane: _Plane, tissue: Anatomy, section: _Section, rng: _Replay) -> tuple[np.ndarray, np.ndarray]:
     """(rows, columns) each, 0..1: how swollen the tissue can be here, and whether it is channel.
 
     Channels keep clear of the lesion's border, of skin and of muscle.
@@ -517,12 +456,12 @@ def _lymphatics(plane: _Plane, tissue: _Anatomy, section: _Section, rng: _Replay
     field = plane.field(0.75, 1.9, rng)
     down, across = np.gradient(field, plane.pixel_mm)
     slope = np.sqrt(down * down + across * across) + np.float32(0.12)
-    channel = _line(field / slope, 0.30)
+    channel = still.line(field / slope, 0.30)
     depth = plane.depth_mm
-    room = _step(depth - 3.0, 0.4) * _step(np.float32(tissue.fascia_mm - 0.8) - depth, 0.4)
+    room = step(depth - 3.0, 0.4) * step(np.float32(tissue.fascia_mm - 0.8) - depth, 0.4)
     outer = np.clip(section.distance_mm, 0.0, None)
     near = np.exp(-((outer / np.float32(LYMPHATIC_REACH_MM)) ** 4))
-    return near * _step(outer - 0.7, 0.3) * room, channel
+    return near * step(outer - 0.7, 0.3) * room, channel
 
 
 @dataclass(frozen=True)
@@ -534,7 +473,7 @@ class _Scatterers:
     reach_mm: float
 
     @classmethod
-    def draw(cls, beam: _Beam, grid: _Grid, looks: int, span_mm: float, rng: np.random.Generator) -> _Scatterers:
+    def draw(cls, beam: _Beam, grid: Grid, looks: int, span_mm: float, rng: np.random.Generator) -> _Scatterers:
         planes = int(2.0 * span_mm / (NODE_SPACING * beam.elevational_mm)) + 5
         values = rng.standard_normal((planes, 2 * looks, grid.rows, grid.columns), dtype=np.float32)
         return cls(values, beam.elevational_mm, span_mm)
@@ -575,19 +514,19 @@ class _Beam:
     noise_level: np.ndarray
 
     @classmethod
-    def of(cls, scanner: Scanner, grid: _Grid) -> _Beam:
+    def of(cls, scanner: Scanner, grid: Grid) -> _Beam:
         """The lateral beam widens away from the focus, to the widths of `ultrasound` in the focus and at the ends."""
         depth = grid.depth_mm[:, 0]
         focus = 0.45 * grid.rows * grid.pixel_mm
         away = np.clip(np.abs(depth - focus) / focus, 0.0, 1.0) ** 2
-        axial = grid.pixels(scanner.axial_fwhm_mm / FWHM_PER_SIGMA)
-        narrow = grid.pixels(scanner.lateral_fwhm_mm / FWHM_PER_SIGMA)
-        lateral = narrow * np.sqrt(1.0 + (BEAM_BROADENING * away) ** 2)
-        level = _decibel(scanner.noise_db + 14.0 * depth / depth.max()).astype(np.float32)
+        axial = grid.pixels(scanner.axial_fwhm_mm / still.FWHM_PER_SIGMA)
+        narrow = grid.pixels(scanner.lateral_fwhm_mm / still.FWHM_PER_SIGMA)
+        lateral = narrow * np.sqrt(1.0 + (still.BEAM_BROADENING * away) ** 2)
+        level = decibel(scanner.noise_db + 14.0 * depth / depth.max()).astype(np.float32)
         return cls(
             axial=_weights(np.array([axial]))[:, 0],
             lateral=_weights(lateral)[:, :, None],
-            elevational_mm=ELEVATIONAL_TO_LATERAL_BEAM * scanner.lateral_fwhm_mm / FWHM_PER_SIGMA,
+            elevational_mm=ELEVATIONAL_TO_LATERAL_BEAM * scanner.lateral_fwhm_mm / still.FWHM_PER_SIGMA,
             smear=(axial, 2.0 * narrow),
             noise_level=level[:, None] * np.float32(np.sqrt(0.5)),
         )
@@ -633,12 +572,12 @@ def _spread(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
     wide = values.take(place, axis=axis)
     total = values * weights[0]
     pair = np.empty_like(values)
-    for step in range(1, reach + 1):
+    for away in range(1, reach + 1):
         ends = [
             wide[:, start : start + size] if axis == 1 else wide[:, :, start : start + size]
-            for start in (reach - step, reach + step)
+            for start in (reach - away, reach + away)
         ]
         np.add(*ends, out=pair)
-        pair *= weights[step]
+        pair *= weights[away]
         total += pair
     return total

@@ -17,8 +17,7 @@ import pandas as pd
 from alnlib.cohorts.folder import read_cohort
 from alnsim import SimulationSpec, simulate_cohort
 from alnsim.build import draw_people
-from alnsim.dicom import Identity
-from alnsim.images import WRITERS
+from alnsim.images import WRITERS, Exam
 
 SAMPLE = 12
 SEED = 2026
@@ -47,8 +46,7 @@ def by_modality(profile: str, folder: Path) -> list[dict[str, object]]:
         some = [person for person in some if (person.group == "neoadjuvant") == (name == "MRI, two visits")][:SAMPLE]
         start, images = time.process_time(), 0
         for person in some:
-            identity = Identity(person.patient_id, int(person.latent["age"]), person.center, SEED, person.laterality)
-            images += len(list(writer(person, spec, folder, SEED, identity)))
+            images += len(list(writer(Exam(person, spec, folder, SEED))))
         spent = 1000.0 * (time.process_time() - start) / len(some)
         row = {"profile": profile, "what": name, "patients": len(some), "images": images}
         rows.append(row | {"milliseconds_per_patient": round(spent)})

@@ -13,17 +13,14 @@ import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from alnsim import ultrasound
-from alnsim.ultrasound import _Grid
+from alnsim.ultrasound import SCANNERS, TRAITS, Grid, appearance_from_traits
 from alnsim.video import (
-    SCANNERS,
     SWEEP_TRAITS,
-    TRAITS,
     Sweep,
     _Beam,
     _Plane,
     _Replay,
     _Scatterers,
-    appearance_from_traits,
     simulate_sweep,
     sweep_appearance_from_traits,
 )
@@ -193,7 +190,7 @@ def test_random_fields_look_alike_wherever_they_are_cut():
 
 def test_speckle_at_the_border_does_not_tell_how_far_the_surroundings_slid():
     """Scatterers at either side of the border stay uncorrelated, at a slide of none, one or many pixels."""
-    grid = _Grid(200, 200, 0.2)
+    grid = Grid(200, 200, 0.2)
     beam = _Beam.of(SCANNERS["primary"], grid)
     scatterers = _Scatterers.draw(beam, grid, 3, 3.0, np.random.default_rng(2))
     plane = _Plane(200, 200, 0.2, np.zeros((1, 200), np.float32), 0.0, 0.0, 3.0)
@@ -228,7 +225,7 @@ def test_the_slide_is_measured_between_frames(tethered):
 
 def test_speckle_of_one_look_is_rayleigh_and_decorrelates_with_the_elevational_beam():
     """Burckhardt 1978: mean / sd of the envelope is 1.91. Gaussian beam: correlation of echoes exp(-d^2 / 4 s^2)."""
-    grid = _Grid(220, 220, 0.2)
+    grid = Grid(220, 220, 0.2)
     beam = _Beam.of(SCANNERS["primary"], grid)
     scatterers = _Scatterers.draw(beam, grid, 1, 3.0, np.random.default_rng(0))
     ones, none = np.ones((220, 220), np.float32), np.zeros((220, 220), np.float32)
