@@ -12,9 +12,10 @@ from alnlib.files import atomic_path, write_csv, write_json
 from alnlib.paths import repository_root
 from alnlib.pipeline.cache import FileHashes, LibraryCode, why_stale
 from alnlib.pipeline.execute import clean_executed
+from alnlib.pipeline.offer import Offer
 from alnlib.pipeline.parameters import declared_parameters, parse_setting
 from alnlib.pipeline.results import RunFolder, number_text
-from alnlib.pipeline.stages import applies, find_stage, missing_modalities
+from alnlib.pipeline.stages import find_stage
 
 
 def notebook_with(source: str, tags=("parameters",)) -> dict:
@@ -189,7 +190,8 @@ def test_features_are_written_whole_and_counted(tmp_path, monkeypatch):
 def test_a_stage_may_need_several_things_of_a_cohort():
     """Mammograms without MRI are not enough for study D; an endpoint is something a cohort offers, like a modality."""
     both, response = find_stage("26"), find_stage("27")
-    assert applies(both, frozenset({"MG+lesion", "MRI+lesion", "US"}))
-    assert missing_modalities(both, frozenset({"MG", "MG+lesion"})) == ["MRI+lesion"]
-    assert applies(response, frozenset({"endpoint apcr"})) and not applies(response, frozenset({"MRI+lesion"}))
-    assert applies(find_stage("41"), frozenset())
+    assert both.lacks(Offer(images={"US", "MG", "MRI"}, lesions={"MG", "MRI"})) is None
+    assert both.lacks(Offer(images={"MG", "MRI"}, lesions={"MG"})) == "MRI images with a mask or box of the lesion"
+    assert response.lacks(Offer(endpoints={"apcr"})) is None
+    assert response.lacks(Offer(images={"MRI"}, lesions={"MRI"})) == "endpoint apcr"
+    assert find_stage("21").lacks(Offer()) == "clinical variables" and find_stage("41").lacks(Offer()) is None

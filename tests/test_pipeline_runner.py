@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 from alnlib.errors import InputError
+from alnlib.pipeline import offer
+from alnlib.pipeline.offer import Images
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import STAGES, Stage, check_table
-from tests.toy import TOY_CELLS, TOY_STAGES, write_toy_notebook
+from tests.toy import PARAMETERS, TOY_CELLS, TOY_STAGES, write_toy_notebook
 
 
 def run_toys(**options) -> Runner:
@@ -126,7 +128,7 @@ def test_a_stage_that_no_longer_applies_leaves_nothing_behind_and_comes_back(toy
     )
     stages = (
         Stage("01_first", "", makes=(*TOY_STAGES[0].makes, "cohort/images.csv"), reads_data=True),
-        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, modality="US"),
+        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, about=(Images("US"),)),
         TOY_STAGES[2],
     )
 
@@ -186,22 +188,51 @@ def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
     assert (folder / "b.csv").exists()
 
 
-def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository, monkeypatch):
+def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository):
     """Every stage asks several times what the cohort offers; a table of images may be long."""
     cells = [*TOY_CELLS["01_first"], "results.output('cohort/images.csv').write_text('modality\\nUS\\n')"]
     write_toy_notebook(toy_repository, "01_first", cells)
     stages = (
         Stage("01_first", "", makes=(*TOY_STAGES[0].makes, "cohort/images.csv"), reads_data=True),
-        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, modality="US"),
+        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, about=(Images("US"),)),
         TOY_STAGES[2],
     )
     assert Runner(make_plan(RunOptions(), stages)).run()
-    read = []
-    original = Runner._read_modalities
-    monkeypatch.setattr(Runner, "_read_modalities", staticmethod(lambda *paths: read.append(paths) or original(*paths)))
+    offer._read.cache_clear()
     again = Runner(make_plan(RunOptions(), stages))
     assert again.run() and kinds(again) == ["fresh"] * 3
-    assert len(read) == 1
+    assert offer._read.cache_info().misses == 1
+
+
+def test_two_stages_of_one_notebook(toy_repository):
+    """Each has its own parameters, files, executed notebook and --set; a change of the notebook makes both stale."""
+    cells = [*TOY_CELLS["03_aside"][:1], "results.save_table(results.read_table('a.csv') * factor, f'{name}.csv')"]
+    parameters = f'{PARAMETERS}\nname = "b"  # of the table'
+    write_toy_notebook(toy_repository, "02_tables", cells, parameters)
+    stages = (
+        TOY_STAGES[0],
+        Stage("02_second", "", ("a.csv",), ("b.csv",), source="02_tables"),
+        Stage("03_aside", "", ("a.csv",), ("c.csv",), source="02_tables", preset={"name": "c", "factor": 5}),
+    )
+
+    def run_now(*settings: str) -> list[str]:
+        runner = Runner(make_plan(RunOptions(settings=settings), stages))
+        assert runner.run()
+        return kinds(runner)
+
+    folder = toy_repository / "results/simulated-demo"
+    assert run_now() == ["done", "done", "done"]
+    assert pd.read_csv(folder / "b.csv")["x"].tolist() == [3, 6]
+    assert pd.read_csv(folder / "c.csv")["x"].tolist() == [5, 10]
+    assert {path.stem for path in (folder / "notebooks").glob("*")} == {stage.notebook for stage in stages}
+    assert run_now() == ["fresh", "fresh", "fresh"]
+    assert run_now("03.factor=7") == ["fresh", "fresh", "done"]
+    assert pd.read_csv(folder / "c.csv")["x"].tolist() == [7, 14]
+    write_toy_notebook(toy_repository, "02_tables", [*cells, "print(name)"], parameters)
+    assert run_now("03.factor=7") == ["fresh", "done", "done"]
+    wrong = (*stages[:2], Stage("03_aside", "", source="02_tables", preset={"nam": "c"}))
+    with pytest.raises(InputError, match=r"03_aside has no parameter 'nam' \(the stage table\)"):
+        make_plan(RunOptions(), wrong)
 
 
 def test_a_stage_that_waits_for_its_turn_is_not_shown_as_running(toy_repository):

@@ -77,7 +77,7 @@ def test_executed_notebooks_are_those_of_the_committed_sources():
     from alnlib.pipeline.parameters import cell_source, read_notebook
 
     for stage in STAGES:
-        source = [cell_source(c) for c in read_notebook(ROOT / "notebooks" / f"{stage.notebook}.ipynb")["cells"]]
+        source = [cell_source(c) for c in read_notebook(ROOT / "notebooks" / f"{stage.source_notebook}.ipynb")["cells"]]
         executed = read_notebook(COMMITTED / "notebooks" / f"{stage.notebook}.ipynb")["cells"]
         kept = [cell_source(c) for c in executed if "injected-parameters" not in c["metadata"].get("tags", [])]
         assert kept == source, stage.notebook
@@ -184,7 +184,7 @@ def test_readme_shows_the_numbers_that_the_runs_wrote():
 
 def test_readme_names_every_notebook_and_no_other():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"notebooks/(\w+)\.ipynb", text)) == {stage.notebook for stage in STAGES}
+    assert set(re.findall(r"notebooks/(\w+)\.ipynb", text)) == {stage.source_notebook for stage in STAGES}
 
 
 def test_a_block_that_nobody_fills_is_an_error():

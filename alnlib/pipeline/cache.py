@@ -17,7 +17,7 @@ from typing import Any
 from alnlib.files import sha256_file, write_json
 from alnlib.pipeline.parameters import cell_source
 
-NO_INFLUENCE = ("alnlib/pipeline/stages.py", "alnlib/paths.py")
+NO_INFLUENCE = ("alnlib/pipeline/stages.py", "alnlib/pipeline/offer.py", "alnlib/paths.py")
 """Imported by notebooks, but only to say which stage to run and where folders are: a change there changes no result."""
 
 MAX_FILES_READ = 20_000

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +85,16 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
 def stage_parameters(
     notebook_name: str,
     declared: dict[str, Any],
+    preset: Mapping[str, Any],
     profile: dict,
     common: dict[str, Any],
     settings: list[tuple[str, str, Any]],
 ) -> dict[str, Any]:
-    """The values a notebook is run with: its own defaults, the profile's, what all share, the command line's.
+    """The values a stage is run with: its notebook's defaults, its own presets, the profile's, what all share, --set.
 
     Raises InputError for a name that the notebook does not declare or a value of another type than the default.
     """
-    given: dict[str, tuple[Any, str]] = {}
+    given: dict[str, tuple[Any, str]] = {name: (value, "the stage table") for name, value in preset.items()}
     for section, where in (("all", "profile, section all"), (notebook_name, f"profile, section {notebook_name}")):
         for name, value in profile.get(section, {}).items():
             if section != "all" or name in declared:

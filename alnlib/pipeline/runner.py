@@ -21,8 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alnlib.errors import InputError
 from alnlib.files import sha256_file, write_json, write_text
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
@@ -37,6 +35,7 @@ from alnlib.pipeline.cache import (
     why_stale,
 )
 from alnlib.pipeline.execute import Outcome, StageRun, run_in_process
+from alnlib.pipeline.offer import read_offer
 from alnlib.pipeline.parameters import (
     check_names,
     declared_parameters,
@@ -49,11 +48,9 @@ from alnlib.pipeline.stages import (
     NUMBERS,
     STAGES,
     Stage,
-    applies,
     check_table,
     find_stage,
     makers_of,
-    missing_modalities,
 )
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
@@ -114,7 +111,7 @@ def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES, notebooks: 
     cohort, name, data = _resolve_cohort(options)
     profile = read_profile(notebooks / "profiles" / f"{options.profile}.yaml")
     settings = [parse_setting(text) for text in options.settings]
-    read = {stage.notebook: read_notebook(notebooks / f"{stage.notebook}.ipynb") for stage in stages}
+    read = {stage.notebook: read_notebook(notebooks / f"{stage.source_notebook}.ipynb") for stage in stages}
     declared = {notebook: declared_parameters(content, notebook) for notebook, content in read.items()}
     check_names(profile, settings, declared, options.profile)
     root = data_root()
@@ -124,7 +121,10 @@ def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES, notebooks: 
     if options.seed is not None:
         common["seed"] = options.seed
     parameters = {
-        notebook: stage_parameters(notebook, declared[notebook], profile, common, settings) for notebook in declared
+        stage.notebook: stage_parameters(
+            stage.notebook, declared[stage.notebook], stage.preset, profile, common, settings
+        )
+        for stage in stages
     }
     return Plan(
         options, name, results_folder() / name, data, read, parameters, _chosen_stages(options, stages), tuple(stages)
@@ -193,7 +193,6 @@ class Runner:
         self.statuses: dict[str, StageStatus] = {}
         self.left_out: dict[str, str] = {}
         self._data_digest: str | None = None
-        self._offered: tuple[list, frozenset[str]] | None = None
 
     # what is fresh
 
@@ -220,31 +219,6 @@ class Runner:
         self.hashes.save()
         return list(self.statuses.values())
 
-    def _modalities(self) -> frozenset[str] | None:
-        """What the cohort offers, as stage 11 wrote it; None before that. The files are read again only if they changed."""
-        images, described = self.plan.folder / "cohort/images.csv", self.plan.folder / "cohort/cohort.yaml"
-        try:
-            stamp = [(status.st_size, status.st_mtime_ns) for status in (images.stat(), described.stat())]
-        except FileNotFoundError:
-            return None
-        if self._offered is None or self._offered[0] != stamp:
-            self._offered = stamp, self._read_modalities(images, described)
-        return self._offered[1]
-
-    @staticmethod
-    def _read_modalities(images: Path, described: Path) -> frozenset[str]:
-        import csv
-
-        with open(images, encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        found = {row["modality"] for row in rows}
-        found |= {f"{row['modality']}+lesion" for row in rows if row.get("mask_path") or row.get("box")}
-        cohort = yaml.safe_load(described.read_text(encoding="utf-8"))
-        if cohort.get("clinical"):
-            found.add("clinical")
-        found |= {f"endpoint {name}" for name in cohort.get("endpoints", {})}
-        return frozenset(found)
-
     def _remember(self, stage: Stage) -> None:
         """Take over what a stage that stands said of the cohort when it ran."""
         state = read_state(self._state_file(stage))
@@ -253,19 +227,13 @@ class Runner:
 
     def _does_not_apply(self, stage: Stage) -> str | None:
         """Why the cohort, as stage 11 wrote it, has nothing for a stage."""
-        modalities = self._modalities()
-        if modalities is None:
+        offer = read_offer(self.plan.folder / "cohort")
+        if offer is None:
             return None
-        missing = missing_modalities(stage, modalities)
-        if missing:
-            if missing[0] == "clinical":
-                return "the cohort has no clinical variables"
-            if missing[0].startswith("endpoint "):
-                return f"the cohort has no {missing[0]}"
-            name, _, placed = missing[0].partition("+")
-            return f"the cohort has no {name} images" + (" with a mask or box of the lesion" if placed else "")
-        bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.modality is not None]
-        if bound and not any(applies(maker, modalities) and maker.notebook not in self.left_out for maker in bound):
+        if missing := stage.lacks(offer):
+            return f"the cohort has no {missing}"
+        bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.about]
+        if bound and all(maker.lacks(offer) or maker.notebook in self.left_out for maker in bound):
             return "no model of the table applies to this cohort"
         return None
 
@@ -410,7 +378,7 @@ class Runner:
             shutil.rmtree(self._staging(stage), ignore_errors=True)
             spec = StageRun(
                 stage.notebook,
-                str(notebooks_folder() / f"{stage.notebook}.ipynb"),
+                str(notebooks_folder() / f"{stage.source_notebook}.ipynb"),
                 str(self._staging(stage)),
                 self.plan.parameters[stage.notebook],
                 str(repository_root()),

@@ -5,18 +5,21 @@ Running the table is the business of `alnlib.pipeline.runner`; what a file means
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from alnlib.pipeline.offer import Clinical, Endpoint, Images, Need, Offer
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One notebook of the pipeline.
+    """One executed notebook of the pipeline.
 
-    notebook: file name without .ipynb, "NN_topic"; needs, makes: files of the run folder, a trailing "/" naming a folder;
-    reads_data: reads the cohort's data folder; modality: the cohort must have images of it ("US", ...; "MRI+lesion": with
-    a mask or box), "clinical" for clinical variables, or "endpoint apcr" for that endpoint; several are joined by " & ".
-    Else the stage does not apply.
+    notebook: name of the executed notebook without .ipynb, "NN_topic"; needs, makes: files of the run folder, a trailing
+    "/" naming a folder; reads_data: reads the cohort's data folder; about: what the cohort must have, else the stage does
+    not apply. source: the notebook that is executed, if it serves several stages and so is called otherwise; preset: its
+    parameters for this stage, which profile and command line may override.
     """
 
     notebook: str
@@ -24,72 +27,68 @@ class Stage:
     needs: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     reads_data: bool = False
-    modality: str | None = None
+    about: tuple[Need, ...] = ()
+    source: str = ""
+    preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def number(self) -> str:
         """The two digits that begin the notebook's name."""
         return self.notebook[:2]
 
+    @property
+    def source_notebook(self) -> str:
+        """Name of the file in notebooks/, without .ipynb."""
+        return self.source or self.notebook
 
-COHORT = tuple(
-    f"cohort/{name}"
-    for name in ("cohort.yaml", "patients.csv", "images.csv", "readers.csv", "splits.csv", "study.json")
-)
-PREDICTIONS = tuple(
-    f"predictions/{name}.csv"
-    for name in (
-        "clinical",
-        "ultrasound",
-        "video",
-        "mri",
-        "ct",
-        "mammography_mri",
-        "longitudinal_mri",
-        "fusion",
-    )
-)
-TRUTH = ("sources/truth.csv", "sources/oracle.csv")
+    @property
+    def predictions(self) -> tuple[str, ...]:
+        """The predictions that it makes; a stage that makes some is one of models."""
+        return tuple(made for made in self.makes if made.startswith("predictions/"))
+
+    def lacks(self, offer: Offer) -> str | None:
+        """What the stage is about and the cohort does not have; None if the stage applies."""
+        return next((missing for need in self.about if (missing := need.missing_in(offer))), None)
+
+
+def _tables(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}.csv" for name in names)
+
+
+COHORT = ("cohort/cohort.yaml", *_tables("cohort", "patients", "images", "readers", "splits"), "cohort/study.json")
+TRUTH = _tables("sources", "truth", "oracle")
 READERS = ("clinical/readers.csv", "video/readers.csv")
 
 NOT_COMMITTED = ("networks/", "features/")
 """Folders of what stages make that is too large to be committed with the results of the simulated demo."""
 
-STAGES: tuple[Stage, ...] = (
+COHORT_STAGES = (
     Stage(
         "01_sources",
         "Where the data come from, verified or simulated",
-        makes=(
-            "sources/files.csv",
-            "sources/manifest.csv",
-            "sources/realism.csv",
-            "sources/truth.csv",
-            "sources/oracle.csv",
-            "numbers/01_sources.json",
-        ),
+        makes=(*_tables("sources", "files", "manifest", "realism"), *TRUTH, "numbers/01_sources.json"),
         reads_data=True,
     ),
     Stage(
         "11_cohort",
         "Cohort, inclusion flow, splits and Table 1",
         needs=("sources/files.csv",),
-        makes=(*COHORT, "cohort/flow.csv", "cohort/table_one.csv", "cohort/beside_duke.csv", "numbers/11_cohort.json"),
+        makes=(*COHORT, *_tables("cohort", "flow", "table_one", "beside_duke"), "numbers/11_cohort.json"),
         reads_data=True,
     ),
+)
+
+MODEL_STAGES = (
     Stage(
         "21_clinical",
         "Clinical model, nomogram and the radiologist's read",
         needs=COHORT,
         makes=(
             "predictions/clinical.csv",
-            "clinical/univariable.csv",
-            "clinical/multivariable_complete_cases.csv",
-            "clinical/model.csv",
-            "clinical/nomogram.csv",
-            "clinical/readers.csv",
+            *_tables("clinical", "univariable", "multivariable_complete_cases", "model", "nomogram", "readers"),
             "numbers/21_clinical.json",
         ),
-        modality="clinical",
+        about=(Clinical(),),
     ),
     Stage(
         "22_ultrasound",
@@ -97,12 +96,11 @@ STAGES: tuple[Stage, ...] = (
         needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/ultrasound.csv",
-            "ultrasound/training_history.csv",
-            "ultrasound/choice.csv",
+            *_tables("ultrasound", "training_history", "choice"),
             "numbers/22_ultrasound.json",
         ),
         reads_data=True,
-        modality="US",
+        about=(Images("US"),),
     ),
     Stage(
         "23_ultrasound_video",
@@ -110,24 +108,22 @@ STAGES: tuple[Stage, ...] = (
         needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/video.csv",
-            "video/training_history.csv",
-            "video/against_still.csv",
-            "video/readers.csv",
+            *_tables("video", "training_history", "against_still", "readers"),
             "networks/video_tin.pt",
             "networks/video_still.pt",
             "video/crops.json",
             "numbers/23_ultrasound_video.json",
         ),
         reads_data=True,
-        modality="USV",
+        about=(Images("USV"),),
     ),
     Stage(
         "24_mri",
         "Three 2-D networks on MRI, three slices as channels",
         needs=(*COHORT, *TRUTH),
-        makes=("predictions/mri.csv", "mri/training_history.csv", "mri/choice.csv", "numbers/24_mri.json"),
+        makes=("predictions/mri.csv", *_tables("mri", "training_history", "choice"), "numbers/24_mri.json"),
         reads_data=True,
-        modality="MRI+lesion",
+        about=(Images("MRI", lesion=True),),
     ),
     Stage(
         "25_ct_nodes",
@@ -135,15 +131,15 @@ STAGES: tuple[Stage, ...] = (
         needs=(*COHORT, *TRUTH),
         makes=(
             "predictions/ct.csv",
-            *(f"ct/{name}.csv" for name in ("training_history", "choice", "operating_points", "beside_published")),
-            *(f"ct/{name}.csv" for name in ("recovered", "image_level", "leakage", "leakage_difference")),
+            *_tables("ct", "training_history", "choice", "operating_points", "beside_published"),
+            *_tables("ct", "recovered", "image_level", "leakage", "leakage_difference"),
             "networks/ct_fsc.pt",
             "networks/ct_asc.pt",
             "ct/crops.json",
             "numbers/25_ct_nodes.json",
         ),
         reads_data=True,
-        modality="CT+lesion",
+        about=(Images("CT", lesion=True),),
     ),
     Stage(
         "26_mammography_mri",
@@ -152,11 +148,11 @@ STAGES: tuple[Stage, ...] = (
         makes=(
             "predictions/mammography_mri.csv",
             "features/mammography_mri.parquet",
-            *(f"mammography_mri/{name}.csv" for name in ("failures", "stability", "learners", "nested", "selection")),
+            *_tables("mammography_mri", "failures", "stability", "learners", "nested", "selection"),
             "numbers/26_mammography_mri.json",
         ),
         reads_data=True,
-        modality="MG+lesion & MRI+lesion",
+        about=(Images("MG", lesion=True), Images("MRI", lesion=True)),
     ),
     Stage(
         "27_longitudinal_mri",
@@ -165,34 +161,36 @@ STAGES: tuple[Stage, ...] = (
         makes=(
             "predictions/longitudinal_mri.csv",
             "features/longitudinal_mri.parquet",
-            *(f"longitudinal_mri/{name}.csv" for name in ("splits", "univariable", "multivariable", "failures")),
-            *(
-                f"longitudinal_mri/{name}.csv"
-                for name in ("stability", "learners", "selection", "comparisons", "optimism")
-            ),
+            *_tables("longitudinal_mri", "splits", "univariable", "multivariable", "failures"),
+            *_tables("longitudinal_mri", "stability", "learners", "selection", "comparisons", "optimism"),
             "numbers/27_longitudinal_mri.json",
         ),
         reads_data=True,
-        modality="endpoint apcr",
+        about=(Endpoint("apcr"),),
     ),
     Stage(
         "31_fusion",
         "Ultrasound, MRI and clinical variables fused",
-        needs=(*COHORT, *TRUTH, *(f"predictions/{name}.csv" for name in ("clinical", "ultrasound", "mri"))),
+        needs=(*COHORT, *TRUTH, *_tables("predictions", "clinical", "ultrasound", "mri")),
         makes=(
             "predictions/fusion.csv",
-            *(f"fusion/{name}.csv" for name in ("scale", "odds_ratios", "voting", "patterns", "own_patterns")),
-            *(f"fusion/{name}.csv" for name in ("withheld", "recovered")),
+            *_tables("fusion", "scale", "odds_ratios", "voting", "patterns", "own_patterns", "withheld", "recovered"),
             "numbers/31_fusion.json",
         ),
     ),
+)
+"""A new modality is one more of these; what is done with predictions takes those of all."""
+
+PREDICTIONS = tuple(made for stage in MODEL_STAGES for made in stage.predictions)
+
+EVALUATION_STAGES = (
     Stage(
         "41_discrimination",
         "ROC curves, comparisons, reclassification, readers",
         needs=(*COHORT, *TRUTH, *READERS, *PREDICTIONS),
         makes=(
-            *(f"evaluation/{name}.csv" for name in ("discrimination", "curves", "comparisons", "reclassification")),
-            *(f"evaluation/{name}.csv" for name in ("models_against_readers", "attained")),
+            *_tables("evaluation", "discrimination", "curves", "comparisons", "reclassification"),
+            *_tables("evaluation", "models_against_readers", "attained"),
             "numbers/41_discrimination.json",
         ),
     ),
@@ -200,13 +198,13 @@ STAGES: tuple[Stage, ...] = (
         "42_calibration",
         "Calibration, before and after recalibration",
         needs=(*COHORT, *PREDICTIONS),
-        makes=("evaluation/calibration.csv", "evaluation/recalibration.csv", "numbers/42_calibration.json"),
+        makes=(*_tables("evaluation", "calibration", "recalibration"), "numbers/42_calibration.json"),
     ),
     Stage(
         "43_clinical_utility",
         "Decision curves, operations avoided, prevalence",
         needs=(*COHORT, *PREDICTIONS),
-        makes=("evaluation/net_benefit.csv", "evaluation/prevalence.csv", "numbers/43_clinical_utility.json"),
+        makes=(*_tables("evaluation", "net_benefit", "prevalence"), "numbers/43_clinical_utility.json"),
     ),
     Stage(
         "44_validity",
@@ -214,14 +212,11 @@ STAGES: tuple[Stage, ...] = (
         needs=(
             *(*COHORT, *TRUTH, *PREDICTIONS, "evaluation/discrimination.csv"),
             *("features/mammography_mri.parquet", "features/longitudinal_mri.parquet"),
-            *("ct/leakage.csv", "ct/leakage_difference.csv", "ct/image_level.csv"),
+            *_tables("ct", "leakage", "leakage_difference", "image_level"),
         ),
         makes=(
-            *(f"evaluation/{name}.csv" for name in ("validity", "permuted", "selection_leak", "resplits")),
-            *(
-                f"evaluation/{name}.csv"
-                for name in ("learning_curve", "threshold_optimism", "subgroups", "sample_size")
-            ),
+            *_tables("evaluation", "validity", "permuted", "selection_leak", "resplits"),
+            *_tables("evaluation", "learning_curve", "threshold_optimism", "subgroups", "sample_size"),
             "numbers/44_validity.json",
         ),
         reads_data=True,
@@ -231,8 +226,8 @@ STAGES: tuple[Stage, ...] = (
         "Where the CT networks look",
         needs=(*COHORT, "networks/ct_fsc.pt", "networks/ct_asc.pt", "ct/crops.json"),
         makes=(
-            *(f"explanations/ct_{name}.csv" for name in ("heat_by_node", "heat_by_region", "faithfulness")),
-            *(f"explanations/ct_{name}.csv" for name in ("randomization", "shortcut")),
+            *_tables("explanations", "ct_heat_by_node", "ct_heat_by_region", "ct_faithfulness"),
+            *_tables("explanations", "ct_randomization", "ct_shortcut"),
             "numbers/51_explanations.json",
         ),
         reads_data=True,
@@ -242,7 +237,7 @@ STAGES: tuple[Stage, ...] = (
         "Which frames the video network looks at",
         needs=(*COHORT, "networks/video_tin.pt", "video/crops.json"),
         makes=(
-            *(f"explanations/video_{name}.csv" for name in ("key_frames", "key_frame_summary", "faithfulness")),
+            *_tables("explanations", "video_key_frames", "video_key_frame_summary", "video_faithfulness"),
             "numbers/52_key_frames.json",
         ),
         reads_data=True,
@@ -252,16 +247,19 @@ STAGES: tuple[Stage, ...] = (
         "Published claims, and reporting checklists",
         needs=(
             *(*COHORT, "cohort/flow.csv", "cohort/table_one.csv", *TRUTH, *PREDICTIONS),
-            *(f"evaluation/{name}.csv" for name in ("discrimination", "comparisons", "calibration", "recalibration")),
-            *(f"evaluation/{name}.csv" for name in ("net_benefit", "models_against_readers", "validity", "subgroups")),
-            *("explanations/ct_faithfulness.csv", "explanations/video_faithfulness.csv"),
+            *_tables("evaluation", "discrimination", "comparisons", "calibration", "recalibration", "net_benefit"),
+            *_tables("evaluation", "models_against_readers", "validity", "subgroups"),
+            *_tables("explanations", "ct_faithfulness", "video_faithfulness"),
         ),
         makes=(
-            *("report/claims.csv", "report/checklists.csv", "report/checklists.html"),
+            *_tables("report", "claims", "checklists"),
+            "report/checklists.html",
             "numbers/91_published_claims.json",
         ),
     ),
 )
+
+STAGES: tuple[Stage, ...] = (*COHORT_STAGES, *MODEL_STAGES, *EVALUATION_STAGES)
 
 NUMBERS = "report/numbers.json"
 """Every number that prose shows, gathered by the runner from the stages' numbers/NN_topic.json."""
@@ -291,14 +289,3 @@ def makers_of(stage: Stage, stages: Sequence[Stage] = STAGES) -> tuple[Stage, ..
 def find_stage(number_or_name: str, stages: Iterable[Stage] = STAGES) -> Stage | None:
     """The stage called "22" or "22_ultrasound", or None."""
     return next((stage for stage in stages if number_or_name in (stage.number, stage.notebook)), None)
-
-
-def applies(stage: Stage, modalities: frozenset[str]) -> bool:
-    """Whether a cohort that offers these modalities ("clinical", "US", ...) has what the stage is about."""
-    return not missing_modalities(stage, modalities)
-
-
-def missing_modalities(stage: Stage, modalities: frozenset[str]) -> list[str]:
-    """What the stage is about and the cohort does not offer, in the words of `Stage.modality`."""
-    wanted = stage.modality.split(" & ") if stage.modality else []
-    return [modality for modality in wanted if modality not in modalities]
