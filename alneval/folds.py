@@ -12,15 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alnlib.cohorts.schema import GIVEN_SPLITS
 from alnlib.errors import InputError, Problem
 from alnlib.files import write_csv
 
+GIVEN_SPLITS = ("train", "validation", "test", "external")
+"""Those that a cohort may give and a patient has one of; predictions also know cross_validation and population."""
+
 SPLIT_COLUMNS = ("patient_id", "split")
 DEVELOPMENT_SPLITS = ("train", "validation", "test")
-SMALLEST_STRATUM = 8
-"""Strata with fewer patients are merged within their class; at 7:3 and 8:2, eight patients give 5, 1 and 2."""
-MOST_LEVELS = 12
 
 
 def patient_level_splits(
@@ -31,15 +30,13 @@ def patient_level_splits(
     test_fraction: float = 0.30,
     validation_fraction_of_rest: float = 0.20,
     external_centers: Sequence[str] = (),
-    stratify_by: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Assign every patient to train, validation, test or external; return patient_id and split, sorted by patient_id.
 
     patients: one row per patient, the endpoint known for all (`Cohort.known`). Patients of `external_centers` are
     external. Of the others, round(test_fraction n) are tested and round(validation_fraction_of_rest (n - test)) validate,
-    exactly; the same holds within each class up to one patient, each class being in each split. `stratify_by` names
-    further nominal columns (missing counts as a level); strata of fewer than `SMALLEST_STRATUM` patients are merged
-    within their class. The result depends on `rng` and on the set of patients, not on the order of rows.
+    exactly; the same holds within each class up to one patient, each class being in each split. The result depends on `rng`
+    and on the set of patients, not on the order of rows.
 
     A `split` column that comes with the patients is kept; only where it names no validation patients are they drawn from
     its training patients, by the same rule.
@@ -61,11 +58,11 @@ def patient_level_splits(
         split[frame["center"].isin(list(external_centers))] = "external"
         rest = frame[split == "train"]
         _require_patients(rest, endpoint, 3)
-        split[_draw(rest, endpoint, test_fraction, stratify_by, rng)] = "test"
+        split[_draw(rest, endpoint, test_fraction, rng)] = "test"
     if not (split == "validation").any():
         rest = frame[split == "train"]
         _require_patients(rest, endpoint, 2)
-        split[_draw(rest, endpoint, validation_fraction_of_rest, stratify_by, rng)] = "validation"
+        split[_draw(rest, endpoint, validation_fraction_of_rest, rng)] = "validation"
     return pd.DataFrame({"patient_id": frame["patient_id"], "split": split.astype("str")})
 
 
@@ -140,23 +137,19 @@ def read_splits(path: str | Path, digest: str | None = None) -> pd.DataFrame:
     if missing:
         raise InputError(f"{path}: column {' and '.join(missing)} missing; a splits file has patient_id and split")
     problems = []
-    first: dict[str, int] = {}
-    for at, (patient, split) in enumerate(zip(table["patient_id"], table["split"], strict=True)):
-        row = at + 2
+    first = dict(zip(table["patient_id"][::-1], table.index[::-1], strict=True))
+    for at, patient, split in table[list(SPLIT_COLUMNS)].itertuples():
+        place, before = (str(path), at + 2), first[patient]
         if split not in GIVEN_SPLITS:
             remedy = f"use {', '.join(GIVEN_SPLITS)}"
-            problems.append(Problem(str(path), row, "split", split, f"unknown split of patient {patient}", remedy))
-        if patient in first:
-            before = table["split"].iat[first[patient] - 2]
-            message = (
-                f"patient is in two splits ({before} at row {first[patient]}, {split} at row {row})"
-                if split != before
-                else f"patient appears more than once (first at row {first[patient]})"
-            )
-            problems.append(
-                Problem(str(path), row, "patient_id", patient, message, "keep each patient in one split, on one line")
-            )
-        first.setdefault(patient, row)
+            problems.append(Problem(*place, "split", split, f"unknown split of patient {patient}", remedy))
+        if before < at:
+            other = table["split"][before]
+            message = f"patient appears more than once (first at row {before + 2})"
+            if other != split:
+                message = f"patient is in two splits ({other} at row {before + 2}, {split} at row {at + 2})"
+            remedy = "keep each patient in one split, on one line"
+            problems.append(Problem(*place, "patient_id", patient, message, remedy))
     if problems:
         raise InputError(f"{path}: the splits are not usable", problems)
     splits = table[list(SPLIT_COLUMNS)]
@@ -203,23 +196,14 @@ def _require_patients(frame: pd.DataFrame, endpoint: str, at_least: int) -> None
             )
 
 
-def _draw(
-    frame: pd.DataFrame, endpoint: str, fraction: float, stratify_by: Sequence[str], rng: np.random.Generator
-) -> pd.Index:
-    """Index of round(fraction n) patients, shared out over classes, then strata, by largest remainder."""
-    drawn = []
-    labels = [0, 1]
-    sizes = np.array([(frame[endpoint] == label).sum() for label in labels])
+def _draw(frame: pd.DataFrame, endpoint: str, fraction: float, rng: np.random.Generator) -> pd.Index:
+    """Index of round(fraction n) patients, shared out over the classes by largest remainder."""
+    members = [frame.index[frame[endpoint] == label] for label in (0, 1)]
+    sizes = np.array([len(of_class) for of_class in members])
     total = int(np.floor(fraction * len(frame) + 0.5))
     # every class in every split, at the price of the exact total only in cohorts of a handful of patients
-    per_class = np.clip(_share_out(total, sizes), 1, sizes - 1)
-    for label, quota in zip(labels, per_class, strict=True):
-        members = frame[frame[endpoint] == label]
-        strata = _strata(members, stratify_by)
-        groups = [members.index[strata == stratum] for stratum in sorted(strata.unique())]
-        counts = _share_out(int(quota), np.array([len(group) for group in groups]))
-        for group, count in zip(groups, counts, strict=True):
-            drawn.append(rng.permutation(group)[:count])
+    quotas = np.clip(_share_out(total, sizes), 1, sizes - 1)
+    drawn = [rng.permutation(of_class)[:quota] for of_class, quota in zip(members, quotas, strict=True)]
     return pd.Index(np.concatenate(drawn))
 
 
@@ -230,13 +214,3 @@ def _share_out(total: int, sizes: np.ndarray) -> np.ndarray:
     order = np.argsort(-(exact - shares), kind="stable")
     shares[order[: total - shares.sum()]] += 1
     return shares
-
-
-def _strata(members: pd.DataFrame, stratify_by: Sequence[str]) -> pd.Series:
-    strata = pd.Series("", index=members.index)
-    for column in stratify_by:
-        if members[column].nunique() > MOST_LEVELS:
-            raise ValueError(f"{column} has more than {MOST_LEVELS} levels; stratify by a nominal column")
-        strata = strata + "\t" + members[column].astype("str").where(members[column].notna(), "missing")
-    sizes = strata.map(strata.value_counts())
-    return strata.where(sizes >= SMALLEST_STRATUM, "merged")

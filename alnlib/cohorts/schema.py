@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from alneval.folds import GIVEN_SPLITS
+
 PROVENANCES = ("real", "simulated")
 VARIABLE_KINDS = ("continuous", "ordinal", "nominal")
 MODALITIES = ("US", "USV", "MRI", "CT", "MG")
 TIMEPOINTS = ("pre", "post")
 LATERALITIES = ("L", "R")
-GIVEN_SPLITS = ("train", "validation", "test", "external")
 
 PATIENT_ID_COLUMNS = ("patient_id", "center")
 IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")

@@ -81,21 +81,6 @@ def test_external_centers_are_external_and_take_no_part_in_the_fractions():
     assert (merged.loc[merged["center"] == "A", "split"] != "external").all()
 
 
-def test_further_strata_are_balanced_and_small_ones_merged():
-    stage = np.array(["T1", "T2"] * 50)
-    stage[:2] = "T4"
-    frame = patients(100, 40, t_stage=pd.Series(stage, dtype="str"))
-    frame.loc[[50, 51], "t_stage"] = np.nan
-    splits = patient_level_splits(frame, "y", rng=np.random.default_rng(3), stratify_by=["t_stage"])
-    merged = frame.merge(splits)
-    assert counts(frame, splits)["test"] == (30, 12)
-    for stage in ("T1", "T2"):
-        members = merged[merged["t_stage"] == stage]
-        assert abs((members["split"] == "test").mean() - 0.30) < 0.05
-    with pytest.raises(ValueError, match="more than 12 levels"):
-        patient_level_splits(frame.assign(age=np.arange(100)), "y", rng=np.random.default_rng(0), stratify_by=["age"])
-
-
 def test_a_given_split_is_kept_and_validation_drawn_from_training_only_where_it_is_missing():
     frame = patients(100, 50, split=["train", "test", "external", "validation"] * 25)
     splits = patient_level_splits(frame, "y", rng=np.random.default_rng(0))
