@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from alneval.bootstrap import percentile_limits, resample_weights, weighted_auc
 from alneval.inputs import as_labels, as_scores
 from alneval.intervals import format_interval, format_p
-from alneval.resplit import CrossValidated, PermutedTwin, Scorer, auc_within_folds, permuted_label_twin
+from alneval.resplit import CrossValidated, Memory, PermutedTwin, Scorer, auc_within_folds, permuted_label_twin
 from alneval.roc import auc, clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
 from alneval.thresholds import youden_threshold
 from alnlib.cohorts.schema import GIVEN_SPLITS
@@ -204,7 +203,7 @@ def audit_selection(
     patient_ids: Sequence[str] | None = None,
     confidence: float = CONFIDENCE,
     n_jobs: int = 1,
-    folder: str | Path | None = None,
+    memory: Memory | None = None,
 ) -> Audit:
     """`audit_permuted_labels` of a pipeline that is run on permuted labels here (`permuted_label_twin`)."""
     twin = permuted_label_twin(
@@ -217,7 +216,7 @@ def audit_selection(
         patient_ids=patient_ids,
         confidence=confidence,
         n_jobs=n_jobs,
-        folder=folder,
+        memory=memory,
     )
     return audit_permuted_labels(twin, subject)
 

@@ -1,27 +1,20 @@
 """The same pipeline on many splits: resplits, learning curves, selection inside and outside, permuted-label twins.
 
-Everything runs in parallel and resumes: finished repeats lie in one file per loop and are not computed again. What the
-numbers mean for a result is judged in `alneval.audit`; splits that a result may rest on are in
+Everything runs in parallel and, where a memory is given, resumes. What the numbers mean for a result is judged in
+`alneval.audit`; splits that a result may rest on are in
 `alneval.folds`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
-import joblib
 import numpy as np
 import pandas as pd
-import sklearn
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from scipy import stats
@@ -32,10 +25,18 @@ from alneval.folds import patient_level_folds, patient_level_splits
 from alneval.inputs import as_confidence, as_labels
 from alneval.intervals import format_interval
 from alneval.roc import auc
-from alnlib.errors import InputError
 
 RESPLIT_COLUMNS = ("repeat", "n_train", "n_test", "auc")
 CURVE_COLUMNS = ("n_train", "n_repeats", "auc", "auc_low", "auc_high", "auc_q25", "auc_q75")
+
+
+class Memory(Protocol):
+    """What keeps repeats between runs, such as `alnlib.memo.LoopMemory`: gives value by number of task for this very loop.
+
+    A value that is set is kept at once. The loop is known by its function, its tasks and its data.
+    """
+
+    def __call__(self, work: Callable[..., Any], tasks: Sequence[Any], context: tuple) -> MutableMapping[int, Any]: ...
 
 
 class Scorer(Protocol):
@@ -188,19 +189,19 @@ def resplit_aucs(
     test_fraction: float = 0.3,
     patient_ids: Sequence[str] | None = None,
     n_jobs: int = 1,
-    folder: str | Path | None = None,
+    memory: Memory | None = None,
     on_repeat: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """AUC of a pipeline on the test part of many random splits, all of it fitted anew on each training part.
 
     X: (n, columns) frame; y: (n,) 0/1; patient_ids: (n,), every row its own patient if None. Splits are by patient and
     stratified by y (`patient_level_splits` without a validation part). Returns RESPLIT_COLUMNS, in order of repeats, whatever
-    n_jobs (processes). folder: where finished repeats are kept; a killed loop called again goes on. on_repeat(done, total).
+    n_jobs (processes). memory: keeps finished repeats; a killed loop called again goes on. on_repeat(done, total).
     Same rng state, same table.
     """
     X, labels, patients = _checked(X, y, patient_ids)
     seeds = _seeds(rng, n_resplits)
-    rows = _loop(_one_resplit, seeds, (pipeline, X, labels, patients, test_fraction), n_jobs, folder, on_repeat)
+    rows = _loop(_one_resplit, seeds, (pipeline, X, labels, patients, test_fraction), n_jobs, memory, on_repeat)
     return pd.DataFrame(rows, columns=["n_train", "n_test", "auc"]).rename_axis("repeat").reset_index()
 
 
@@ -215,7 +216,7 @@ def learning_curve(
     test_fraction: float = 0.3,
     patient_ids: Sequence[str] | None = None,
     n_jobs: int = 1,
-    folder: str | Path | None = None,
+    memory: Memory | None = None,
     on_repeat: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """AUC on the test part of resplits against the number of training patients: columns repeat, fraction, n_train, n_test, auc.
@@ -228,7 +229,7 @@ def learning_curve(
     X, labels, patients = _checked(X, y, patient_ids)
     seeds = _seeds(rng, n_repeats)
     context = (pipeline, X, labels, patients, test_fraction, tuple(fractions))
-    rows = _loop(_one_curve, seeds, context, n_jobs, folder, on_repeat)
+    rows = _loop(_one_curve, seeds, context, n_jobs, memory, on_repeat)
     points = [(repeat, *point) for repeat, curve in enumerate(rows) for point in curve]
     return pd.DataFrame(points, columns=["repeat", "fraction", "n_train", "n_test", "auc"])
 
@@ -257,7 +258,7 @@ def selection_inside_and_outside(
     test_fraction: float = 0.3,
     patient_ids: Sequence[str] | None = None,
     n_jobs: int = 1,
-    folder: str | Path | None = None,
+    memory: Memory | None = None,
     on_repeat: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Columns repeat, n_train, n_test, inside, outside: test AUCs of one model on the same splits.
@@ -269,7 +270,7 @@ def selection_inside_and_outside(
     X, labels, patients = _checked(X, y, patient_ids)
     seeds = _seeds(rng, n_resplits)
     context = (selector, model, X, labels, patients, test_fraction, permuted)
-    rows = _loop(_one_selection, seeds, context, n_jobs, folder, on_repeat)
+    rows = _loop(_one_selection, seeds, context, n_jobs, memory, on_repeat)
     table = pd.DataFrame(rows, columns=["n_train", "n_test", "inside", "outside"])
     return table.rename_axis("repeat").reset_index()
 
@@ -285,13 +286,13 @@ def permuted_label_twin(
     patient_ids: Sequence[str] | None = None,
     confidence: float = 0.95,
     n_jobs: int = 1,
-    folder: str | Path | None = None,
+    memory: Memory | None = None,
     on_repeat: Callable[[int, int], None] | None = None,
 ) -> PermutedTwin:
     """The whole of a pipeline on shuffled labels: what it claims where nothing is to be found.
 
     scorer: called with (X, shuffled y, patient_ids, rng) per permutation, and once with the true labels. It must be
-    picklable where n_jobs > 1, and describe itself fully in its state where `folder` is given, under whose hash results are
+    picklable where n_jobs > 1, and describe itself fully in its state where `memory` is given, under whose hash results are
     kept. Labels move between patients, with all rows of a patient together (`permuted_labels`). n_confirm: if the interval of
     the first n_permutations lies above 0.5, so many fresh ones are drawn and decide alone: few permutations suffice for a clear
     case, and chance in a small twin is not taken for a leak. Same rng state, same twin.
@@ -304,10 +305,10 @@ def permuted_label_twin(
     context = (scorer, X, labels, patients)
     first, fresh = seeds[: n_permutations + 1], seeds[n_permutations + 1 :]
     tasks = [(seed, at > 0) for at, seed in enumerate(first)]
-    values = _loop(_one_permutation, tasks, context, n_jobs, folder, on_repeat)
+    values = _loop(_one_permutation, tasks, context, n_jobs, memory, on_repeat)
     twin = summarize_twin(values[0], values[1:], confidence=confidence)
     if twin.claims_too_much and n_confirm:
-        aucs = _loop(_one_permutation, [(seed, True) for seed in fresh], context, n_jobs, folder, on_repeat)
+        aucs = _loop(_one_permutation, [(seed, True) for seed in fresh], context, n_jobs, memory, on_repeat)
         twin = summarize_twin(values[0], aucs, confidence=confidence)
     return twin
 
@@ -436,23 +437,17 @@ def _loop(
     tasks: Sequence[Any],
     context: tuple,
     n_jobs: int,
-    folder: str | Path | None,
+    memory: Memory | None,
     on_repeat: Callable[[int, int], None] | None,
 ) -> list[Any]:
-    """work(task, context) of every task, in order; those that the file of this loop already holds are read."""
-    done: dict[int, Any] = {}
-    path = None
-    if folder is not None:
-        path = Path(folder) / f"{work.__name__.lstrip('_')}-{_fingerprint(work, tasks, context)[:16]}.jsonl"
-        done = _finished(path, len(tasks))
+    """work(task, context) of every task, in order; those that the memory knows are not done again."""
+    done = {} if memory is None else memory(work, tasks, context)
     missing = [at for at in range(len(tasks)) if at not in done]
     parallel = Parallel(
         n_jobs=min(n_jobs, max(len(missing), 1)) if n_jobs > 0 else n_jobs, return_as="generator_unordered"
     )
     for at, value in parallel(delayed(_numbered)(work, at, tasks[at], context) for at in missing):
         done[at] = value
-        if path is not None:
-            _append(path, at, value)
         if on_repeat is not None:
             on_repeat(len(done), len(tasks))
     return [done[at] for at in range(len(tasks))]
@@ -460,47 +455,3 @@ def _loop(
 
 def _numbered(work: Callable[[Any, tuple], Any], at: int, task: Any, context: tuple) -> tuple[int, Any]:
     return at, work(task, context)
-
-
-def _finished(path: Path, n: int) -> dict[int, Any]:
-    """Repeats that an earlier run of the loop wrote; a line that a killed run left half written is passed over."""
-    done = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                at, value = json.loads(line)
-            except ValueError:
-                continue
-            if 0 <= at < n:
-                done[at] = value
-    return done
-
-
-def _append(path: Path, at: int, value: Any) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as stream:
-            # the leading newline keeps a new line apart from one that was cut short
-            stream.write("\n" + json.dumps([at, value]))
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot keep finished repeats there ({error}); free space or name another folder"
-        ) from error
-
-
-def _fingerprint(work: Callable[..., Any], tasks: Sequence[Any], context: tuple) -> str:
-    parts = (work.__name__, list(tasks), joblib.hash(context), _code(), sklearn.__version__, np.__version__)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-@cache
-def _code() -> str:
-    """SHA-256 of the library's own code: a repeat made by other code is not this loop's."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for part in ("cohorts", "evaluation", "models", "radiomics", "training"):
-        for path in sorted((root / part).glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()

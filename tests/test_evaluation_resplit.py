@@ -26,6 +26,7 @@ from alneval.resplit import (
     selection_inside_and_outside,
 )
 from alneval.roc import auc
+from alnlib.memo import LoopMemory
 
 MODEL = make_pipeline(StandardScaler(), LogisticRegression())
 SELECTOR = SelectKBest(k=10).set_output(transform="pandas")
@@ -115,11 +116,11 @@ def test_a_killed_loop_resumes_to_the_same_table_and_refits_only_what_is_missing
         if done == 3:
             raise KeyboardInterrupt
 
-    arguments = {"n_resplits": 6, "folder": tmp_path}
+    arguments = {"n_resplits": 6, "memory": LoopMemory(tmp_path)}
     with pytest.raises(KeyboardInterrupt):
         resplit_aucs(MODEL, X, y, np.random.default_rng(1), **arguments, on_repeat=stop_after_three)
     (path,) = tmp_path.glob("*.jsonl")
-    path.write_text(path.read_text() + "\n[3, [63, 27, 0.")  # a line cut short by the kill
+    path.write_text(path.read_text() + "\n0123456789abcdef [3, [63, 27, 0.")  # a line cut short by the kill
     steps = []
     again = resplit_aucs(MODEL, X, y, np.random.default_rng(1), **arguments, on_repeat=lambda *step: steps.append(step))
     pd.testing.assert_frame_equal(again, whole)
@@ -136,7 +137,7 @@ def test_finished_repeats_of_other_data_or_another_pipeline_are_not_taken(tmp_pa
         (MODEL, X + 1e-9),
         (make_pipeline(StandardScaler(), LogisticRegression(C=2)), X),
     ):
-        resplit_aucs(pipeline, frame, y, np.random.default_rng(1), n_resplits=2, folder=tmp_path)
+        resplit_aucs(pipeline, frame, y, np.random.default_rng(1), n_resplits=2, memory=LoopMemory(tmp_path))
     assert len(list(tmp_path.glob("*.jsonl"))) == 3
 
 
@@ -235,7 +236,7 @@ def test_permuted_labels_move_between_patients_with_all_their_rows():
 def test_a_scorer_is_data_and_keeps_its_results_apart(tmp_path):
     X, y = table(60, 5)
     for scorer in (CrossValidated(MODEL, 3), replace(CrossValidated(MODEL, 3), n_folds=4)):
-        permuted_label_twin(scorer, X, y, np.random.default_rng(0), n_permutations=2, folder=tmp_path)
+        permuted_label_twin(scorer, X, y, np.random.default_rng(0), n_permutations=2, memory=LoopMemory(tmp_path))
     assert len(list(tmp_path.glob("*.jsonl"))) == 2
 
 

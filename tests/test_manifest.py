@@ -6,7 +6,6 @@ Truth: SHA-256 computed here with hashlib; the real files of `shared/data` where
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +14,6 @@ import pytest
 from alnlib.cohorts import manifest as manifest_module
 from alnlib.cohorts.manifest import (
     MANIFEST_COLUMNS,
-    ChecksumCache,
     check_cohort_files,
     checksum_list_path,
     cohort_rows,
@@ -215,39 +213,6 @@ def test_missing_required_file_is_named_with_a_remedy(toy):
 def test_missing_folder_is_an_input_error(toy, tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         verify_files(toy[0], tmp_path / "nowhere")
-
-
-def test_second_verification_reads_no_file(toy, tmp_path, monkeypatch):
-    manifest, data = toy
-    cache = tmp_path / "cache.json"
-    read = []
-    monkeypatch.setattr(
-        manifest_module, "sha256_file", lambda path: read.append(path) or sha256(Path(path).read_bytes())
-    )
-    first = verify_files(manifest, data, cache_file=cache)
-    second = verify_files(manifest, data, cache_file=cache)
-    assert read == [data / "table.csv"]
-    pd.testing.assert_frame_equal(first.frame, second.frame)
-    (data / "table.csv").write_bytes(b"changed")  # another size: the memory must not hide it
-    assert verify_files(manifest, data, cache_file=cache).files("wrong") == ["table.csv"]
-
-
-def test_cache_notices_a_change_that_keeps_the_size(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"abc")
-    cache = ChecksumCache()
-    assert cache.sha256(path) == sha256(b"abc")
-    path.write_bytes(b"xyz")
-    os.utime(path, ns=(1, 1))
-    assert cache.sha256(path) == sha256(b"xyz")
-
-
-@pytest.mark.parametrize("content", ["not json", "[1, 2]", '{"x": 3}'])
-def test_damaged_cache_is_started_anew(toy, tmp_path, content):
-    manifest, data = toy
-    cache = tmp_path / "cache.json"
-    cache.write_text(content)
-    assert verify_files(manifest, data, cache_file=cache).files("ok") == ["table.csv"]
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from alnlib.errors import InputError, Problem
 from alnlib.files import atomic_path, write_csv, write_json
-from alnlib.paths import repository_root
-from alnlib.pipeline.cache import FileHashes, LibraryCode, why_stale
+from alnlib.memo import FileDigests
+from alnlib.pipeline.cache import why_stale
 from alnlib.pipeline.execute import clean_executed
 from alnlib.pipeline.offer import Offer
 from alnlib.pipeline.parameters import declared_parameters, parse_setting
@@ -44,39 +44,9 @@ def test_settings_of_the_command_line():
     assert parse_setting("22.sizes=[1, 2]") == ("22", "sizes", [1, 2])
 
 
-def test_library_code_follows_imports_but_not_beyond(tmp_path):
-    package = tmp_path / "alnlib"
-    for name, text in {
-        "__init__.py": "",
-        "one.py": "from alnlib.two import f",
-        "two.py": "import numpy\nf = 1",
-        "three.py": "",
-        "sub/__init__.py": "",
-        "sub/inner.py": "from .other import g\nfrom .. import three",
-        "sub/other.py": "g = 1",
-        "sub/table.csv": "a\n1\n",
-    }.items():
-        (package / name).parent.mkdir(exist_ok=True, parents=True)
-        (package / name).write_text(text)
-    code = LibraryCode(tmp_path)
-    assert set(code.used_by("from alnlib.one import f")) == {"alnlib/__init__.py", "alnlib/one.py", "alnlib/two.py"}
-    through_sub = set(code.used_by("import alnlib.sub.inner"))
-    assert through_sub == {
-        f"alnlib/{n}"
-        for n in ("__init__.py", "sub/__init__.py", "sub/inner.py", "sub/other.py", "sub/table.csv", "three.py")
-    }
-    assert code.used_by("import numpy") == {}
-
-
-def test_the_real_clinical_notebook_does_not_depend_on_the_networks():
-    used = LibraryCode(repository_root()).used_by("from alnlib.models.clinical import univariable_table")
-    assert "alnlib/models/clinical.py" in used
-    assert not any("cnn2d" in name or "training" in name for name in used)
-
-
 def test_why_stale_names_what_changed(tmp_path):
     (tmp_path / "out.csv").write_text("x\n")
-    hashes = FileHashes(tmp_path / "memory.json")
+    hashes = FileDigests(tmp_path / "memory.json")
     digest = hashes.of(tmp_path / "out.csv")
     stored = {"components": {"notebook": "a", "inputs": {"p": "1", "q": "2"}}, "outputs": {"out.csv": digest}}
     same = {"notebook": "a", "inputs": {"p": "1", "q": "2"}}
@@ -90,19 +60,6 @@ def test_why_stale_names_what_changed(tmp_path):
     assert why_stale(stored, same, hashes, tmp_path) == "output missing: out.csv"
     new_need = same | {"inputs": {**same["inputs"], "s": None}}  # a file that the table names and nobody has made yet
     assert why_stale(stored, new_need, hashes, tmp_path) == "inputs changed: s"
-
-
-def test_file_hashes_notice_a_change_of_content_and_are_kept(tmp_path):
-    file, memory = tmp_path / "a.txt", tmp_path / ".state" / "files.json"
-    file.write_text("one")
-    hashes = FileHashes(memory)
-    first, folder_first = hashes.of(file), hashes.of_folder(tmp_path)
-    hashes.save()
-    assert FileHashes(memory).of(file) == first
-    file.write_text("two!")
-    assert FileHashes(memory).of(file) != first
-    assert FileHashes(memory).of_folder(tmp_path) != folder_first
-    assert hashes.of(tmp_path / "absent") is None
 
 
 def test_atomic_path_leaves_nothing_after_a_failure(tmp_path):

@@ -404,7 +404,7 @@ def test_a_killed_run_resumes_to_the_same_table(faulty_cohort, tmp_path):
     kept = tmp_path / "kept"
     with pytest.raises(KeyboardInterrupt):
         extract_cohort(images, root, folder=kept, progress=kill, **options)
-    assert len(list(kept.glob("*.json"))) == 4
+    assert len(list(kept.glob("*-MRI_*.json"))) == 4
     resumed = extract_cohort(images, root, folder=kept, n_jobs=2, **options)
     again = extract_cohort(images, root, folder=kept, **options)
     assert (whole.n_cached, resumed.n_cached, again.n_cached) == (0, 4, len(images))

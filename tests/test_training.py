@@ -110,11 +110,20 @@ def test_a_checkpoint_of_other_data_or_settings_is_not_taken_up(sets):
     assert len({own, *others}) == 5
 
 
-def test_an_unreadable_checkpoint_names_itself_and_the_remedy(sets, tmp_path):
-    name = f"resnet18-{fit_fingerprint(SPEC, sets[0], sets[1])[:16]}.pt"
-    (tmp_path / name).write_bytes(b"half a file")
-    with pytest.raises(InputError, match="delete it"):
-        fit_classifier(SPEC, sets[0], sets[1], tmp_path)
+@pytest.mark.parametrize("at", [None, 100, 1_000_000, -10])
+def test_a_damaged_checkpoint_is_made_anew(at, sets, tmp_path):
+    """At None: half a file. Truth: a fit without checkpoints."""
+    one = replace(SPEC, epochs=1)
+    expected = fit_classifier(one, sets[0], sets[1], tmp_path)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    if at is not None:
+        content[at] ^= 1
+    path.write_bytes(content if at is not None else content[: len(content) // 2])
+    epochs = []
+    again = fit_classifier(one, sets[0], sets[1], tmp_path, lambda row: epochs.append(row["epoch"]))
+    assert epochs == [1]
+    assert all(torch.equal(again.state[name], value) for name, value in expected.state.items())
 
 
 @pytest.fixture(scope="module")

@@ -329,7 +329,6 @@ def download_cohort(
     idc: SeriesStore | None = None,
     mirror: str | None = None,
     manifest: pd.DataFrame | None = None,
-    cache_file: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> DownloadReport:
     """Bring `data_dir` to what the manifest says of a cohort: verify what is there, fetch what is missing.
@@ -348,13 +347,13 @@ def download_cohort(
     rows = cohort_rows(cohort, manifest)
     data_dir = Path(data_dir)
     tell = progress or (lambda line: None)
-    verified = _verify_present(rows, data_dir, cache_file)
+    verified = _verify_present(rows, data_dir)
     verified.raise_if_wrong()
     files = _file_status(rows, verified, mirror)
     if not dry_run:
         _refuse_closed(rows, files, data_dir)
         _fetch_files(rows, files, verified, data_dir, fetcher or fetch_file, mirror, tell)
-        verified = _verify_present(rows, data_dir, cache_file).raise_if_wrong()
+        verified = _verify_present(rows, data_dir).raise_if_wrong()
         done = _file_status(rows, verified, mirror)
         fetched = (files["status"] != "present") & (done["status"] == "present")
         files = done.assign(status=done["status"].mask(fetched, "fetched"))
@@ -368,10 +367,10 @@ def download_cohort(
     )
 
 
-def _verify_present(rows: pd.DataFrame, data_dir: Path, cache_file: str | Path | None) -> VerificationReport:
+def _verify_present(rows: pd.DataFrame, data_dir: Path) -> VerificationReport:
     """verify_files, with a folder that does not exist yet counting as an empty one."""
     if data_dir.is_dir():
-        return verify_files(rows, data_dir, cache_file=cache_file)
+        return verify_files(rows, data_dir)
     if data_dir.exists():
         raise InputError(f"{data_dir} is a file, not a folder; give the folder for the data with --data.")
     listed = listed_files(rows)

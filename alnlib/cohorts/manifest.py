@@ -5,7 +5,6 @@ Nothing is fetched here (`alnlib.cohorts.download`) and no cohort is built here.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from alnlib.errors import InputError, Problem
-from alnlib.files import sha256_file, write_json
+from alnlib.files import sha256_file
+from alnlib.memo import MEMORY, FileDigests
 from alnlib.paths import repository_root
 
 MANIFEST_COLUMNS = (
@@ -191,43 +191,6 @@ def listed_files(rows: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({"bytes": "Int64"})
 
 
-class ChecksumCache:
-    """SHA-256 of files, remembered by path, size and modification time (ns), so that nothing is read twice.
-
-    cache_file: JSON to remember them in between runs; None remembers for the life of the object. An unreadable cache file
-    is treated as empty: it holds nothing that cannot be computed again.
-    """
-
-    def __init__(self, cache_file: str | Path | None = None) -> None:
-        self._file = Path(cache_file) if cache_file is not None else None
-        self._known: dict[str, list] = {}
-        self._changed = False
-        if self._file is not None and self._file.is_file():
-            try:
-                known = json.loads(self._file.read_text(encoding="utf-8"))
-            except ValueError:
-                known = {}
-            self._known = known if isinstance(known, dict) else {}
-
-    def sha256(self, path: Path) -> str:
-        """Digest of the file, read only if its size or modification time is new."""
-        stat = path.stat()
-        key = str(path.resolve())
-        remembered = self._known.get(key)
-        if isinstance(remembered, list) and remembered[:2] == [stat.st_size, stat.st_mtime_ns]:
-            return remembered[2]
-        digest = sha256_file(path)
-        self._known[key] = [stat.st_size, stat.st_mtime_ns, digest]
-        self._changed = True
-        return digest
-
-    def save(self) -> None:
-        """Write the cache file, if there is one and something is new."""
-        if self._file is not None and self._changed:
-            write_json(self._known, self._file)
-            self._changed = False
-
-
 @dataclass(frozen=True)
 class VerificationReport:
     """What a data folder holds, measured against the manifest.
@@ -299,10 +262,11 @@ class VerificationReport:
         return f"{self.cohort} in {self.data_dir}: {', '.join(parts) if parts else 'nothing to verify'}"
 
 
-def verify_files(
-    manifest_rows: pd.DataFrame, data_dir: str | Path, *, cache_file: str | Path | None = None
-) -> VerificationReport:
-    """Compare the files in `data_dir` with one cohort's manifest rows; each file is read once.
+def verify_files(manifest_rows: pd.DataFrame, data_dir: str | Path) -> VerificationReport:
+    """Compare the files in `data_dir` with one cohort's manifest rows.
+
+    A file is read once, and again when the file system says that anything about it changed (`alnlib.memo`); that is
+    remembered in a hidden file of `data_dir`, if it can be written.
 
     A folder that holds only part of the files is a valid answer, not an error: see `raise_if_wrong` and
     `raise_if_incomplete`. Unlisted files are reported at the top of `data_dir` and inside the listed folders only, because
@@ -315,7 +279,7 @@ def verify_files(
             f"{data_dir}: this data folder does not exist; give the folder of cohort {cohort} with --data, or make it with "
             f"`run_all.py download {cohort} --data {data_dir}`."
         )
-    cache = ChecksumCache(cache_file)
+    digests = FileDigests(data_dir / f".{MEMORY}")
     listed = listed_files(manifest_rows)
     verified = []
     for entry in listed.to_dict("records"):
@@ -323,10 +287,10 @@ def verify_files(
         if not path.is_file():
             verified.append((entry["file"], entry["need"], entry["sha256"], "", entry["bytes"], "missing"))
             continue
-        found = cache.sha256(path)
+        found = digests.of(path)
         status = "ok" if found == entry["sha256"] else "wrong"
         verified.append((entry["file"], entry["need"], entry["sha256"], found, path.stat().st_size, status))
-    cache.save()
+    digests.save()
     known = set(listed["file"])
     for name in sorted(_candidates(manifest_rows, data_dir) - known):
         verified.append((name, "", "", "", (data_dir / name).stat().st_size, "unlisted"))
@@ -335,10 +299,10 @@ def verify_files(
 
 
 def check_cohort_files(
-    cohort: str, data_dir: str | Path, *, cache_file: str | Path | None = None, manifest: pd.DataFrame | None = None
+    cohort: str, data_dir: str | Path, *, manifest: pd.DataFrame | None = None
 ) -> VerificationReport:
     """Verify what is there and insist on what a run needs. Raises InputError for a wrong or a missing required file."""
-    report = verify_files(cohort_rows(cohort, manifest), data_dir, cache_file=cache_file)
+    report = verify_files(cohort_rows(cohort, manifest), data_dir)
     return report.raise_if_wrong().raise_if_incomplete()
 
 

@@ -5,27 +5,20 @@ What is cropped, and how, is the business of `stills`, `sampling`, `nodes` and `
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import os
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from alnlib.cohorts import schema
-from alnlib.errors import InputError
-from alnlib.files import atomic_path, sha256_file, write_json
 from alnlib.imaging import lesion_volumes, nodes, sampling, slices25d, stills
+from alnlib.memo import MEMORY, FileDigests, code_of, keep_within, key_of, sealed_length, versions, write_sealed
 
-FORMAT = 1
+FORMAT = 2
 
 LIBRARIES = (
     "numpy",
@@ -44,12 +37,6 @@ LIBRARIES = (
 PIXEL_COLUMNS = tuple(column for column in schema.IMAGE_COLUMNS if column != "unit_label")
 """Columns of an images table on which a crop may depend. Labels are none of them."""
 
-UNSETTLED_S = 2.0
-"""A file changed this recently is read again the next time: a second change could leave size and times as they are.
-File systems keep times to 2 s or better (FAT is the coarsest)."""
-
-MEMORY = "file-hashes.json"
-
 _MODALITY = {
     stills.crop_stills: None,
     sampling.crop_sweeps: "USV",
@@ -58,8 +45,6 @@ _MODALITY = {
     slices25d.crop_mri: "MRI",
     lesion_volumes.crop_volumes: "MRI",
 }
-_DETACHED = (".nhdr", ".mhd")
-_WRITING = threading.Lock()
 
 
 def cached_crops(
@@ -75,14 +60,12 @@ def cached_crops(
 
     make: crop_stills, crop_sweeps, key_frame_crops, crop_nodes, crop_mri or crop_volumes; options and errors
     are its own. Shape and type are those of `make`. Crops are stored under the SHA-256 of everything they depend on: function
-    and options, the code of this package, versions of the decoding libraries, the rows used (`PIXEL_COLUMNS`, of the
+    and options, the code it imports, versions of the decoding libraries, the rows used (`PIXEL_COLUMNS`, of the
     right modality; of MRI all of the patients asked for) and the content of every file those rows name, folders of
     frames or slices included. Neither `root` nor labels enter, so a cohort may move.
 
-    Files are not read again while their size, time of change and (on Linux and macOS) the time at which the system last
-    noted a change of any kind stay the same; the latter cannot be set by hand. Stored crops are checked against their own
-    SHA-256: damaged ones are made again. Processes may share a folder: a race costs time, never a wrong crop. When an
-    array is added, others beyond limit_gb (10^9 bytes) are removed, those used longest ago first. A table without rows
+    Damaged files are made again (`alnlib.memo`). Processes may share a folder: a race costs time, never a wrong crop. When
+    an array is added, others beyond limit_gb (10^9 bytes) are removed, those used longest ago first. A table without rows
     gives the empty array of `make`, which is not stored.
 
     Raises ValueError for another function, TypeError for options it does not have, InputError if nothing can be written.
@@ -98,13 +81,13 @@ def cached_crops(
         "format": FORMAT,
         "function": f"{make.__module__}.{make.__qualname__}",
         "options": settings,
-        "code": _code(),
-        "libraries": _versions(),
+        "code": code_of(make.__module__),
+        "libraries": versions(*LIBRARIES),
         "columns": list(rows.columns),
         "rows": [[None if pd.isna(cell) else str(cell) for cell in row] for row in rows.itertuples(index=False)],
         "files": _contents(rows, root, folder / MEMORY),
     }
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    key = key_of(**parts)
     path = folder / f"{make.__name__}-{key[:16]}.npy"
     crops = _read(path, key)
     if crops is None:
@@ -113,8 +96,9 @@ def cached_crops(
         if made.size == 0:
             return made
         described = {name: parts[name] for name in ("function", "options", "libraries")}
-        _write(path, made, {"key": key, "rows": len(rows), **described})
-        _keep_within(folder, limit_gb * 1e9, path)
+        array = np.ascontiguousarray(made)
+        write_sealed(path, key, lambda temporary: np.save(temporary, array, allow_pickle=False), **described)
+        keep_within(folder, "*-" + "[0-9a-f]" * 16 + ".npy", limit_gb, spare=path)
         crops = _read(path, key)
         if crops is None:  # removed by another process that keeps to its own limit
             made.flags.writeable = False
@@ -147,116 +131,23 @@ def _plain(value: object) -> object:
     raise ValueError(f"option {value!r} is no number, text or list of these; crops made with it cannot be found again")
 
 
-@cache
-def _code() -> dict[str, str]:
-    """Once per process, because the code that runs is the code that was there when it was imported."""
-    package = sorted(Path(__file__).parent.glob("*.py"))
-    return {path.name: sha256_file(path) for path in [*package, Path(schema.__file__)]}
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 def _contents(rows: pd.DataFrame, root: Path, memory: Path) -> dict[str, object]:
     """Digest of each file that the rows name, by its name there; None where it is missing, which `make` will report."""
     named = {name for column in ("path", "mask_path") if column in rows for name in rows[column] if stills._given(name)}
-    hashes = _FileHashes(memory)
-    contents = {}
-    for name in sorted(named):
-        path = root / name
-        if path.suffix.lower() in _DETACHED:  # the voxels are in another file of the folder
-            path = path.parent
-        contents[name] = hashes.of_folder(path) if path.is_dir() else hashes.of_file(path)
-    hashes.save()
+    digests = FileDigests(memory)
+    contents = {name: digests.of_image(root / name) for name in sorted(named)}
+    digests.save()
     return contents
-
-
-class _FileHashes:
-    """SHA-256 of files, remembered as long as what the file system says of them stays the same."""
-
-    def __init__(self, memory: Path) -> None:
-        self.memory = memory
-        self.learned: dict[str, list] = {}
-        self.known = self._stored()
-
-    def of_file(self, path: Path) -> str | None:
-        try:
-            status = path.stat()
-        except OSError:
-            return None
-        name = os.path.abspath(path)
-        # The time of change of the entry (ctime) also moves where a tool puts the time of change of the content back.
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        entry = self.known.get(name)
-        if isinstance(entry, list) and entry[:-1] == stamp:
-            return entry[-1]
-        digest = sha256_file(path)
-        if time.time() - max(status.st_mtime, status.st_ctime) > UNSETTLED_S:
-            self.learned[name] = [*stamp, digest]
-        return digest
-
-    def of_folder(self, folder: Path) -> dict[str, str | None]:
-        """Of the files directly in a folder, as readers look at them."""
-        return {path.name: self.of_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
-
-    def save(self) -> None:
-        if self.learned:
-            with _WRITING, suppress(OSError):  # a convenience, not a result
-                # Read again, so that what other processes learned meanwhile is kept, as far as it can be.
-                write_json({**self._stored(), **self.learned}, self.memory)
-
-    def _stored(self) -> dict[str, list]:
-        try:
-            content = json.loads(self.memory.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
 
 
 def _read(path: Path, key: str) -> np.ndarray | None:
     """The array, noted as used now; None if it is missing, damaged or of another key."""
+    if sealed_length(path, key) is None:
+        return None
     try:
-        described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if described["key"] != key or described["sha256"] != sha256_file(path):
-            return None
         crops = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError):  # no such file, or whatever a damaged description may hold
+    except OSError:  # removed by another process meanwhile
         return None
     with suppress(OSError):
         os.utime(path)
     return crops
-
-
-def _write(path: Path, crops: np.ndarray, described: Mapping[str, object]) -> None:
-    described = {**described, "shape": list(crops.shape), "dtype": str(crops.dtype)}
-    with _WRITING:
-        try:
-            with atomic_path(path) as temporary:
-                np.save(temporary, np.ascontiguousarray(crops), allow_pickle=False)
-                described["sha256"] = sha256_file(temporary)
-            write_json(described, path.with_suffix(".json"))
-        except OSError as error:
-            raise InputError(
-                f"{path}: crops cannot be kept there ({error}); free space or name another folder"
-            ) from error
-
-
-def _keep_within(folder: Path, limit_bytes: float, asked_for: Path) -> None:
-    used = []
-    for path in folder.glob("*-" + "[0-9a-f]" * 16 + ".npy"):
-        with suppress(OSError):  # another process was faster
-            status = path.stat()
-            used.append((path != asked_for, -status.st_mtime_ns, status.st_size, path))
-    total = 0
-    for removable, _, size, path in sorted(used):
-        total += size
-        if removable and total > limit_bytes:
-            with suppress(OSError):  # Windows keeps a file that is mapped
-                path.unlink()
-                path.with_suffix(".json").unlink()

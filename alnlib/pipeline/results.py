@@ -22,6 +22,7 @@ import yaml
 
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, palette_png, write_csv, write_json
+from alnlib.memo import keep_within
 from alnlib.paths import resolve_data, results_folder
 from alnlib.pipeline.stages import STAGES
 
@@ -113,12 +114,7 @@ class RunFolder:
         Those beyond limit_gb (10^9 bytes) are removed, oldest first: a fit that lost its checkpoint is only made again.
         """
         folder = self.folder / "checkpoints"
-        newest_first = sorted(folder.glob("*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
-        kept = 0
-        for path in newest_first:
-            kept += path.stat().st_size
-            if kept > limit_gb * 1e9:
-                path.unlink(missing_ok=True)
+        keep_within(folder, "*.pt", limit_gb)
         return folder
 
     def cropped(self, make: Callable[..., np.ndarray], images: pd.DataFrame, **options: Any) -> np.ndarray:

@@ -23,11 +23,10 @@ from typing import Any
 
 from alnlib.errors import InputError
 from alnlib.files import sha256_file, write_json, write_text
+from alnlib.memo import FileDigests, LibraryCode
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
 from alnlib.pipeline import execute, provenance
 from alnlib.pipeline.cache import (
-    FileHashes,
-    LibraryCode,
     expand,
     notebook_code,
     notebook_digest,
@@ -185,7 +184,7 @@ class Runner:
     def __init__(self, plan: Plan, on_change: Callable[[Runner], None] | None = None) -> None:
         self.plan = plan
         self.on_change = on_change or (lambda runner: None)
-        self.hashes = FileHashes(plan.folder / ".state" / "files.json")
+        self.hashes = FileDigests(plan.folder / ".state" / "files.json")
         self.library = LibraryCode(repository_root())
         self.lock_digest = sha256_file(repository_root() / "requirements.lock")
         self.execution = sha256_file(Path(execute.__file__))

@@ -8,7 +8,6 @@ those of the whole image, as tests show: original and wavelet bands to rounding,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -16,8 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +30,10 @@ from scipy import ndimage
 
 from alnlib.cohorts.schema import parse_pixel_spacing
 from alnlib.errors import InputError
-from alnlib.files import atomic_path, sha256_file, write_json
+from alnlib.files import atomic_path
 from alnlib.imaging import read, volumes
 from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume
+from alnlib.memo import MEMORY, FileDigests, code_of, key_of, sealed_length, versions, write_sealed
 
 SETTINGS = Path(__file__).parent / "settings"
 SETTINGS_OF = {"MRI": "mri", "MRI/ADC": "mri_adc", "MG": "mammography", "CT": "ct", "US": "ultrasound"}
@@ -61,7 +59,7 @@ SPLINE_REACH = 16
 FLAT_MM = 1.0
 """Thickness given to a single plane."""
 
-FORMAT = 1
+FORMAT = 2
 LIBRARIES = ("pyradiomics", "numpy", "scipy", "simpleitk", "pywavelets", "nibabel", "pydicom", "python-gdcm", "pillow")
 """What makes gray values and features: another version may give others."""
 
@@ -261,13 +259,15 @@ def extract_cohort(
     of `before` (default: images) by scanner coordinates, so the visits must be registered. A mask need not be bool.
     perturb: function of (mask, spacing_mm, patient_id), a frozen dataclass of plain values such as
     `stability.MaskPerturbation`, applied before a rim is formed.
-    folder: where the features of each image are kept as soon as they are known, under a digest of all that they depend on;
-    a run that was stopped goes on from there. n_jobs: processes (joblib's; an active `joblib.parallel_config` is honored);
-    the values do not depend on it. progress: called with images done and their number.
+    folder: where the features of each image are kept as soon as they are known (`alnlib.memo`); a run that was stopped goes on
+    from there. n_jobs: processes (joblib's; an active `joblib.parallel_config` is honored); the values do not depend on it.
+    progress: called with images done and their number.
     What cannot be extracted becomes a row of `failures`, and the rest goes on. Raises InputError for a table in which a
     unit has two images of a kind, a modality without settings, or an unknown mask column.
     """
-    cases = _cases(images, Path(root), settings, rois, unit, images if before is None else before, perturb, folder)
+    cases = _cases(images, Path(root), settings, rois, unit, images if before is None else before, perturb)
+    if folder is not None:
+        cases = _with_keys(cases, Path(folder))
     records: list[dict | None] = [None] * len(cases)
     if n_jobs == 1:
         made: Iterator = ((number, _record(case)) for number, case in enumerate(cases))
@@ -579,7 +579,7 @@ def _quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Case:
-    """One image with its ROIs. row, earlier: of the images table."""
+    """One image with its ROIs. row, earlier: of the images table. kept, key: where its features are kept, and under which key."""
 
     row: Mapping[str, Any]
     earlier: tuple[Mapping[str, Any], ...]
@@ -587,7 +587,8 @@ class _Case:
     settings: Settings
     rois: tuple[Roi, ...]
     perturb: Callable[[np.ndarray, Sequence[float], str], np.ndarray] | None
-    folder: Path | None
+    kept: Path | None = None
+    key: str = ""
 
     @property
     def sequence(self) -> str:
@@ -610,7 +611,6 @@ def _cases(
     unit: str,
     before: pd.DataFrame,
     perturb: Callable | None,
-    folder: str | Path | None,
 ) -> list[_Case]:
     if unit not in ("patient_id", "image_id"):
         raise ValueError(f"unit is {unit!r}; expected patient_id or image_id")
@@ -631,8 +631,7 @@ def _cases(
             chosen[kind] = _chosen(settings, *kind)
         others = earlier.get((row["patient_id"], row["modality"]), []) if row.get("timepoint") == "post" else []
         others = sorted(others, key=lambda other, own=kind[1]: other.get("sequence_or_view") != own)
-        kept = None if folder is None else Path(folder)
-        case = _Case(row, tuple(others[:1]), root, chosen[kind], tuple(rois), perturb, kept)
+        case = _Case(row, tuple(others[:1]), root, chosen[kind], tuple(rois), perturb)
         if (row[unit], case.prefix) in seen:
             raise InputError(
                 f"patient {row['patient_id']}: several images are {case.prefix}; keep one of them, "
@@ -669,23 +668,13 @@ def _numbered(number: int, case: _Case) -> tuple[int, dict[str, Any]]:
 
 def _record(case: _Case) -> dict[str, Any]:
     """{"rois": {name: {"features", "n_voxels", "source"} or {"problem"}}, "cached": bool}."""
-    path = key = None
-    if case.folder is not None:
-        key = _key(case)
-        path = case.folder / f"{case.row['patient_id']}-{case.prefix}-{key[:16]}.json"
-        path = path.with_name(re.sub(r"[^\w.-]", "-", path.name))
-        kept = _kept(path, key)
-        if kept is not None:
-            return {"rois": kept, "cached": True}
+    kept = None if case.kept is None else _kept(case.kept, case.key)
+    if kept is not None:
+        return {"rois": kept, "cached": True}
     rois, lasting = _measured(case)
-    if path is not None and lasting:
-        stored = {name: {**roi, "features": _without_nan(roi.get("features"))} for name, roi in rois.items()}
-        try:
-            write_json({"key": key, "settings": case.settings.name, "rois": stored}, path)
-        except OSError as error:
-            raise InputError(
-                f"{path}: features cannot be kept there ({error}); free space or name another folder"
-            ) from error
+    if case.kept is not None and lasting:
+        content = json.dumps(rois, indent=2)
+        write_sealed(case.kept, case.key, lambda path: path.write_text(content, encoding="utf-8"))
     return {"rois": rois, "cached": False}
 
 
@@ -804,56 +793,38 @@ def _bed(case: _Case, roi: Roi, labels: np.ndarray, image: Volume) -> np.ndarray
     return moved
 
 
-def _key(case: _Case) -> str:
-    """SHA-256 of everything that the features of an image depend on; neither `root` nor any outcome."""
-    named = {case.row["path"], *(case.row.get(roi.mask_column) for roi in case.rois)}
-    named |= {earlier.get(roi.mask_column) for earlier in case.earlier for roi in case.rois}
-    parts = {
-        "format": FORMAT,
-        "row": {name: str(case.row.get(name)) for name in ("modality", "timepoint", "path", "pixel_spacing_mm")},
-        "masks": [[row.get(roi.mask_column) for roi in case.rois] for row in (case.row, *case.earlier)],
-        "files": {str(name): _content(case.root / name) for name in named if name is not None},
-        "settings": case.settings.parameters(),
-        "rois": [repr(roi) for roi in case.rois],
-        "perturb": None if case.perturb is None else [repr(case.perturb), case.row["patient_id"]],
-        "code": _code(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _with_keys(cases: Sequence[_Case], folder: Path) -> list[_Case]:
+    """Each with the place and the key of its features, so that files are recognized once for all processes."""
+    digests = FileDigests(folder / MEMORY)
+    keyed = []
+    for case in cases:
+        key = _key(case, digests)
+        name = re.sub(r"[^\w.-]", "-", f"{case.row['patient_id']}-{case.prefix}-{key[:16]}.json")
+        keyed.append(replace(case, kept=folder / name, key=key))
+    digests.save()
+    return keyed
 
 
-def _content(path: Path) -> Any:
-    if path.suffix.lower() in (".nhdr", ".mhd"):  # the voxels are in another file of the folder
-        path = path.parent
-    if path.is_dir():
-        return {file.name: sha256_file(file) for file in sorted(path.iterdir()) if file.is_file()}
-    return sha256_file(path) if path.is_file() else None
-
-
-@cache
-def _code() -> dict[str, str]:
-    """Once per process, because the code that runs is the code that was there when it was imported."""
-    files = (Path(__file__), Path(__file__).with_name("stability.py"), Path(read.__file__), Path(volumes.__file__))
-    return {file.name: sha256_file(file) for file in files} | {name: version(name) for name in LIBRARIES}
+def _key(case: _Case, digests: FileDigests) -> str:
+    """Of everything that the features of an image depend on; neither `root` nor any outcome."""
+    masks = [[row.get(roi.mask_column) for roi in case.rois] for row in (case.row, *case.earlier)]
+    named = {name for names in ([case.row["path"]], *masks) for name in names if name is not None}
+    return key_of(
+        format=FORMAT,
+        row={name: str(case.row.get(name)) for name in ("modality", "timepoint", "path", "pixel_spacing_mm")},
+        masks=masks,
+        files={str(name): digests.of_image(case.root / name) for name in named},
+        settings=case.settings.parameters(),
+        rois=[repr(roi) for roi in case.rois],
+        perturb=None if case.perturb is None else [repr(case.perturb), case.row["patient_id"]],
+        code=code_of("alnlib.radiomics.extract", type(case.perturb).__module__),
+        libraries=versions(*LIBRARIES),
+    )
 
 
 def _kept(path: Path, key: str) -> dict[str, dict[str, Any]] | None:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["key"] != key:
-            return None
-        for roi in stored["rois"].values():
-            features = roi.pop("features")
-            if features is not None:
-                roi["features"] = {name: math.nan if value is None else value for name, value in features.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged
-        return None
-    return stored["rois"]
-
-
-def _without_nan(features: Mapping[str, float] | None) -> dict[str, float | None] | None:
-    if features is None:
-        return None
-    return {name: value if math.isfinite(value) else None for name, value in features.items()}
+    length = sealed_length(path, key)
+    return None if length is None else json.loads(path.read_bytes()[:length])
 
 
 def _assembled(cases: Sequence[_Case], records: Sequence[dict], unit: str) -> Extraction:

@@ -1,0 +1,291 @@
+"""One memory: what a thing was made from, as a key, and the thing kept under that key.
+
+Stages, crops, features, fits, resamples and downloads remember through here: `FileDigests` knows what files hold, `LibraryCode`
+which code of ours made a thing, and a sealed file whether it is whole. What a thing depends on, is said where it is made.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import mmap
+import os
+import pickle
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from alnlib.errors import InputError
+from alnlib.files import atomic_path, sha256_file, write_json
+
+PACKAGES = ("alnlib", "alneval", "alnsim")
+
+MEMORY = "file-hashes.json"
+
+UNSETTLED_S = 2.0
+"""A file changed this recently is read again the next time: a second change could leave size and times as they are.
+File systems keep times to 2 s or better (FAT is the coarsest)."""
+
+MAX_FILES_READ = 20_000
+"""In a data folder with more files than this (downloaded MRI series) what the file system says stands for the content."""
+
+NO_INFLUENCE = ("alnlib/pipeline/stages.py", "alnlib/pipeline/offer.py", "alnlib/paths.py")
+"""Imported by notebooks, but only to say which stage to run and where folders are: a change there changes no result."""
+
+NO_VALUES = ("alnlib/memo.py", "alnlib/files.py", "alnlib/errors.py", "alnlib/cohorts/checksums/", *NO_INFLUENCE)
+"""They keep, check and report what others compute: an edit reruns stages, which then find their crops, features and fits."""
+
+_DETACHED = (".nhdr", ".mhd")
+
+
+class FileDigests:
+    """SHA-256 of files, read again only where the file system says that anything about them has changed.
+
+    A file is unchanged while its size, its time of change, the time at which the system last noted a change of any kind
+    (ctime, on Linux and macOS: no tool puts it back) and its inode are. memory: JSON in which this is remembered between
+    runs, None for the life of the object. An unreadable one is empty: it holds nothing that cannot be computed again.
+    """
+
+    def __init__(self, memory: Path | None = None) -> None:
+        self.memory = memory
+        self._known = self._stored()
+        self._learned: dict[str, list] = {}
+
+    def of(self, path: Path) -> str | None:
+        """Hexadecimal digest, or None if there is no such file."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        name, stamp = os.path.abspath(path), _stamp(status)
+        entry = self._known.get(name)
+        if isinstance(entry, list) and entry[:-1] == stamp:
+            return entry[-1]
+        digest = sha256_file(path)
+        if time.time() - max(status.st_mtime, status.st_ctime) > UNSETTLED_S:
+            self._known[name] = self._learned[name] = [*stamp, digest]
+        return digest
+
+    def of_image(self, path: Path) -> str | dict[str, str | None] | None:
+        """Of an image file, or of each file directly in a folder of frames or slices; None if it is not there."""
+        if path.suffix.lower() in _DETACHED:  # the voxels are in another file of the folder
+            path = path.parent
+        if not path.is_dir():
+            return self.of(path)
+        return {file.name: self.of(file) for file in sorted(path.iterdir()) if file.is_file()}
+
+    def of_folder(self, folder: Path) -> str:
+        """Digest of names and contents of all files below a folder (none, if it does not exist); hidden ones count not."""
+        files = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+        )
+        read = len(files) <= MAX_FILES_READ
+        digest = hashlib.sha256()
+        for path in files:
+            content = self.of(path) if read else _stamp(path.stat())
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+        return digest.hexdigest()
+
+    def save(self) -> None:
+        """Keep what was learned for the next run; paths of this machine stay in this git-ignored file."""
+        if self._learned and self.memory is not None:
+            with suppress(OSError):  # a convenience, not a result
+                # Read again, so that what other processes learned meanwhile is kept, as far as it can be.
+                write_json({**self._stored(), **self._learned}, self.memory)
+                self._learned = {}
+
+    def _stored(self) -> dict[str, list]:
+        try:
+            content = json.loads(self.memory.read_text(encoding="utf-8")) if self.memory else {}
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+class LibraryCode:
+    """The code that made a thing: which modules of ours a piece of code imports, directly or not, and their digests."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._imports: dict[Path, frozenset[Path]] = {}
+
+    @cached_property
+    def _digests(self) -> dict[Path, str]:
+        paths = (path for package in PACKAGES for path in (self.root / package).rglob("*"))
+        return {path: sha256_file(path) for path in paths if path.is_file() and "__pycache__" not in path.parts}
+
+    def used_by(self, source: str) -> dict[str, str]:
+        """{path relative to the repository: digest} of every module that `source` imports and of the data beside it."""
+        modules: set[Path] = set()
+        waiting = list(self._imported(ast.parse(source), package=()))
+        while waiting:
+            module = waiting.pop()
+            if module in modules:
+                continue
+            modules.add(module)
+            if module not in self._imports:
+                package = module.parent.relative_to(self.root).parts
+                self._imports[module] = self._imported(ast.parse(module.read_text(encoding="utf-8")), package)
+            waiting.extend(self._imports[module])
+        packages = {module.parent for module in modules} - {self.root / "alnlib"}
+        beside = {path for path in self._digests if path.suffix not in (".py", ".md") and packages & set(path.parents)}
+        digests = {path.relative_to(self.root).as_posix(): self._digests[path] for path in sorted(modules | beside)}
+        return {name: digest for name, digest in digests.items() if name not in NO_INFLUENCE}
+
+    def _imported(self, tree: ast.AST, package: tuple[str, ...]) -> frozenset[Path]:
+        names: set[tuple[str, ...]] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {tuple(alias.name.split(".")) for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                above = package[: len(package) - node.level + 1] if node.level else ()
+                base = (*above, *(node.module.split(".") if node.module else ()))
+                names |= {base} | {(*base, alias.name) for alias in node.names}
+        files: set[Path] = set()
+        for name in names:
+            if name[0] in PACKAGES:
+                for length in range(1, len(name) + 1):
+                    path = self.root.joinpath(*name[:length])
+                    files |= {path / "__init__.py", path.with_suffix(".py")} & self._digests.keys()
+        return frozenset(files)
+
+
+@cache
+def code_of(*modules: str, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """{file: digest} of modules of ours and of all that they import, less `NO_VALUES` and files that begin as `without`.
+
+    Once per process, because the code that runs is the code that was there when it was imported.
+    """
+    used = _library().used_by("\n".join(f"import {module}" for module in modules))
+    return {name: digest for name, digest in used.items() if not name.startswith((*NO_VALUES, *without))}
+
+
+@cache
+def _library() -> LibraryCode:
+    return LibraryCode(Path(__file__).resolve().parents[1])
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Versions of those of these distributions that are installed: another one may give other values."""
+    installed = {}
+    for name in distributions:
+        with suppress(PackageNotFoundError):
+            installed[name] = version(name)
+    return installed
+
+
+def key_of(**parts: Any) -> str:
+    """Hexadecimal SHA-256 of all that a thing depends on, as JSON holds it; TypeError for what JSON does not hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def write_sealed(path: Path, key: str, save: Callable[[Path], object], **about: Any) -> None:
+    """A file as `save` writes it, then one line of JSON: its key, the SHA-256 of what stands before, `about`.
+
+    Whole or not at all; formats that know their own length (npy, the archives of torch) are read as if the line were not
+    there. Raises InputError if the file cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            save(temporary)
+            seal = {"key": key, "sha256": sha256_file(temporary), **about}
+            with open(temporary, "ab") as stream:
+                stream.write(b"\n" + json.dumps(seal).encode())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be kept there ({error}); free space or name another folder") from error
+
+
+def sealed_length(path: Path, key: str) -> int | None:
+    """Bytes before the seal of a file of `write_sealed`; None if it is missing, damaged in any byte, or of another key."""
+    try:
+        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            length = content.rfind(b"\n")
+            seal = json.loads(content[length + 1 :])
+            with memoryview(content) as whole, whole[:length] as before:
+                intact = seal["sha256"] == hashlib.sha256(before).hexdigest()
+            return length if intact and seal["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or whatever a damaged seal may hold
+        return None
+
+
+def keep_within(folder: Path, pattern: str, limit_gb: float, spare: Path | None = None) -> None:
+    """Remove files beyond limit_gb (10^9 bytes), those used longest ago first, never `spare`: they can be made again."""
+    used = []
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another process was faster
+            status = path.stat()
+            used.append((path != spare, -status.st_mtime_ns, status.st_size, path))
+    total = 0
+    for removable, _, size, path in sorted(used):
+        total += size
+        if removable and total > limit_gb * 1e9:
+            with suppress(OSError):  # Windows keeps a file that is mapped
+                path.unlink()
+
+
+class Repeats(dict):
+    """Finished repeats of a loop, value by number; one that is set is on disk at once, as a line with its own digest.
+
+    A line that a killed run left half written, or in which a byte has changed, is passed over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        for digest, _, repeat in (line.partition(" ") for line in lines):
+            if repeat and digest == _line_digest(repeat):
+                super().__setitem__(*json.loads(repeat))
+
+    def __setitem__(self, number: int, value: Any) -> None:
+        repeat = json.dumps([number, value])
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as stream:
+                # the leading newline keeps a new line apart from one that was cut short
+                stream.write(f"\n{_line_digest(repeat)} {repeat}")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot keep finished repeats there ({error}); free space or name another folder"
+            ) from error
+        super().__setitem__(number, value)
+
+
+def _line_digest(repeat: str) -> str:
+    return hashlib.sha256(repeat.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class LoopMemory:
+    """The memory that loops of `alneval.resplit` take: finished repeats in `folder`, one file per loop, tasks and data."""
+
+    folder: Path
+
+    def __call__(self, work: Callable[..., Any], tasks: Sequence[Any], context: Iterable[Any]) -> Repeats:
+        """Repeats of work(task, context) that are known. Both must be picklable, for the pickle is what they are known by."""
+        import joblib  # stages are surveyed without it
+
+        named = re.findall(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+".encode(), pickle.dumps((work, context)))
+        key = key_of(
+            work=work.__qualname__,
+            tasks=list(tasks),
+            context=joblib.hash(context),
+            code=code_of(*sorted({name.decode() for name in named})),
+            libraries=versions("scikit-learn", "numpy"),
+        )
+        return Repeats(Path(self.folder) / f"{work.__name__.lstrip('_')}-{key[:16]}.jsonl")
