@@ -20,23 +20,6 @@ from alneval.folds import DEVELOPMENT_SPLITS
 from alneval.inputs import as_labels, as_scores
 from alneval.intervals import Proportion, wilson_interval
 from alneval.roc import auc
-from alnlib.errors import DoesNotApply
-
-
-def require_both_classes(split: ArrayLike, y: ArrayLike, of_each: int = 1) -> None:
-    """Raise DoesNotApply unless train, validation and test hold at least `of_each` units of either class.
-
-    split: (n,) names of splits; y: (n,) 0/1. Other splits, such as external, may be missing or hold one class.
-    """
-    splits, positive = np.asarray(split, dtype=object), np.asarray(y, dtype=float) == 1
-    for name in DEVELOPMENT_SPLITS:
-        of_split = positive[splits == name]
-        n_positive = int(of_split.sum())
-        if min(n_positive, of_split.size - n_positive) < of_each:
-            raise DoesNotApply(
-                f"the {name} split holds {n_positive} positive and {of_split.size - n_positive} negative units, at least "
-                f"{of_each} of each are needed; add patients with images, or split again (11_cohort, another seed or fraction)"
-            )
 
 
 def image_level_splits(split: ArrayLike, y: ArrayLike, image_ids: ArrayLike, *, rng: np.random.Generator) -> np.ndarray:

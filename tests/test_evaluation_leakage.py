@@ -11,11 +11,9 @@ from alneval.leakage import (
     auc_difference_of_test_sets,
     image_level_splits,
     remembered_label_score,
-    require_both_classes,
     shared_patient_share,
 )
 from alneval.roc import auc
-from alnlib.errors import DoesNotApply
 
 
 def nodes(n_patients: int = 200, of_each: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -131,19 +129,3 @@ def test_common_patients_are_drawn_together():
     apart = auc_difference_of_test_sets(*arguments, renamed, rng=rng, n_bootstrap=1000)
     assert together.delta == apart.delta
     assert together.standard_error < 0.75 * apart.standard_error
-
-
-@pytest.mark.parametrize("lost", ["train", "validation", "test"])
-def test_a_split_with_one_class_is_an_input_error_that_names_it(lost):
-    frame = nodes()
-    require_both_classes(frame["split"], frame["y"], 5)
-    kept = frame[(frame["split"] != lost) | (frame["y"] == 0)]
-    with pytest.raises(DoesNotApply, match=f"the {lost} split holds 0 positive"):
-        require_both_classes(kept["split"], kept["y"])
-    with pytest.raises(DoesNotApply, match="the train split holds 0 positive and 0 negative"):
-        require_both_classes([], [])
-
-
-def test_one_class_in_the_external_split_is_no_error():
-    frame = nodes()
-    require_both_classes(*(frame[(frame["split"] != "external") | (frame["y"] == 0)][name] for name in ("split", "y")))

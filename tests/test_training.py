@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from alnlib.errors import InputError
+from alnlib.errors import DoesNotApply, InputError
 from alnlib.imaging.sampling import segment_indices
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
-from alnlib.training.data import CropDataset, intensity_statistics, sample_frames, standardize
+from alnlib.training.data import CropDataset, intensity_statistics, require_both_classes, sample_frames, standardize
 from alnlib.training.fit import (
     FitSpec,
     _batches,
@@ -446,3 +446,14 @@ def test_no_batch_holds_a_single_crop():
     for n in range(2, 12):
         for size in (2, 3, 4, 8):
             assert min(len(batch) for batch in _batches(torch.arange(n), size)) >= 2
+
+
+@pytest.mark.parametrize("lost", ["train", "validation", "test"])
+def test_a_split_with_one_class_is_no_stage_and_names_it(lost):
+    split, y = np.repeat(["train", "validation", "test", "external"], 10), np.tile([0, 1], 20)
+    require_both_classes(split, y, 5)
+    require_both_classes(split, np.where(split == "external", 0, y))
+    with pytest.raises(DoesNotApply, match=f"the {lost} split holds 0 positive"):
+        require_both_classes(split, np.where(split == lost, 0, y))
+    with pytest.raises(DoesNotApply, match="the train split holds 0 positive and 0 negative"):
+        require_both_classes([], [])

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from alnlib.errors import InputError
+from alneval.folds import DEVELOPMENT_SPLITS
+from alnlib.errors import DoesNotApply, InputError
 
 KINDS = ("stills", "clips", "volumes")
 _MAXIMUM = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
@@ -92,6 +94,22 @@ class CropDataset:
         digest.update(self.y.tobytes())
         digest.update("\n".join(self.unit_ids).encode())
         return digest.hexdigest()
+
+
+def require_both_classes(split: ArrayLike, y: ArrayLike, of_each: int = 1) -> None:
+    """Raise DoesNotApply, which ends a stage, unless train, validation and test hold at least `of_each` units of either class.
+
+    split: (n,) names of splits; y: (n,) 0/1. Other splits, such as external, may be missing or hold one class.
+    """
+    splits, positive = np.asarray(split, dtype=object), np.asarray(y, dtype=float) == 1
+    for name in DEVELOPMENT_SPLITS:
+        of_split = positive[splits == name]
+        n_positive = int(of_split.sum())
+        if min(n_positive, of_split.size - n_positive) < of_each:
+            raise DoesNotApply(
+                f"the {name} split holds {n_positive} positive and {of_split.size - n_positive} negative units, at least "
+                f"{of_each} of each are needed; add patients with images, or split again (11_cohort, another seed or fraction)"
+            )
 
 
 def as_crops(images: np.ndarray) -> np.ndarray:
