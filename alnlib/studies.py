@@ -1,12 +1,12 @@
 """The five published systems as data: sizes, models, claims and published numbers, each with its source.
 
-The only home of published numbers. What is not published in an abstract is None and shown as "not available"; what we
-chose ourselves is in `default_build` and never passes for theirs.
+The only home of published numbers. What is not published in an abstract is None and shown as "not available"; how each
+system is rebuilt, and what we chose where the abstract is silent, its notebook says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 CLAIM_KINDS = ("better", "not different", "optimism", "level")
@@ -66,12 +66,33 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Model:
+    """A published model and its rebuilt one.
+
+    notebook: that rebuilds it; shown: what it sees, by the name under which a simulated cohort states the best AUC that
+    could be reached; here: its names in our predictions, most likely first, if not its own, because which network it is
+    was chosen on our validation patients; role: in our predictions.
+    """
+
+    name: str
+    notebook: str
+    shown: str
+    here: tuple[str, ...] = ()
+    role: str = "main"
+
+    @property
+    def names_here(self) -> tuple[str, ...]:
+        """The names that it may have in our predictions, most likely first."""
+        return self.here or (self.name,)
+
+
+@dataclass(frozen=True)
 class Study:
     """One of the five systems.
 
-    n: patients by cohort part as published; endpoint: column of patients.csv; models: as published. rebuilt_as: {our name:
-    published name} of models that have a name of their own here, because which network it is was chosen on our validation
-    patients; made_by: {published model: notebook}; split_names: {our split: what the paper calls it}, where it differs.
+    n: patients by cohort part as published; endpoint: column of patients.csv; models: as published; contrasts: the
+    published statements beside the levels that `published` gives; split_names: {our split: what the paper calls it}, where
+    it differs.
     """
 
     key: str
@@ -80,48 +101,42 @@ class Study:
     doi: str
     endpoint: str
     n: dict[str, int]
-    models: tuple[str, ...]
+    models: tuple[Model, ...]
     published: tuple[Published, ...]
-    claims: tuple[Claim, ...]
-    default_build: str
-    notebooks: tuple[str, ...]
-    anchors: tuple[str, ...] = field(default=())
-    rebuilt_as: dict[str, str] = field(default_factory=dict)
-    made_by: dict[str, str] = field(default_factory=dict)
+    contrasts: tuple[Claim, ...]
     split_names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """The contrasts, and a claim of kind "level" for every published figure that has a value."""
+        return self.contrasts + tuple(
+            Claim(
+                figure.model,
+                None,
+                figure.split,
+                figure.metric,
+                kind="level",
+                sentence=f"The abstract gives this {METRIC_NAMES[figure.metric]}.",
+            )
+            for figure in self.published
+            if figure.value is not None
+        )
+
+    def model(self, name: str) -> Model | None:
+        """A model by its published name or by one that it has here; None if the study has no such model."""
+        return next((model for model in self.models if name in (model.name, *model.here)), None)
 
     def split_name(self, split: str) -> str:
         """What the paper calls our `split`: Li 2026's "validation" is our "test"."""
         return self.split_names.get(split, split)
 
-    def names_here(self, model: str) -> tuple[str, ...]:
-        """The names that a published model may have in our predictions, most likely first."""
-        return tuple(ours for ours, theirs in self.rebuilt_as.items() if theirs == model) or (model,)
 
+def _contrasts(
+    better: str, others: Iterable[str], sentence: str, splits: Iterable[str] = ("test",), **more: str
+) -> tuple[Claim, ...]:
+    """One claim per split and other model, in the same words."""
+    return tuple(Claim(better, other, split, sentence=sentence, **more) for split in splits for other in others)
 
-def _levels(published: tuple[Published, ...]) -> tuple[Claim, ...]:
-    """A claim of kind "level" for every published figure that has a value."""
-    return tuple(
-        Claim(
-            figure.model,
-            None,
-            figure.split,
-            figure.metric,
-            kind="level",
-            sentence=f"The abstract gives this {METRIC_NAMES[figure.metric]}.",
-        )
-        for figure in published
-        if figure.value is not None
-    )
-
-
-_TANG_PUBLISHED = (
-    Published("DL_MRI+US+Clinical", "test", "auc", 0.819, 0.734, 0.903),
-    Published("DL_MRI+US+Clinical", "external", "auc", 0.809, 0.723, 0.895),
-    Published("DL_US", "test", "auc", None),
-    Published("DL_MRI", "test", "auc", None),
-    Published("clinical", "test", "auc", None),
-)
 
 TANG = Study(
     key="tang",
@@ -130,45 +145,34 @@ TANG = Study(
     doi="10.1016/j.acra.2024.07.029",
     endpoint="aln_metastasis",
     n={"development and internal validation": 465, "external": 123},
-    models=("DL_US", "DL_MRI", "DL_MRI+US", "clinical", "DL_MRI+US+Clinical"),
-    published=_TANG_PUBLISHED,
-    claims=(
-        *(
-            Claim(
-                "DL_MRI+US+Clinical",
-                other,
-                split,
-                sentence="Of the five models the one that joins both modalities and clinical variables is the best.",
-            )
-            for split in ("test", "external")
-            for other in ("DL_US", "DL_MRI", "DL_MRI+US", "clinical")
-        ),
-        *_levels(_TANG_PUBLISHED),
+    models=(
+        Model("DL_US", "22_ultrasound", "ultrasound"),
+        Model("DL_MRI", "24_mri", "mri"),
+        Model("DL_MRI+US", "31_fusion", "ultrasound_mri"),
+        Model("clinical", "21_clinical", "clinical"),
+        Model("DL_MRI+US+Clinical", "31_fusion", "clinical_ultrasound_mri"),
     ),
-    default_build=(
-        "Tumor-box crops; ResNet-50, DenseNet-121 and EfficientNet-B0 per modality, the best by inner validation; 7:3 split "
-        "stratified by patient; univariable then multivariable logistic regression for the clinical model; score-level fusion "
-        "on out-of-fold logits."
+    published=(
+        Published("DL_MRI+US+Clinical", "test", "auc", 0.819, 0.734, 0.903),
+        Published("DL_MRI+US+Clinical", "external", "auc", 0.809, 0.723, 0.895),
+        *(Published(model, "test", "auc", None) for model in ("DL_US", "DL_MRI", "clinical")),
     ),
-    notebooks=("21_clinical", "22_ultrasound", "24_mri", "31_fusion"),
-    made_by={
-        "clinical": "21_clinical",
-        "DL_US": "22_ultrasound",
-        "DL_MRI": "24_mri",
-        "DL_MRI+US": "31_fusion",
-        "DL_MRI+US+Clinical": "31_fusion",
-    },
+    contrasts=_contrasts(
+        "DL_MRI+US+Clinical",
+        ("DL_US", "DL_MRI", "DL_MRI+US", "clinical"),
+        "Of the five models the one that joins both modalities and clinical variables is the best.",
+        splits=("test", "external"),
+    ),
     split_names={"test": "internal validation"},
 )
 
-_PARK_PUBLISHED = (
-    Published("DenseNet121 FSC", "test", "auc", 0.934),
-    Published("DenseNet121 ASC", "test", "auc", 0.939),
-    Published("DenseNet121 FSC+ASC", "test", "auc", 0.968),
-    Published("DenseNet121 FSC+ASC", "test", "accuracy", 0.938),
-    Published("DenseNet121 FSC+ASC", "test", "sensitivity", 0.980),
-    Published("DenseNet121 FSC+ASC", "test", "specificity", 0.903),
-)
+CT_CROPS = {"FSC": "ct_nodes_fixed_size", "ASC": "ct_nodes_adjustable_square"}
+CT_NETWORKS = {
+    "DenseNet": ("densenet121",),
+    "ResNet": ("resnet50", "resnet18"),
+    "EfficientNet": ("efficientnet_b0",),
+}
+"""Published network and the architectures that may stand for it here."""
 
 PARK = Study(
     key="park",
@@ -178,72 +182,38 @@ PARK = Study(
     endpoint="aln_metastasis",
     n={"patients": 523, "node images": 1128, "malignant images": 538, "benign images": 590},
     models=(
-        "DenseNet121 FSC",
-        "DenseNet121 ASC",
-        "DenseNet121 FSC+ASC",
-        *(f"{network} {crop}" for crop in ("FSC", "ASC") for network in ("DenseNet", "ResNet", "EfficientNet")),
-    ),
-    published=_PARK_PUBLISHED,
-    claims=(
+        *(Model(f"DenseNet121 {crop}", "25_ct_nodes", shown, (f"CT_{crop}",)) for crop, shown in CT_CROPS.items()),
+        Model("DenseNet121 FSC+ASC", "25_ct_nodes", "ct_nodes", ("CT_FSC+ASC",)),
         *(
-            Claim(
-                "DenseNet121 FSC+ASC",
-                f"DenseNet121 {crop}",
-                "test",
-                sentence="The ensemble of both crops has the highest AUC of the three.",
-            )
-            for crop in ("FSC", "ASC")
+            Model(f"{network} {crop}", "25_ct_nodes", shown, tuple(f"CT_{crop}/{name}" for name in names), "candidate")
+            for crop, shown in CT_CROPS.items()
+            for network, names in CT_NETWORKS.items()
         ),
-        *(
-            Claim(
-                f"DenseNet {crop}",
-                f"{network} {crop}",
-                "test",
-                sentence="For either crop DenseNet is the best of the three networks.",
-            )
-            for crop in ("FSC", "ASC")
-            for network in ("ResNet", "EfficientNet")
-        ),
-        *_levels(_PARK_PUBLISHED),
     ),
-    default_build=(
-        "Soft-tissue window; fixed-size crop of 40-50 mm and adjustable square crop with a 10-20 % margin, both at 224 pixels; "
-        "mean probability of the best network per crop, chosen on validation; split by patient, intervals clustered by patient."
+    published=(
+        Published("DenseNet121 FSC", "test", "auc", 0.934),
+        Published("DenseNet121 ASC", "test", "auc", 0.939),
+        Published("DenseNet121 FSC+ASC", "test", "auc", 0.968),
+        Published("DenseNet121 FSC+ASC", "test", "accuracy", 0.938),
+        Published("DenseNet121 FSC+ASC", "test", "sensitivity", 0.980),
+        Published("DenseNet121 FSC+ASC", "test", "specificity", 0.903),
     ),
-    notebooks=("25_ct_nodes",),
-    rebuilt_as={
-        "CT_FSC": "DenseNet121 FSC",
-        "CT_ASC": "DenseNet121 ASC",
-        "CT_FSC+ASC": "DenseNet121 FSC+ASC",
-        **{
-            f"CT_{crop}/{ours}": f"{theirs} {crop}"
-            for crop in ("FSC", "ASC")
-            for ours, theirs in (
-                ("densenet121", "DenseNet"),
-                ("resnet50", "ResNet"),
-                ("resnet18", "ResNet"),
-                ("efficientnet_b0", "EfficientNet"),
-            )
-        },
-    },
-    made_by=dict.fromkeys(
-        (
-            "DenseNet121 FSC",
-            "DenseNet121 ASC",
+    contrasts=(
+        *_contrasts(
             "DenseNet121 FSC+ASC",
-            *(f"{network} {crop}" for crop in ("FSC", "ASC") for network in ("DenseNet", "ResNet", "EfficientNet")),
+            ("DenseNet121 FSC", "DenseNet121 ASC"),
+            "The ensemble of both crops has the highest AUC of the three.",
         ),
-        "25_ct_nodes",
+        *(
+            claim
+            for crop in CT_CROPS
+            for claim in _contrasts(
+                f"DenseNet {crop}",
+                (f"ResNet {crop}", f"EfficientNet {crop}"),
+                "For either crop DenseNet is the best of the three networks.",
+            )
+        ),
     ),
-)
-
-_LI_VIDEO_PUBLISHED = (
-    Published("TIN", "test", "auc", 0.914, 0.843, 0.985),
-    Published("static image", "test", "auc", 0.856, 0.753, 0.959),
-    Published("TIN", "test", "accuracy", 52 / 61),
-    Published("TIN", "test", "sensitivity", 16 / 21),
-    Published("TIN", "test", "specificity", 36 / 40),
-    Published("TIN", "external", "auc", None),
 )
 
 LI_VIDEO = Study(
@@ -253,30 +223,23 @@ LI_VIDEO = Study(
     doi="10.3389/fonc.2023.1219838",
     endpoint="aln_metastasis",
     n={"training, validation and test A": 271, "test A": 61, "test B": 49},
-    models=("TIN", "R(2+1)D", "ResNet-3D", "static image"),
-    published=_LI_VIDEO_PUBLISHED,
-    claims=(
-        Claim(
-            "TIN", "static image", "test", p="< 0.05", sentence="The video network beats the network on a still image."
-        ),
-        Claim("TIN", "R(2+1)D", "test", sentence="Of the three video networks TIN is the best."),
-        Claim("TIN", "ResNet-3D", "test", sentence="Of the three video networks TIN is the best."),
-        *_levels(_LI_VIDEO_PUBLISHED),
+    models=(
+        *(Model(name, "23_ultrasound_video", "video") for name in ("TIN", "R(2+1)D", "ResNet-3D")),
+        Model("static image", "23_ultrasound_video", "video_key_frame"),
     ),
-    default_build=(
-        "Eight segments sampled per video; R(2+1)D-18, ResNet-3D-18 and TIN on a ResNet; the same 2-D backbone on the key frame "
-        "as static baseline."
+    published=(
+        Published("TIN", "test", "auc", 0.914, 0.843, 0.985),
+        Published("static image", "test", "auc", 0.856, 0.753, 0.959),
+        Published("TIN", "test", "accuracy", 52 / 61),
+        Published("TIN", "test", "sensitivity", 16 / 21),
+        Published("TIN", "test", "specificity", 36 / 40),
+        Published("TIN", "external", "auc", None),
     ),
-    notebooks=("23_ultrasound_video",),
-    made_by=dict.fromkeys(("TIN", "R(2+1)D", "ResNet-3D", "static image"), "23_ultrasound_video"),
+    contrasts=(
+        *_contrasts("TIN", ("static image",), "The video network beats the network on a still image.", p="< 0.05"),
+        *_contrasts("TIN", ("R(2+1)D", "ResNet-3D"), "Of the three video networks TIN is the best."),
+    ),
     split_names={"test": "test A", "external": "test B"},
-)
-
-_GUO_PUBLISHED = (
-    Published("radiomics-LR", "test", "auc", 0.759),
-    Published("radiomics-MLP", "test", "auc", 0.756),
-    Published("DL-MLP", "test", "auc", 0.712),
-    Published("combined-MLP", "test", "auc", 0.846),
 )
 
 GUO = Study(
@@ -286,31 +249,21 @@ GUO = Study(
     doi="10.3389/fimmu.2024.1482020",
     endpoint="aln_metastasis",
     n={"patients": 270},
-    models=("radiomics-LR", "radiomics-MLP", "DL-MLP", "combined-MLP"),
-    published=_GUO_PUBLISHED,
-    claims=(
-        *(
-            Claim(
-                "combined-MLP",
-                other,
-                "test",
-                sentence="Radiomics and deep features together have the highest test AUC.",
-            )
-            for other in ("radiomics-MLP", "DL-MLP", "radiomics-LR")
-        ),
-        *_levels(_GUO_PUBLISHED),
+    models=tuple(
+        Model(name, "26_mammography_mri", "mri_mammography")
+        for name in ("radiomics-LR", "radiomics-MLP", "DL-MLP", "combined-MLP")
     ),
-    default_build="PyRadiomics on the lesion (normalized, fixed bin width, LoG, wavelet) and 3-D ResNet-18 pooled features; 7:3.",
-    notebooks=("26_mammography_mri",),
-    made_by=dict.fromkeys(("radiomics-LR", "radiomics-MLP", "DL-MLP", "combined-MLP"), "26_mammography_mri"),
-)
-
-_LI_NAT_PUBLISHED = (
-    Published("DLR", "train", "auc", 0.939, 0.905, 0.974),
-    Published("DLR", "test", "auc", 0.856, 0.774, 0.938),
-    Published("clinical", "test", "auc", None),
-    Published("radiomics", "test", "auc", None),
-    Published("deep learning", "test", "auc", None),
+    published=(
+        Published("radiomics-LR", "test", "auc", 0.759),
+        Published("radiomics-MLP", "test", "auc", 0.756),
+        Published("DL-MLP", "test", "auc", 0.712),
+        Published("combined-MLP", "test", "auc", 0.846),
+    ),
+    contrasts=_contrasts(
+        "combined-MLP",
+        ("radiomics-MLP", "DL-MLP", "radiomics-LR"),
+        "Radiomics and deep features together have the highest test AUC.",
+    ),
 )
 
 LI_NAT = Study(
@@ -320,25 +273,24 @@ LI_NAT = Study(
     doi="not available",
     endpoint="apcr",
     n={"training": 144, "validation": 110},
-    models=("clinical", "radiomics", "deep learning", "DLR"),
-    published=_LI_NAT_PUBLISHED,
-    claims=(
-        Claim(
+    models=(
+        Model("clinical", "27_longitudinal_mri", "response_clinical"),
+        Model("radiomics", "27_longitudinal_mri", "response_mri_longitudinal"),
+        Model("deep learning", "27_longitudinal_mri", "response_mri_longitudinal"),
+        Model("DLR", "27_longitudinal_mri", "response_clinical_mri_longitudinal"),
+    ),
+    published=(
+        Published("DLR", "train", "auc", 0.939, 0.905, 0.974),
+        Published("DLR", "test", "auc", 0.856, 0.774, 0.938),
+        *(Published(model, "test", "auc", None) for model in ("clinical", "radiomics", "deep learning")),
+    ),
+    contrasts=(
+        *_contrasts("DLR", ("clinical",), "By DeLong's test DLR is better than the clinical model only.", p="< 0.0001"),
+        *_contrasts(
             "DLR",
-            "clinical",
-            "test",
-            p="< 0.0001",
-            sentence="By DeLong's test DLR is better than the clinical model only.",
-        ),
-        *(
-            Claim(
-                "DLR",
-                other,
-                "test",
-                kind="not different",
-                sentence="By DeLong's test DLR is better than the clinical model only: it was not told apart from this one.",
-            )
-            for other in ("radiomics", "deep learning")
+            ("radiomics", "deep learning"),
+            "By DeLong's test DLR is better than the clinical model only: it was not told apart from this one.",
+            kind="not different",
         ),
         Claim(
             "DLR",
@@ -351,53 +303,25 @@ LI_NAT = Study(
             low=0.0019,
             high=0.1786,
         ),
-        *_levels(_LI_NAT_PUBLISHED),
     ),
-    default_build=(
-        "Features per timepoint and sequence with delta = (post - pre) / (|pre| + eps); Mann-Whitney, Spearman and LASSO inside "
-        "the training fold; eight learners; unpaired bootstrap of the training-validation difference."
-    ),
-    notebooks=("27_longitudinal_mri",),
-    made_by=dict.fromkeys(("clinical", "radiomics", "deep learning", "DLR"), "27_longitudinal_mri"),
     split_names={"train": "training", "test": "validation"},
 )
 
 STUDIES: dict[str, Study] = {study.key: study for study in (TANG, PARK, LI_VIDEO, GUO, LI_NAT)}
 
-
-SHOWN_TO: dict[str | tuple[str, str], str] = {
-    "clinical": "clinical",
-    "DL_US": "ultrasound",
-    "DL_MRI": "mri",
-    "TIN": "video",
-    "R(2+1)D": "video",
-    "ResNet-3D": "video",
-    "static image": "video_key_frame",
-    "CT_FSC": "ct_nodes_fixed_size",
-    "CT_ASC": "ct_nodes_adjustable_square",
-    "CT_FSC+ASC": "ct_nodes",
-    "DL_MRI+US": "ultrasound_mri",
-    "DL_MRI+US+Clinical": "clinical_ultrasound_mri",
-    "radiomics-LR": "mri_mammography",
-    "radiomics-MLP": "mri_mammography",
-    "DL-MLP": "mri_mammography",
-    "combined-MLP": "mri_mammography",
-    ("li_nat", "clinical"): "response_clinical",
-    ("li_nat", "radiomics"): "response_mri_longitudinal",
-    ("li_nat", "deep learning"): "response_mri_longitudinal",
-    ("li_nat", "DLR"): "response_clinical_mri_longitudinal",
+SHOWN_TO: dict[tuple[str, str], str] = {
+    (study.key, model.names_here[0]): model.shown
+    for study in STUDIES.values()
+    for model in study.models
+    if model.role == "main"
 }
-"""{model, or (study, model) where a name means something else there: what it is shown}, by the names under which a
-simulated cohort states the best AUC that could be reached. Ask `shown_to`."""
+"""{(study, main model here): what it is shown}, by the names under which a simulated cohort states what can be reached."""
 
 
-def shown_to(study: str, model: str, known: Mapping[str | tuple[str, str], str] = SHOWN_TO) -> str | None:
-    """What a model of a study is shown; None if that is not known. An architecture behind a slash changes nothing."""
-    for name in (model, model.split("/")[0]):
-        for key in ((study, name), name):
-            if key in known:
-                return known[key]
-    return None
+def shown_to(study: str, model: str) -> str | None:
+    """What a model of a study is shown, one of a candidate architecture too; None if that is not known."""
+    known = STUDIES[study].model(model) if study in STUDIES else None
+    return None if known is None else known.shown
 
 
 def title_of(study: str) -> str:
@@ -413,7 +337,8 @@ def published_value(study: str, model: str, split: str, metric: str = "auc") -> 
     """
     if study not in STUDIES:
         return None
-    wanted = (STUDIES[study].rebuilt_as.get(model, model), split, metric)
+    named = STUDIES[study].model(model)
+    wanted = (model if named is None else named.name, split, metric)
     return next((p for p in STUDIES[study].published if (p.model, p.split, p.metric) == wanted), None)
 
 

@@ -21,6 +21,7 @@ from alneval.multiplicity import holm
 from alneval.roc import clustered_delong_test, delong_test
 from alneval.tables import PREDICTION_COLUMNS, discrimination_table
 from alnlib.paths import repository_root
+from alnlib.pipeline.stages import STAGES
 from alnlib.report.claims import (
     LEDGER_COLUMNS,
     MARGIN,
@@ -184,10 +185,10 @@ def test_every_claim_names_models_of_its_study_a_maker_a_kind_and_says_it_in_wor
     for study in STUDIES.values():
         assert len({(c.models, c.split, c.metric, c.kind) for c in study.claims}) == len(study.claims), "twice"
         for claim in study.claims:
-            assert set(claim.models) <= set(study.models) & set(study.made_by)
-            assert set(study.made_by.values()) <= set(study.notebooks)
+            assert all(study.model(name) for name in claim.models)
             assert claim.kind in CLAIM_KINDS and claim.metric in METRIC_NAMES and claim.sentence
         assert {c.kind == "level" for c in study.claims} == {True, False}
+        assert {model.notebook for model in study.models} <= {stage.notebook for stage in STAGES}
 
 
 def test_a_claim_that_makes_no_sense_is_refused():
@@ -209,7 +210,7 @@ def test_what_a_clinical_model_is_shown_depends_on_its_study():
 def test_the_simulation_knows_the_best_auc_of_whatever_a_model_is_shown():
     truth = pd.read_csv(repository_root() / "results/simulated-demo/sources/truth.csv")
     assert set(SHOWN_TO.values()) <= set(truth["modality"])
-    of_response = {what for key, what in SHOWN_TO.items() if isinstance(key, tuple) and key[0] == "li_nat"}
+    of_response = {what for (study, _), what in SHOWN_TO.items() if study == "li_nat"}
     assert set(truth.loc[truth["modality"].isin(of_response), "endpoint"]) == {"apcr"}
 
 

@@ -23,7 +23,6 @@ from alneval.roc import clustered_delong_test, delong_test
 from alneval.tables import clusters
 from alnlib.studies import (
     METRIC_NAMES,
-    SHOWN_TO,
     STUDIES,
     Claim,
     Study,
@@ -141,7 +140,6 @@ def claims_ledger(
     rng: np.random.Generator,
     truth: pd.DataFrame | None = None,
     endpoints: Mapping[str, str] | None = None,
-    known: Mapping[str | tuple[str, str], str] = SHOWN_TO,
     margin: float = MARGIN,
     n_bootstrap: int = 2000,
 ) -> pd.DataFrame:
@@ -149,7 +147,7 @@ def claims_ledger(
 
     predictions: as `read_predictions` returns them; discrimination: evaluation/discrimination.csv, for levels; cohort,
     provenance ("simulated" or "real"): whose patients they are; truth: sources/truth.csv of a simulated cohort; endpoints:
-    {study: endpoint that its models predict here}, the study's own where it is silent; known: what each model is shown.
+    {study: endpoint that its models predict here}, the study's own where it is silent.
     Contrasts are paired (DeLong; Obuchowski's by patient where a patient has several units), training against test is an
     unpaired bootstrap. p_holm is Holm's over all contrasts of the ledger; p of "not different" is that of two one-sided
     tests against the margin, doubled to go with the 95 % interval (Schuirmann 1987, J Pharmacokinet Biopharm 15:657).
@@ -179,7 +177,7 @@ def claims_ledger(
                 row |= _level_part(study, claim, names[0], discrimination, of_study, margin)
             else:
                 row |= _contrast_part(study, claim, names, of_study, margin, rng, n_bootstrap)
-            rows.append(row | _attainable_part(study, claim, names, best, known, margin))
+            rows.append(row | _attainable_part(study, claim, names, best, margin))
     ledger = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
     ledger["p_holm"] = holm(ledger["p"].astype(float))
     judged = ledger["p_holm"].notna() & ledger["verdict"].eq("supported")
@@ -210,7 +208,7 @@ def _published_part(study: Study, claim: Claim) -> dict[str, object]:
 
 def _name_here(study: Study, model: str, of_study: pd.DataFrame) -> str:
     """The name that a published model has in these predictions; its likeliest name if it is not there."""
-    names = study.names_here(model)
+    names = study.model(model).names_here
     there = set(of_study["model"])
     return next((name for name in names if name in there), names[0])
 
@@ -224,7 +222,7 @@ def _not_testable(study: Study, claim: Claim, of_study: pd.DataFrame, names: lis
     there = set(of_study["model"])
     missing = [model for model, name in zip(claim.models, names, strict=True) if name not in there]
     if missing:
-        stages = sorted({study.made_by[model][:2] for model in missing})
+        stages = sorted({study.model(model).notebook[:2] for model in missing})
         return f"no predictions of {' and '.join(missing)}: run {' and '.join(stages)} if the cohort has what it needs"
     for name in names:
         for split in _splits(claim):
@@ -336,7 +334,6 @@ def _attainable_part(
     claim: Claim,
     names: list[str],
     best: Mapping[tuple[str, str], float],
-    known: Mapping[str | tuple[str, str], str],
     margin: float,
 ) -> dict[str, object]:
     """The best AUCs that the simulation allows, and whether the claim could hold for models that reach them.
@@ -346,7 +343,7 @@ def _attainable_part(
     if not best or claim.metric != "auc" or claim.kind == "optimism":
         return {"could_hold": "not known"}
     center = "external" if claim.split == "external" else "primary"
-    shown = [shown_to(study.key, name, known) for name in names]
+    shown = [shown_to(study.key, name) for name in names]
     limits = [best.get((what, center), nan) for what in shown]
     part = dict(zip(("attainable", "attainable_of_other"), limits, strict=False))
     if any(isnan(limit) for limit in limits):
