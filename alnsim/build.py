@@ -188,13 +188,8 @@ def _draw_patient(
     row = {name: values[0] for name, values in drawn.items()}
     row |= {f"grade_by_{reader}": int(values[0]) for reader, values in readers.items()}
     counts = traits.draw_node_counts(np.array([int(row["aln_metastasis"])]), spec, stream("node_count"))
-    return {
-        **row,
-        "group": group,
-        "laterality": laterality,
-        "nodes_on_ct": int(counts[0]),
-        "allotment": stream("allotment").random(4),
-    }
+    row |= {"group": group, "laterality": laterality, "nodes_on_ct": int(counts[0])}
+    return row | {"allotment": stream("allotment").random(4)}
 
 
 def _allot(rows: list[dict[str, Any]], spec: SimulationSpec) -> None:
@@ -236,16 +231,12 @@ def _draw_nodes(
         return []
     labels = traits.draw_node_labels(int(row["aln_metastasis"]), row["nodes_on_ct"], rng)
     shown = traits.draw_node_traits(labels, spec, rng)
-    return [
-        {
-            "image_id": f"{patient_id}-CT-{number + 1}",
-            "patient_id": patient_id,
-            "node": number + 1,
-            "malignant": int(label),
-            **{column: float(values[number]) for column, values in shown.items()},
-        }
-        for number, label in enumerate(labels)
-    ]
+    nodes = []
+    for number, label in enumerate(labels):
+        node = {"image_id": f"{patient_id}-CT-{number + 1}", "patient_id": patient_id, "node": number + 1}
+        shown_here = {column: float(values[number]) for column, values in shown.items()}
+        nodes.append(node | {"malignant": int(label)} | shown_here)
+    return nodes
 
 
 def _node_ratio(nodes: list[dict[str, Any]], spec: SimulationSpec) -> float:

@@ -15,6 +15,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter
 
 from alnsim.shapes import Node, NodeShape, draw_node, smooth_field
+from alnsim.statistics import half_plane_weight
 from alnsim.traits import trait_scores
 
 AIR_HU, FAT_HU, LUNG_HU, SKIN_HU = -1000.0, -108.0, -860.0, 35.0
@@ -186,10 +187,11 @@ def simulate_node_slice(
     turn = float(np.pi / 2 + rng.normal(0.0, 0.5))
     node = draw_node(shape, rng, turn=turn)
     center = _node_center(body, shape, turn, rng)
-    tissue, fat = _tissues(grid, body, center, shape, scanner, rng)
+    cut = _Cut(grid, body, scanner, center, shape, rng)
+    tissue, fat = _tissues(cut)
     mask = node.distance_mm(0.0, grid.y - np.float32(center[0]), grid.x - np.float32(center[1])) < 0.0
-    _add_strands(tissue, fat, mask, appearance.stranding, grid, rng)
-    _add_node(tissue, node, center, appearance, scanner, grid, habitus, rng)
+    _add_strands(tissue, fat, mask, appearance.stranding, cut)
+    _add_node(tissue, node, appearance, cut)
     image = gaussian_filter(tissue, scanner.psf_sigma_mm / pixel_mm, mode="nearest", truncate=3.5)
     sd = scanner.noise_hu * habitus.noise_factor
     image += np.float32(sd) * band_limited_noise(
@@ -215,11 +217,7 @@ def band_limited_noise(
     squared = down * down + across * across
     power = np.sqrt(squared) * np.exp(np.float32(-4.0 * np.pi**2 * sigma_mm**2) * squared)
     power *= 1.0 + np.float32(streak) * (down * down - across * across) / np.maximum(squared, np.float32(1e-12))
-    weight = np.full(power.shape[1], 2.0)
-    weight[0] = 1.0
-    if columns % 2 == 0:
-        weight[-1] = 1.0
-    power /= np.float32((power * weight).sum(dtype=np.float64) / (rows * columns))
+    power /= np.float32((power * half_plane_weight(columns)).sum(dtype=np.float64) / (rows * columns))
     white = rng.standard_normal((rows, columns), dtype=np.float32)
     noise = irfft2(rfft2(white) * np.sqrt(power), s=(rows, columns))
     return noise[: shape[0], : shape[1]].astype(np.float32, copy=False)
@@ -249,6 +247,18 @@ class _Grid:
     def field(self, down_mm: float, across_mm: float, rng: np.random.Generator) -> np.ndarray:
         """Smooth random field over the pixels, mean 0 and variance 1; lengths are Gaussian sigmas in mm."""
         return smooth_field((self.rows, self.columns), (down_mm / self.pixel_mm, across_mm / self.pixel_mm), rng)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """One slice in the making: pixels, anatomy, machine, where the index node lies (y, x) and what is asked of it."""
+
+    grid: _Grid
+    body: _Body
+    scanner: Scanner
+    center: tuple[float, float]
+    shape: NodeShape
+    rng: np.random.Generator
 
 
 def _inside(distance_mm: np.ndarray, width_mm: float = 0.35) -> np.ndarray:
@@ -376,16 +386,9 @@ def _node_center(body: _Body, shape: NodeShape, turn: float, rng: np.random.Gene
     return y, x - max(0.0, float(reach) + 2.0 - wall)
 
 
-def _tissues(
-    grid: _Grid,
-    body: _Body,
-    center: tuple[float, float],
-    shape: NodeShape,
-    scanner: Scanner,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+def _tissues(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
     """(rows, columns) float32 Hounsfield units without the index node, and the share of fat in each pixel, 0..1."""
-    habitus = body.habitus
+    grid, body, rng, habitus = cut.grid, cut.body, cut.rng, cut.body.habitus
     y, x = grid.y, grid.x
     slow, middling = grid.field(9.0, 9.0, rng), grid.field(3.0, 3.0, rng)
     image = np.float32(habitus.fat_hu) + np.float32(3.0) * slow
@@ -393,8 +396,8 @@ def _tissues(
     _blend(image, 30.0, 0.75 * breast * _inside(0.9 - middling - 0.5 * slow, 0.5))
     septa = _web(grid.field(5.0, 5.0, rng), grid.pixel_mm, 0.35)
     _blend(image, 20.0, septa * (0.16 + 0.16 * np.clip(slow, 0.0, 2.0)))
-    _add_fine_vessels(image, grid, scanner.iodine_gain, rng)
-    pushed_y, pushed_x = _pushed(y, x, center, shape)
+    _add_fine_vessels(image, grid, cut.scanner.iodine_gain, rng)
+    pushed_y, pushed_x = _pushed(y, x, cut.center, cut.shape)
     chest, arc = body.chest(y, x)
     soft = np.zeros_like(image)
     fibers = grid.field(2.5, 0.8, rng)
@@ -414,14 +417,14 @@ def _tissues(
     soft = np.maximum(soft, _inside(chest - wall - 0.8 * slow) * (1.0 - layer))
     _blend(image, muscle_hu, soft)
     _add_bones(image, body, chest, arc, grid)
-    gain = np.float32(scanner.iodine_gain)
+    gain = np.float32(cut.scanner.iodine_gain)
     filled = np.zeros_like(image)
     for vessel, blood in zip(body.vessels, (habitus.artery_hu, habitus.vein_hu), strict=True):
         place = _inside(_ellipse_distance(pushed_y, pushed_x, vessel))
         _blend(image, 45.0 + gain * (blood - 45.0), place)
         filled = np.maximum(filled, place)
     fat = (1.0 - soft) * (1.0 - filled)
-    fat *= _add_neighbor(image, fat, center, shape, grid, scanner, rng)
+    fat *= _add_neighbor(image, fat, cut)
     _blend(image, SKIN_HU, _inside(np.abs(skin - np.float32(0.9)) - np.float32(0.9)))
     fat *= _inside(np.float32(2.0) - skin)
     _blend(image, AIR_HU, _inside(skin))
@@ -500,16 +503,9 @@ def _add_lung(image: np.ndarray, chest: np.ndarray, grid: _Grid, rng: np.random.
     _blend(image, LUNG_HU + 1400.0 * vessels, lung)
 
 
-def _add_neighbor(
-    image: np.ndarray,
-    fat: np.ndarray,
-    center: tuple[float, float],
-    shape: NodeShape,
-    grid: _Grid,
-    scanner: Scanner,
-    rng: np.random.Generator,
-) -> np.ndarray:
+def _add_neighbor(image: np.ndarray, fat: np.ndarray, cut: _Cut) -> np.ndarray:
     """In four slices of ten, a small ordinary node with a hilum beside the index node. Returns the share not taken by it."""
+    grid, center, rng = cut.grid, cut.center, cut.rng
     here = rng.uniform() < 0.4
     short, ratio, hilum = rng.uniform(3.0, 5.5), rng.uniform(0.5, 0.75), rng.uniform(0.4, 0.65)
     direction, gap, enhancement = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(6.0, 16.0), rng.uniform(38.0, 58.0)
@@ -517,7 +513,7 @@ def _add_neighbor(
     free = np.ones_like(image)
     if not here:
         return free
-    away = 0.5 * shape.long_axis_mm + gap
+    away = 0.5 * cut.shape.long_axis_mm + gap
     place = (center[0] + away * np.sin(direction), center[1] + away * np.cos(direction))
     rows, columns = _window(grid, place, short / ratio)
     y, x = grid.y[rows] - np.float32(place[0]), grid.x[:, columns] - np.float32(place[1])
@@ -525,25 +521,19 @@ def _add_neighbor(
         return free
     inside = _inside(node.distance_mm(0.0, y, x)) * fat[rows, columns]
     hilar = _inside(node.hilum_distance_mm(0.0, y, x))
-    cortex = UNENHANCED_NODE_HU + scanner.iodine_gain * enhancement
+    cortex = UNENHANCED_NODE_HU + cut.scanner.iodine_gain * enhancement
     _blend(image[rows, columns], cortex + hilar * (HILUM_HU - cortex), inside)
     free[rows, columns] = 1.0 - inside
     return free
 
 
-def _add_strands(
-    image: np.ndarray,
-    fat: np.ndarray,
-    mask: np.ndarray,
-    stranding: float,
-    grid: _Grid,
-    rng: np.random.Generator,
-) -> None:
+def _add_strands(image: np.ndarray, fat: np.ndarray, mask: np.ndarray, stranding: float, cut: _Cut) -> None:
     """Edema in the fat 3-15 mm from the node: a web of strands and haze, outside the square that holds the node.
 
     Distance from the square is measured with the 4-norm, whose balls are squares with round corners; where the edema begins
     varies outward only, so that the ring shows neither corners nor a sharp inner border.
     """
+    grid, rng = cut.grid, cut.rng
     coarse, fine = grid.field(2.2, 2.2, rng), grid.field(1.3, 1.3, rng)
     patches = grid.field(5.0, 5.0, rng)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -566,18 +556,10 @@ def _add_strands(
     _blend(image, 25.0, weight)
 
 
-def _add_node(
-    image: np.ndarray,
-    node: Node,
-    center: tuple[float, float],
-    appearance: NodeAppearance,
-    scanner: Scanner,
-    grid: _Grid,
-    habitus: Habitus,
-    rng: np.random.Generator,
-) -> None:
+def _add_node(image: np.ndarray, node: Node, appearance: NodeAppearance, cut: _Cut) -> None:
     """The index node over everything, averaged over three planes of the slice, with a thin layer of fat round it."""
-    blotches = grid.field(1.1, 1.1, rng)
+    grid, center, scanner = cut.grid, cut.center, cut.scanner
+    blotches = grid.field(1.1, 1.1, cut.rng)
     rows, columns = _window(grid, center, 0.75 * appearance.long_axis_mm + 8.0)
     y, x = grid.y[rows] - np.float32(center[0]), grid.x[:, columns] - np.float32(center[1])
     patch = image[rows, columns]
@@ -589,7 +571,7 @@ def _add_node(
     for offset in offsets:
         distance = node.distance_mm(np.float32(offset), y, x)
         plane = patch.copy()
-        _blend(plane, habitus.fat_hu, 0.8 * _inside(distance - np.float32(1.0), 0.6))
+        _blend(plane, cut.body.habitus.fat_hu, 0.8 * _inside(distance - np.float32(1.0), 0.6))
         depth = np.clip(-distance / np.float32(semi), 0.0, 1.0)
         core = np.clip((depth - np.float32(0.18) + 0.10 * blotches) / np.float32(0.3), 0.0, 1.0)
         core *= np.clip(1.0 + 0.35 * blotches, 0.2, 1.6)

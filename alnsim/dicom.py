@@ -120,16 +120,8 @@ def ultrasound_sweep_dataset(
         raise ValueError(f"key_frame is {key_frame} of {len(frames)} frames; count from 0")
     if not frame_time_ms > 0:
         raise ValueError(f"frame_time_ms is {frame_time_ms}; expected a positive duration")
-    dataset = _ultrasound(
-        frames.shape[1:],
-        spacing_mm,
-        identity,
-        UltrasoundMultiFrameImageStorage,
-        "sweep instance",
-        "sweep series",
-        "sweep",
-        2,
-    )
+    names = "sweep instance", "sweep series", "sweep"
+    dataset = _ultrasound(frames.shape[1:], spacing_mm, identity, UltrasoundMultiFrameImageStorage, *names, 2)
     dataset.NumberOfFrames = len(frames)
     dataset.FrameIncrementPointer = FRAME_TIME
     dataset.FrameTime = _decimal(frame_time_ms)
@@ -161,16 +153,8 @@ def ct_dataset(
     if instance_number < 1:
         raise ValueError(f"instance_number is {instance_number}; count slices from 1")
     stored = np.clip(np.rint(hounsfield) - HOUNSFIELD_OFFSET, 0, 2**TWELVE_BITS - 1).astype(np.uint16)
-    dataset = _dataset(
-        identity,
-        CTImageStorage,
-        identity.uid("CT", "instance", instance_number),
-        modality="CT",
-        study="Simulated contrast-enhanced chest CT",
-        series=identity.uid("CT", "series"),
-        series_number=1,
-        instance_number=instance_number,
-    )
+    uids = CTImageStorage, identity.uid("CT", "instance", instance_number), identity.uid("CT", "series")
+    dataset = _dataset(identity, *uids, "CT", "Simulated contrast-enhanced chest CT", instance_number=instance_number)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.SeriesDescription = "Axilla, portal venous"
     dataset.BodyPartExamined = "AXILLA"
@@ -217,16 +201,9 @@ def mammography_dataset(
     if pixels.max() >= 2**TWELVE_BITS:
         raise ValueError(f"pixels reach {pixels.max()}; expected at most {2**TWELVE_BITS - 1} (12 bits)")
     number = 1 + list(VIEWS).index(view)
-    dataset = _dataset(
-        identity,
-        DigitalMammographyXRayImageStorageForPresentation,
-        identity.uid("MG", "instance", identity.laterality, view),
-        modality="MG",
-        study="Simulated mammography",
-        series=identity.uid("MG", "series"),
-        series_number=1,
-        instance_number=number,
-    )
+    instance, series = identity.uid("MG", "instance", identity.laterality, view), identity.uid("MG", "series")
+    uids = DigitalMammographyXRayImageStorageForPresentation, instance, series
+    dataset = _dataset(identity, *uids, "MG", "Simulated mammography", instance_number=number)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", ""]
     dataset.SeriesDescription = "Diagnostic mammography, one breast"
     dataset.PresentationIntentType = "FOR PRESENTATION"
@@ -268,16 +245,8 @@ def _ultrasound(
     series_number: int,
 ) -> Dataset:
     """All of an ultrasound object but its pixels and its timing."""
-    dataset = _dataset(
-        identity,
-        sop_class,
-        identity.uid("US", instance),
-        modality="US",
-        study="Simulated breast ultrasound",
-        series=identity.uid("US", series),
-        series_number=series_number,
-        instance_number=1,
-    )
+    uids = sop_class, identity.uid("US", instance), identity.uid("US", series)
+    dataset = _dataset(identity, *uids, "US", "Simulated breast ultrasound", series_number=series_number)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "BREAST", "0001"]
     dataset.SeriesDescription = f"B-mode {description}"
     dataset.BodyPartExamined = "BREAST"
@@ -286,17 +255,11 @@ def _ultrasound(
 
     rows, columns = shape
     region = Dataset()
-    region.RegionSpatialFormat = TWO_DIMENSIONAL
-    region.RegionDataType = TISSUE
-    region.RegionFlags = 0
-    region.RegionLocationMinX0 = 0
-    region.RegionLocationMinY0 = 0
-    region.RegionLocationMaxX1 = columns - 1
-    region.RegionLocationMaxY1 = rows - 1
-    region.PhysicalUnitsXDirection = CENTIMETER
-    region.PhysicalUnitsYDirection = CENTIMETER
-    region.PhysicalDeltaX = spacing_mm[1] / 10.0
-    region.PhysicalDeltaY = spacing_mm[0] / 10.0
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = TWO_DIMENSIONAL, TISSUE, 0
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = columns - 1, rows - 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETER
+    region.PhysicalDeltaX, region.PhysicalDeltaY = spacing_mm[1] / 10.0, spacing_mm[0] / 10.0
     dataset.SequenceOfUltrasoundRegions = Sequence([region])
     return dataset
 
@@ -305,12 +268,11 @@ def _dataset(
     identity: Identity,
     sop_class: UID,
     instance: UID,
-    *,
+    series: UID,
     modality: str,
     study: str,
-    series: UID,
-    series_number: int,
-    instance_number: int,
+    series_number: int = 1,
+    instance_number: int = 1,
 ) -> Dataset:
     """What every object shares: file meta information, patient, study, series, equipment and general image attributes."""
     dataset = Dataset()
@@ -327,18 +289,18 @@ def _dataset(
 
     dataset.PatientName = identity.patient_name
     dataset.PatientID = identity.patient_id
-    dataset.PatientBirthDate = ""
     dataset.PatientSex = "F"
     dataset.PatientAge = f"{identity.age_years:03d}Y"
     dataset.PatientComments = "Simulated; no real person."
 
     dataset.StudyInstanceUID = identity.uid(modality, "study")
-    dataset.StudyDate = SYNTHETIC_DATE
-    dataset.StudyTime = SYNTHETIC_TIME
     dataset.StudyID = "1"
     dataset.StudyDescription = study
-    dataset.AccessionNumber = ""
-    dataset.ReferringPhysicianName = ""
+    for keyword in ("PatientBirthDate", "AccessionNumber", "ReferringPhysicianName", "PatientOrientation"):
+        setattr(dataset, keyword, "")
+    for event in ("Study", "Content", "Acquisition"):
+        setattr(dataset, f"{event}Date", SYNTHETIC_DATE)
+        setattr(dataset, f"{event}Time", SYNTHETIC_TIME)
 
     dataset.Modality = modality
     dataset.SeriesInstanceUID = series
@@ -349,11 +311,6 @@ def _dataset(
     dataset.SoftwareVersions = IMPLEMENTATION_VERSION_NAME
 
     dataset.InstanceNumber = instance_number
-    dataset.PatientOrientation = ""
-    dataset.ContentDate = SYNTHETIC_DATE
-    dataset.ContentTime = SYNTHETIC_TIME
-    dataset.AcquisitionDate = SYNTHETIC_DATE
-    dataset.AcquisitionTime = SYNTHETIC_TIME
     dataset.ImageLaterality = identity.laterality
     dataset.BurnedInAnnotation = "NO"
     dataset.LossyImageCompression = "00"

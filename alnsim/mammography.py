@@ -15,7 +15,7 @@ from scipy.fft import irfft2, irfftn
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 
-from alnsim.shapes import Lesion, LesionShape, draw_lesion, smooth_field
+from alnsim.shapes import Lesion, LesionShape, PixelGrid, draw_lesion, smooth_field
 from alnsim.traits import trait_scores
 
 FAT_PER_CM = 0.456
@@ -163,14 +163,8 @@ def simulate_views(
     return views
 
 
-@dataclass(frozen=True)
-class _Grid:
-    rows: int
-    columns: int
-    pixel_mm: float
-
-    def pixels(self, millimeters: float) -> float:
-        return millimeters / self.pixel_mm
+class _Grid(PixelGrid):
+    """x from the chest wall across, and random fields."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -178,11 +172,7 @@ class _Grid:
 
     @property
     def x_mm(self) -> np.ndarray:
-        return (np.arange(self.columns, dtype=np.float32) + np.float32(0.5))[None, :] * np.float32(self.pixel_mm)
-
-    @property
-    def down_mm(self) -> np.ndarray:
-        return (np.arange(self.rows, dtype=np.float32) + np.float32(0.5))[:, None] * np.float32(self.pixel_mm)
+        return self.across_mm
 
     def field(self, sigma_mm: float, rng: np.random.Generator) -> np.ndarray:
         return smooth_field(self.shape, self.pixels(sigma_mm), rng)
@@ -234,15 +224,9 @@ def _breast(grid: _Grid, rng: np.random.Generator) -> _Breast:
     half_width = float(np.clip(depth * rng.uniform(0.86, 1.05), 70.0, 0.44 * grid.rows * grid.pixel_mm))
     thickness = float(np.clip(rng.normal(56.0, 8.0), 38.0, 76.0))
     fattiness = float(np.clip(rng.normal(0.0, 1.0), -1.8, 1.8))
-    return _Breast(
-        depth,
-        half_width,
-        thickness,
-        fattiness,
-        _gland(depth, half_width, fattiness, rng),
-        *_strands(depth, half_width, rng),
-        *_benign_calcifications(depth, half_width, rng),
-    )
+    gland, strands = _gland(depth, half_width, fattiness, rng), _strands(depth, half_width, rng)
+    grains = _benign_calcifications(depth, half_width, rng)
+    return _Breast(depth, half_width, thickness, fattiness, gland, *strands, *grains)
 
 
 def _gland(depth: float, half_width: float, fattiness: float, rng: np.random.Generator) -> np.ndarray:
@@ -332,13 +316,8 @@ def _benign_calcifications(depth: float, half_width: float, rng: np.random.Gener
 def _lesion(appearance: MassAppearance, breast: _Breast, rng: np.random.Generator) -> _LesionIn3D:
     """The lesion in breast coordinates. The numbers drawn do not depend on the appearance."""
     reach = 0.30 * breast.half_width_mm
-    center = np.array(
-        [
-            breast.depth_mm * rng.uniform(0.40, 0.60),
-            np.clip(rng.normal(0.25, 0.55), -1.0, 1.0) * reach,
-            np.clip(rng.normal(0.10, 0.55), -1.0, 1.0) * reach,
-        ]
-    )
+    x = breast.depth_mm * rng.uniform(0.40, 0.60)
+    center = np.array([x, *(np.clip(rng.normal(mean, 0.55), -1.0, 1.0) * reach for mean in (0.25, 0.10))])
     axes = tuple(float(value) for value in np.exp(rng.uniform(-0.12, 0.12, 3)))
     mass = draw_lesion(LesionShape(appearance.diameter_mm, axes, appearance.lobulation), rng)
     spicules = _radial_lines(mass, SPICULES, appearance.spiculation_mm, 0.10, rng)

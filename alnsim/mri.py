@@ -297,18 +297,18 @@ def _vessels(grid: VolumeGrid, wall_mm: float, rng: np.random.Generator) -> np.n
     """(5, 8): place in x and z (mm), waviness in x and z (mm), phase, wavelength, radius (mm), where it ends in front (mm)."""
     count = 5
     half_z, _, half_x = (0.5 * extent for extent in grid.extent_mm)
-    return np.column_stack(
-        [
-            rng.uniform(-0.55, 0.55, count) * half_x,
-            rng.uniform(-0.9, 0.9, count) * half_z,
-            rng.uniform(2.0, 8.0, count),
-            rng.uniform(2.0, 9.0, count),
-            rng.uniform(0.0, 2.0 * np.pi, count),
-            rng.uniform(28.0, 70.0, count),
-            rng.uniform(0.7, 1.3, count),
-            wall_mm * rng.uniform(0.35, 0.8, count),
-        ]
-    )
+    ranges = [
+        (-0.55, 0.55),
+        (-0.9, 0.9),
+        (2.0, 8.0),
+        (2.0, 9.0),
+        (0.0, 2.0 * np.pi),
+        (28.0, 70.0),
+        (0.7, 1.3),
+        (0.35, 0.8),
+    ]
+    scale = (half_x, half_z, 1.0, 1.0, 1.0, 1.0, 1.0, wall_mm)
+    return np.column_stack([rng.uniform(*limits, count) * by for limits, by in zip(ranges, scale, strict=True)])
 
 
 def _coordinates(grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -423,18 +423,11 @@ def _tissue(breast: Breast, axes: list[np.ndarray], *, is_moved: bool) -> _Tissu
     along = ((z - breast.nipple[0]) / 34.0)[:, None, None] ** 2
     reach = -0.10 - np.float32(0.85) * (across + along) + np.float32(breast.density)
     near_edge = np.clip(np.minimum(under_surface - 9.0, 0.6 * (wall - depth) - 3.0), -12.0, 2.0)
-    nipple = (
-        np.exp(-0.5 * ((x - breast.nipple[2]) / 5.0) ** 2)[None, :]
-        * np.exp(-0.5 * ((z - breast.nipple[0]) / 5.0) ** 2)[:, None]
-    )
+    beside = [np.exp(-0.5 * ((axis - at) / 5.0) ** 2) for axis, at in ((x, breast.nipple[2]), (z, breast.nipple[0]))]
+    nipple = beside[0][None, :] * beside[1][:, None]
     ducts = nipple[:, None, :].astype(np.float32) * np.clip((depth - breast.nipple[1]) * 0.1, 0.0, 1.0)
-    raw = (
-        np.float32(1.15) * lobes
-        + np.float32(0.45) * fine
-        + reach
-        + np.float32(0.32) * near_edge
-        + np.float32(1.6) * ducts
-    )
+    raw = np.float32(1.15) * lobes + np.float32(0.45) * fine + reach + np.float32(0.32) * near_edge
+    raw = raw + np.float32(1.6) * ducts
     gland = _step(raw, 0.22)
     ligament = np.clip(1.0 - np.abs(fine + np.float32(0.4) * lobes) * 5.5, 0.0, 1.0) * np.float32(0.42)
     gland = np.maximum(gland, ligament)
@@ -578,21 +571,13 @@ def _lesion(appearance: MRIAppearance, first: MRIAppearance, breast: Breast, axe
         if not mask.any():
             mask[tuple(int(np.argmin(np.abs(axis - at))) for axis, at in zip(axes, center, strict=True))] = 1
     early = np.float32(appearance.early_mmol * breast.vascularity) * enhancement
-    return _LesionMaps(
-        window=window,
-        inside=inside,
-        scar=scar,
-        fluid=fluid,
-        early_mmol=early,
-        kep_per_min=appearance.kep_per_min,
-        scar_mmol=0.45 * appearance.early_mmol * breast.vascularity,
-        adc=np.float32(appearance.adc_um2_per_ms) * diffusion,
-        scar_adc=0.5 * (appearance.adc_um2_per_ms + SCAR.adc),
-        t2=t2,
-        mask=mask,
-        bed=bed,
-        center_mm=center,
+    scar_mmol, scar_adc = (
+        0.45 * appearance.early_mmol * breast.vascularity,
+        0.5 * (appearance.adc_um2_per_ms + SCAR.adc),
     )
+    adc = np.float32(appearance.adc_um2_per_ms) * diffusion
+    shares, of_mass = (window, inside, scar, fluid), (early, appearance.kep_per_min)
+    return _LesionMaps(*shares, *of_mass, scar_mmol, adc, scar_adc, t2, mask, bed, center)
 
 
 def _rim_profile(depth: np.ndarray, contrast: float) -> np.ndarray:
@@ -613,10 +598,8 @@ def tofts_unit_response(minutes: float, kep_per_min: float) -> float:
 
     Integral over 0..t of C_p(u) exp(-kep (t - u)) du with the plasma curve of Tofts & Kermode 1991.
     """
-    total = 0.0
-    for amount, rate in zip(PLASMA_MMOL, PLASMA_PER_MIN, strict=True):
-        total += amount * _decayed(rate, kep_per_min, minutes)
-    return total
+    plasma = zip(PLASMA_MMOL, PLASMA_PER_MIN, strict=True)
+    return sum(amount * _decayed(rate, kep_per_min, minutes) for amount, rate in plasma)
 
 
 def _decayed(rate: float, kep: float, minutes: float) -> float:

@@ -39,12 +39,7 @@ class Evidence:
     mixing: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        models: Sequence[TraitModel],
-        spec: SimulationSpec,
-        mixing: np.ndarray | None = None,
-    ) -> Evidence:
+    def of(cls, models: Sequence[TraitModel], spec: SimulationSpec, mixing: np.ndarray | None = None) -> Evidence:
         """The Gaussian traits of some modalities; those driven by the status are not among them.
 
         mixing: (seen, traits), default: each trait by itself.
@@ -187,17 +182,12 @@ class MetastasisOracle:
         log_odds = self.intercept + model.nodal_log_odds(known, self.spec) + model.INVASIVENESS_LOG_ODDS * z_mean
         marginal = _MarginalSigmoid(z_variance, model.INVASIVENESS_LOG_ODDS)
         scores = marginal(log_odds)
-        for no_grade in (False, True):
-            for no_ki67 in (False, True):
-                for no_lvi in (False, True):
-                    if not (no_grade or no_ki67 or no_lvi):
-                        continue
-                    rows = np.flatnonzero((gaps[0] == no_grade) & (gaps[1] == no_ki67) & (gaps[2] == no_lvi))
-                    for chunk in np.array_split(rows, max(1, rows.size // 2000)):
-                        part = {name: values[chunk] for name, values in known.items()}
-                        scores[chunk] = self._integrated(
-                            part, log_odds[chunk], marginal, no_grade=no_grade, no_ki67=no_ki67, no_lvi=no_lvi
-                        )
+        for missing in product((False, True), repeat=3):
+            if any(missing):
+                rows = np.flatnonzero(np.all([gap == lacks for gap, lacks in zip(gaps, missing, strict=True)], axis=0))
+                for chunk in np.array_split(rows, max(1, rows.size // 2000)):
+                    part = {name: values[chunk] for name, values in known.items()}
+                    scores[chunk] = self._integrated(part, log_odds[chunk], marginal, missing)
         return scores
 
     def _integrated(
@@ -205,14 +195,13 @@ class MetastasisOracle:
         known: dict[str, np.ndarray],
         log_odds: np.ndarray,
         marginal: _MarginalSigmoid,
-        *,
-        no_grade: bool,
-        no_ki67: bool,
-        no_lvi: bool,
+        missing: tuple[bool, bool, bool],
     ) -> np.ndarray:
-        """Average over the missing values given the recorded ones; they depend on each other through proliferation alone."""
+        """Average over the missing values (grade, Ki-67, vascular invasion) given the recorded ones; they depend on each
+        other through proliferation alone."""
+        no_grade, no_ki67, no_lvi = missing
         nodes = np.linspace(-4.5, 4.5, 31)
-        weight = self._proliferation_weights(known, nodes, no_grade=no_grade, no_ki67=no_ki67, no_lvi=no_lvi)
+        weight = self._proliferation_weights(known, nodes, missing)
         size_score = model.standardized_log_size(known["size_mm"])
         slope = model.nodal_coefficients(self.spec)
         grades = [(0.0, None)]
@@ -241,9 +230,10 @@ class MetastasisOracle:
         return total
 
     def _proliferation_weights(
-        self, known: dict[str, np.ndarray], nodes: np.ndarray, *, no_grade: bool, no_ki67: bool, no_lvi: bool
+        self, known: dict[str, np.ndarray], nodes: np.ndarray, missing: tuple[bool, bool, bool]
     ) -> np.ndarray:
         """(n, nodes) posterior of proliferation given everything recorded; a rounded value counts as its interval."""
+        no_grade, no_ki67, no_lvi = missing
         likelihood = np.exp(-0.5 * nodes**2)[None, :] * np.ones((known["age"].size, 1))
         mean, sd = model.log_size_given_proliferation(nodes, self.center)
         likelihood *= _rounded_likelihood(known["size_mm"], mean, sd, model.SIZE_RANGE_MM)

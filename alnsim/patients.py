@@ -31,53 +31,29 @@ class OddsRatio:
 
 NODAL_ODDS = (
     OddsRatio(
-        "log2_size",
-        "doubling of tumor size",
-        2.10,
-        "Carter 1989, from its table, unadjusted; agrees with 1.06 per mm, adjusted (Br J Cancer 2004;91:1782)",
+        "log2_size", "doubling of tumor size", 2.10, "Carter 1989, its table; 1.06 per mm, adjusted (Br J Cancer 2004)"
     ),
     OddsRatio("lvi", "lymphovascular invasion present", 3.27, "SpringerPlus 2016, adjusted 3.27 (1.85 to 5.68), n 345"),
-    OddsRatio(
-        "grade", "one grade", 1.35, "Br J Cancer 2004;91:1782: grade I against III 0.55, adjusted, two equal steps"
-    ),
-    OddsRatio(
-        "age_decade", "ten years of age", 0.82, "Br J Cancer 2004;91:1782: 0.98 (0.97 to 0.99) per year, adjusted"
-    ),
+    OddsRatio("grade", "one grade", 1.35, "Br J Cancer 2004: grade I against III 0.55, adjusted, two equal steps"),
+    OddsRatio("age_decade", "ten years of age", 0.82, "Br J Cancer 2004: 0.98 (0.97 to 0.99) per year, adjusted"),
     OddsRatio("er", "estrogen receptor positive", 1.40, "direction: Bevilacqua 2007, Crabb 2008; value: our choice"),
     OddsRatio("her2", "HER2 positive", 1.47, "Duke sheet, multivariable 1.47 (0.94 to 2.32); direction: Chen 2020"),
     OddsRatio("log2_ki67", "doubling of Ki-67", 1.20, "direction: Chen 2020; value: our choice"),
 )
-"""Odds ratios of axillary metastasis as a multivariable regression finds them, which cannot see the hidden Z.
-
-Carter, Allen & Henson 1989, Cancer 63:181: node-positive 33.2 % at 1.0-1.9 cm, 44.9 % at 2.0-2.9 cm and 55.2 % at
-3.0-3.9 cm, that is an odds ratio of about 2.1 for each doubling. Br J Cancer 2004;91:1782 (doi 10.1038/sj.bjc.6602205):
-1,890 sentinel node biopsies, Table 3. SpringerPlus 2016, doi 10.1186/s40064-016-1720-9. Bevilacqua et al. 2007, J Clin
-Oncol 25:3670 (3,786 patients, AUC 0.754 on validation): age, size, type, vascular invasion and receptors are
-independent. Crabb et al. 2008, Clin Breast Cancer 8:249: basal against luminal 0.53, adjusted. Chen et al. 2020, Cancer
-Manag Res 12:10439 (2,705 patients): HER2 and Ki-67 are independent, without values in the abstract. The Duke sheet's
-own odds ratios are in `duke_reference.csv`; notebook 11 shows them beside those found in the simulated patients.
-"""
+"""Odds ratios of axillary metastasis as a multivariable regression finds them, which cannot see the hidden Z (MODEL.md)."""
 
 INVASIVENESS_LOG_ODDS = 1.45
-"""Log odds of metastasis for one standard deviation of the hidden invasiveness Z. Our choice: puts images near PAPERS."""
+"""Log odds of metastasis for one standard deviation of the hidden invasiveness Z. Our choice: puts images near the
+published values."""
 
 TARGET_PREVALENCE = 0.35
 
 RESPONSE_ODDS = (
-    OddsRatio(
-        "er", "estrogen receptor positive", 0.31, "Samiei 2021: receptor-negative 3.2, from its rates by subtype"
-    ),
+    OddsRatio("er", "estrogen receptor positive", 0.31, "Samiei 2021: receptor-negative 3.2, from rates by subtype"),
     OddsRatio("her2", "HER2 positive", 2.55, "Samiei 2021: from its rates by subtype"),
     OddsRatio("ct", "one stage, T1 to T2 to T3", 0.80, "National Cancer Database: cT3 against cT1 0.64, adjusted"),
 )
-"""Odds ratios of axillary pathological complete response, as a multivariable regression finds them.
-
-Samiei et al. 2021, JAMA Surg 156:e210891 (33 studies, 57,531 patients): rates 60 % in receptor-negative HER2-positive,
-45 % in receptor-positive HER2-positive, 48 % in triple-negative and 18 % in receptor-positive HER2-negative disease; two
-main effects fitted to them, weighted by patients (the rates themselves hold an interaction, and are by hormone receptors,
-estrogen or progesterone, which stand for ER here). cT: PMC6888946, 38,864
-patients, 0.64 (0.59 to 0.70), for complete response of breast and axilla.
-"""
+"""Odds ratios of axillary pathological complete response, as a multivariable regression finds them (MODEL.md)."""
 
 CHEMOSENSITIVITY_LOG_ODDS = 2.2
 """Log odds of apCR for one standard deviation of the hidden chemosensitivity R. Our choice: see `truth`."""
@@ -272,19 +248,9 @@ def draw_clinical(n: int, center: str, rng: np.random.Generator) -> dict[str, np
     lvi = (rng.random(n) < lvi_probability(proliferation, standardized_log_size(size_mm))).astype(int)
     lobular = rng.random(n) < lobular_probability(proliferation)
     other = rng.random(n) < 0.07
-    return {
-        "proliferation": proliferation,
-        "age": age,
-        "menopause": menopause,
-        "size_mm": size_mm,
-        "histology": np.where(lobular, 1, np.where(other, 2, 0)),
-        "grade": grade,
-        "er": er,
-        "pr": pr,
-        "her2": her2,
-        "ki67": ki67,
-        "lvi": lvi,
-    }
+    histology = np.where(lobular, 1, np.where(other, 2, 0))
+    who = {"proliferation": proliferation, "age": age, "menopause": menopause, "size_mm": size_mm}
+    return who | {"histology": histology, "grade": grade, "er": er, "pr": pr, "her2": her2, "ki67": ki67, "lvi": lvi}
 
 
 def draw_axilla(
@@ -300,13 +266,8 @@ def draw_axilla(
     metastasis = (rng.random(n) < expit(log_odds)).astype(int)
     burden = rng.standard_normal(n)
     nodes = metastasis * np.clip(1 + np.floor(np.exp(0.2 + 0.9 * burden)), 1, 30).astype(int)
-    return {
-        "invasiveness": invasiveness,
-        "nodal_log_odds": log_odds,
-        "aln_metastasis": metastasis,
-        "nodal_burden": burden,
-        "positive_nodes": nodes,
-    }
+    state = {"invasiveness": invasiveness, "nodal_log_odds": log_odds, "aln_metastasis": metastasis}
+    return state | {"nodal_burden": burden, "positive_nodes": nodes}
 
 
 def neoadjuvant_chance(clinical: dict[str, np.ndarray]) -> np.ndarray:

@@ -47,6 +47,29 @@ def smooth_field(shape: Sequence[int], sigma_px: float | Sequence[float], rng: n
     return np.multiply(field, np.float32(scale), dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class PixelGrid:
+    """Square pixels whose first ones touch the upper left corner; positions in mm."""
+
+    rows: int
+    columns: int
+    pixel_mm: float
+
+    def pixels(self, millimeters: float) -> float:
+        """A length in pixels."""
+        return millimeters / self.pixel_mm
+
+    @property
+    def down_mm(self) -> np.ndarray:
+        """(rows, 1) centers of the rows."""
+        return (np.arange(self.rows, dtype=np.float32) + np.float32(0.5))[:, None] * np.float32(self.pixel_mm)
+
+    @property
+    def across_mm(self) -> np.ndarray:
+        """(1, columns) centers of the columns."""
+        return (np.arange(self.columns, dtype=np.float32) + np.float32(0.5))[None, :] * np.float32(self.pixel_mm)
+
+
 def _gain_of_smoothing(sigma: float, step: int) -> float:
     """Factor that restores unit variance after a Gaussian of `sigma` nodes and linear interpolation at `step` per node."""
     if sigma <= 0.0:

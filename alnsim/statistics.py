@@ -39,9 +39,7 @@ COMPARISON_COLUMNS = (
 STILL_SPACING_MM = 0.2
 """Of both groups in `compare_stills`: the coarsest of a simulated still of 256 rows, so that none gains detail it never had."""
 
-STILL_DEPTH_MM = (4.0, 26.0)
-STILL_DEPTH_SHARE = (0.10, 0.60)
-STILL_WIDTH_SHARE = (0.10, 0.90)
+STILL_DEPTH_MM, STILL_DEPTH_SHARE, STILL_WIDTH_SHARE = (4.0, 26.0), (0.10, 0.60), (0.10, 0.90)
 STILL_NARROWEST_MM = 12.0
 STILL_BAND_CYCLES_PER_MM = (0.3, 2.0)
 STILL_SPECKLE_WINDOW_MM = 2.0
@@ -116,22 +114,25 @@ def radial_power_spectrum(image: np.ndarray, spacing_mm: tuple[float, float]) ->
     column = np.fft.rfftfreq(values.shape[1], spacing[1])[None, :]
     frequency = np.hypot(row, column)
     step = max(1.0 / (values.shape[0] * spacing[0]), 1.0 / (values.shape[1] * spacing[1]))
-    # half of the plane is stored: columns that stand for two count twice
-    weight = np.full(values.shape[1] // 2 + 1, 2.0)
-    weight[0] = 1.0
-    if values.shape[1] % 2 == 0:
-        weight[-1] = 1.0
-    weight = np.broadcast_to(weight, density.shape)
+    weight = np.broadcast_to(half_plane_weight(values.shape[1]), density.shape)
     nyquist = 0.5 / max(spacing)
     rings = int(round(nyquist / step))
     ring = np.rint(frequency / step).astype(int)
     inside = (ring >= 1) & (ring <= rings) & (frequency <= nyquist)
     ring, weight = ring[inside], weight[inside]
     total = np.bincount(ring, weight, rings + 1)[1:]
-    mean_frequency = np.bincount(ring, weight * frequency[inside], rings + 1)[1:]
-    mean_power = np.bincount(ring, weight * density[inside], rings + 1)[1:]
+    sums = [np.bincount(ring, weight * values[inside], rings + 1)[1:] for values in (frequency, density)]
     full = total > 0
-    return mean_frequency[full] / total[full], mean_power[full] / total[full]
+    return sums[0][full] / total[full], sums[1][full] / total[full]
+
+
+def half_plane_weight(columns: int) -> np.ndarray:
+    """(columns // 2 + 1,) weights of the stored half of a real image's spectrum: columns that stand for two count twice."""
+    weight = np.full(columns // 2 + 1, 2.0)
+    weight[0] = 1.0
+    if columns % 2 == 0:
+        weight[-1] = 1.0
+    return weight
 
 
 def spectral_slope(frequencies: np.ndarray, power: np.ndarray, low: float, high: float) -> float:

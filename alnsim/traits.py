@@ -33,6 +33,12 @@ class TraitModel:
     signal: str
     drivers: tuple[Driver, ...]
 
+    @classmethod
+    def of(cls, prefix: str, signal: str, **sources: dict[str, float]) -> TraitModel:
+        """From {trait: strength} by source, in the order of the modality's TRAITS."""
+        drivers = (Driver(trait, source, w) for source, shown in sources.items() for trait, w in shown.items())
+        return cls(prefix, signal, tuple(drivers))
+
     def strength(self, driver: Driver, spec: SimulationSpec) -> float:
         """w or d' at the signal of this recipe."""
         return getattr(spec, self.signal) * driver.strength
@@ -42,72 +48,68 @@ class TraitModel:
         return [f"{self.prefix}_{driver.trait}" for driver in self.drivers]
 
 
-ULTRASOUND = TraitModel(
+ULTRASOUND = TraitModel.of(
     "us",
     "signal_ultrasound",
-    (
-        Driver("irregularity", "invasiveness", 0.80),
-        Driver("shadowing", "invasiveness", 0.80),
-        Driver("hypoechogenicity", "invasiveness", 0.75),
-        Driver("halo", "invasiveness", 0.60),
-        Driver("heterogeneity", "invasiveness", 0.55),
-        Driver("orientation", "invasiveness", 0.50),
-        Driver("size", "size", 0.90),
-    ),
+    invasiveness={
+        "irregularity": 0.80,
+        "shadowing": 0.80,
+        "hypoechogenicity": 0.75,
+        "halo": 0.60,
+        "heterogeneity": 0.55,
+        "orientation": 0.50,
+    },
+    size={"size": 0.90},
 )
 """Our choice: a few strongly coupled traits, so that a small network has something to find, and none perfect. Irregular
 margin, shadow, halo and a tall shape are malignant features in BI-RADS; that they also mark nodal risk this strongly is
 an assumption of the simulation."""
 
-KEY_FRAME = TraitModel("usv", "signal_video", (Driver("lymphatics", "status", 1.00),))
+KEY_FRAME = TraitModel.of("usv", "signal_video", status={"lymphatics": 1.00})
 """What a sweep's key frame shows beyond the archived still: dilated lymphatics round the tumor. The sweep is of the same
 lesion, so the still's seven traits are the sweep's."""
 
-MOTION = TraitModel("usv", "signal_video", (Driver("tethering", "status", 0.95), Driver("satellites", "status", 0.75)))
+MOTION = TraitModel.of("usv", "signal_video", status={"tethering": 0.95, "satellites": 0.75})
 """What only the moving picture shows: a lesion that does not slide against its surroundings, and further foci off the key
 plane. That both mark nodal disease is an assumption of the simulation; it puts video above still, as Li 2023 found."""
 
-MRI = TraitModel(
+MRI = TraitModel.of(
     "mri",
     "signal_mri",
-    (
-        Driver("size", "size", 0.95),
-        Driver("irregularity", "invasiveness", 0.60),
-        Driver("rim_enhancement", "invasiveness", 0.60),
-        Driver("washout", "invasiveness", 0.50),
-        Driver("low_adc", "invasiveness", 0.50),
-        Driver("heterogeneity", "invasiveness", 0.45),
-        Driver("edema", "status", 0.50),
-    ),
+    size={"size": 0.95},
+    invasiveness={
+        "irregularity": 0.60,
+        "rim_enhancement": 0.60,
+        "washout": 0.50,
+        "low_adc": 0.50,
+        "heterogeneity": 0.45,
+    },
+    status={"edema": 0.50},
 )
 """Our choice of strengths. Directions: peritumoral edema on T2, rim enhancement and low ADC are described as markers of
 nodal disease in breast MRI."""
 
-MAMMOGRAPHY = TraitModel(
+MAMMOGRAPHY = TraitModel.of(
     "mg",
     "signal_mammography",
-    (
-        Driver("size", "size", 0.80),
-        Driver("irregularity", "invasiveness", 0.55),
-        Driver("density", "invasiveness", 0.35),
-        Driver("distortion", "invasiveness", 0.50),
-        Driver("microcalcifications", "status", 0.75),
-    ),
+    size={"size": 0.80},
+    invasiveness={"irregularity": 0.55, "density": 0.35, "distortion": 0.50},
+    status={"microcalcifications": 0.75},
 )
 """Our choice; microcalcifications carry what MRI does not see, so that the two together exceed either (Guo 2024)."""
 
-NODE = TraitModel(
+NODE = TraitModel.of(
     "ct",
     "signal_ct",
-    (
-        Driver("size", "status", 1.10),
-        Driver("roundness", "status", 1.10),
-        Driver("hilum_loss", "status", 1.20),
-        Driver("cortical_enhancement", "status", 0.90),
-        Driver("necrosis", "status", 0.75),
-        Driver("margin", "status", 0.85),
-        Driver("stranding", "status", 0.95),
-    ),
+    status={
+        "size": 1.10,
+        "roundness": 1.10,
+        "hilum_loss": 1.20,
+        "cortical_enhancement": 0.90,
+        "necrosis": 0.75,
+        "margin": 0.85,
+        "stranding": 0.95,
+    },
 )
 """Separations d' between malignant and benign nodes. Size, shape, hilum, cortex, necrosis and margin are the textbook
 signs; the strengths are our choice and give one node image an attainable AUC near the 0.968 of Park 2024."""
@@ -118,35 +120,30 @@ LOST_BY_ADJUSTABLE_SQUARE = ("size", "stranding")
 Not quite: how coarse the grain of the enlarged pixels is still tells the size, so a network that reads the grain can
 exceed the AUC of the remaining traits."""
 
-BEFORE_THERAPY = TraitModel(
+BEFORE_THERAPY = TraitModel.of(
     "mri",
     "signal_response",
-    (
-        Driver("size", "size", 0.95),
-        Driver("irregularity", "chemosensitivity", -0.15),
-        Driver("rim_enhancement", "chemosensitivity", -0.20),
-        Driver("washout", "chemosensitivity", 0.25),
-        Driver("low_adc", "chemosensitivity", 0.30),
-        Driver("heterogeneity", "chemosensitivity", -0.35),
-        Driver("edema", "chemosensitivity", -0.20),
-    ),
+    size={"size": 0.95},
+    chemosensitivity={
+        "irregularity": -0.15,
+        "rim_enhancement": -0.20,
+        "washout": 0.25,
+        "low_adc": 0.30,
+        "heterogeneity": -0.35,
+        "edema": -0.20,
+    },
 )
 """MRI before therapy tells a little of what therapy will do. Our choice of strengths."""
 
-CHANGE = TraitModel(
+CHANGE = TraitModel.of(
     "mri",
     "signal_response",
-    (
-        Driver("shrinkage", "chemosensitivity", 0.75),
-        Driver("adc_rise", "chemosensitivity", 0.65),
-        Driver("enhancement_drop", "chemosensitivity", 0.60),
-        Driver("edema_resolution", "chemosensitivity", 0.40),
-    ),
+    chemosensitivity={"shrinkage": 0.75, "adc_rise": 0.65, "enhancement_drop": 0.60, "edema_resolution": 0.40},
 )
 """What changes from before to after therapy. After therapy alone these are mixed with how the tumor was before; the two
 visits together show them undisturbed, which is why longitudinal MRI exceeds either visit. Our choice of strengths."""
 
-VASCULARITY = TraitModel("mri", "signal_response", (Driver("vascularity", "chemosensitivity", 0.0),))
+VASCULARITY = TraitModel.of("mri", "signal_response", chemosensitivity={"vascularity": 0.0})
 """How strongly the tumor takes up contrast to begin with: says nothing of the response, and hides the drop of enhancement
 from whoever sees the second visit alone."""
 

@@ -1,11 +1,6 @@
 """What the best possible classifier would reach: the attainable AUC of every modality, pair and of all together, by Monte Carlo.
 
-The generative model is in `patients` and `traits`, the classifiers themselves in `oracle`. An attainable AUC is what the
-traits tell, an upper bound on the population for whoever sees images: pixels lose part of the traits they are drawn from
-(sampling, speckle, other anatomy, clipping at 2.5 standard deviations, a lesion that has gone after therapy; how much
-simple readers recover at demo sampling is measured in benchmarks/trait_recovery.py), and a classifier trained on few
-patients loses more. One exception: an adjustable crop keeps a trace of the size, see
-`traits.LOST_BY_ADJUSTABLE_SQUARE`.
+The generative model is in `patients` and `traits`, the classifiers in `oracle`; what an attainable AUC means: MODEL.md.
 """
 
 from __future__ import annotations
@@ -76,14 +71,8 @@ NODES = {
 """Node images: the traits that each crop loses. A square of fixed width in mm round the node loses none."""
 
 KEPT_ORACLES = (
-    *SHOWN,
-    "video_key_frame",
-    "clinical_ultrasound",
-    "ultrasound_mri",
-    "clinical_ultrasound_mri",
-    "mri_mammography",
-    "all",
-    *RESPONSE,
+    *(*SHOWN, "video_key_frame", "clinical_ultrasound", "ultrasound_mri", "clinical_ultrasound_mri"),
+    *("mri_mammography", "all", *RESPONSE),
 )
 """Oracles whose probability is written for every patient of the cohort that has the images."""
 
@@ -266,13 +255,9 @@ def oracle_scores(latent: pd.DataFrame, modalities: Sequence[str], spec: Simulat
     return scores
 
 
-IMAGED = {
-    "mri": "has_mri",
-    "key_frame": "has_video",
-    "motion": "has_video",
-    "mammography": "has_mammography",
-    "ct": "has_ct",
-}
+IMAGED = {part: f"has_{part}" for part in ("mri", "mammography", "ct")} | dict.fromkeys(
+    ("key_frame", "motion"), "has_video"
+)
 """Column of latent.csv that says who has the images in which something shows."""
 
 

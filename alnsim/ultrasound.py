@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
+from alnsim.shapes import PixelGrid
 from alnsim.traits import trait_scores
 
 FWHM_PER_SIGMA = 2.3548
@@ -114,7 +115,7 @@ def simulate_bmode(
     pixel_mm = depth_mm / rows
     grid = Grid(rows, columns, pixel_mm)
     anatomy = tissue(grid, rng)
-    lesion = _lesion(grid, appearance, anatomy.gland_top_mm, anatomy.fascia_mm, rng)
+    lesion = _lesion(grid, appearance, anatomy, rng)
     level_db = anatomy.level_db.copy()
     inside = lesion.inside
     outer = np.clip(lesion.distance_mm / max(appearance.halo_mm, 0.2), 0.0, None)
@@ -140,22 +141,13 @@ def simulate_bmode(
     return BModeImage(pixels, lesion.inside > 0.5, (pixel_mm, pixel_mm))
 
 
-@dataclass(frozen=True)
-class Grid:
-    rows: int
-    columns: int
-    pixel_mm: float
-
-    def pixels(self, millimeters: float) -> float:
-        return millimeters / self.pixel_mm
+class Grid(PixelGrid):
+    """Depth down, lateral position across, and random fields on them."""
 
     @property
     def depth_mm(self) -> np.ndarray:
-        return (np.arange(self.rows, dtype=np.float32) + np.float32(0.5))[:, None] * np.float32(self.pixel_mm)
-
-    @property
-    def lateral_mm(self) -> np.ndarray:
-        return (np.arange(self.columns, dtype=np.float32) + np.float32(0.5))[None, :] * np.float32(self.pixel_mm)
+        """(rows, 1) depth of the rows."""
+        return self.down_mm
 
     def field(self, axial_mm: float, lateral_mm: float, rng: np.random.Generator) -> np.ndarray:
         """(rows, columns) smooth random field, mean 0 and variance 1, correlation lengths (Gaussian sigma) in mm.
@@ -223,7 +215,7 @@ def tissue(grid: Grid, rng: np.random.Generator) -> Anatomy:
     gland_top_mm = rng.uniform(0.14, 0.30) * full
     gland_top = gland_top_mm + 1.6 * grid.curve(5.0, rng)
     fascia_mm = rng.uniform(0.66, 0.88) * full
-    tilt = rng.normal(0.0, 0.05) * (grid.lateral_mm - grid.lateral_mm.mean())
+    tilt = rng.normal(0.0, 0.05) * (grid.across_mm - grid.across_mm.mean())
     fascia = fascia_mm + 1.3 * grid.curve(8.0, rng) + tilt
     in_skin = step(skin - depth, 0.12)
     below_fat = step(depth - gland_top, 0.6)
@@ -261,21 +253,25 @@ class _Lesion:
     texture: np.ndarray
 
 
-def _lesion(
-    grid: Grid, appearance: LesionAppearance, gland_top_mm: float, fascia_mm: float, rng: np.random.Generator
-) -> _Lesion:
-    """Smooth membership 0..1, distance outside the outline in mm (0 inside; radial, approximate), and internal texture."""
+def place_lesion(
+    grid: Grid, appearance: LesionAppearance, anatomy: Anatomy, margin_mm: float, rng: np.random.Generator
+) -> tuple[float, float, float, float, float]:
+    """Width, height, row and column of the middle (mm), and turn (rad): between fat and fascia, wholly inside the field."""
     width = appearance.diameter_mm / max(1.0, appearance.height_to_width)
     height = width * appearance.height_to_width
-    field_mm = grid.rows * grid.pixel_mm
-    middle = 0.5 * (gland_top_mm + fascia_mm) + rng.normal(0.0, 1.2)
-    row_mm = np.clip(middle, height / 2 + 2.6, max(field_mm - height / 2 - 3.0, height / 2 + 2.6))
-    span = grid.columns * grid.pixel_mm
-    free = max(span / 2 - width / 2 - 3.0, 0.0)
-    column_mm = span / 2 + np.clip(rng.normal(0.0, 2.5), -free, free)
+    field_mm, span_mm = grid.rows * grid.pixel_mm, grid.columns * grid.pixel_mm
+    middle = 0.5 * (anatomy.gland_top_mm + anatomy.fascia_mm) + rng.normal(0.0, 1.2)
+    row = np.clip(middle, height / 2 + 2.6, max(field_mm - height / 2 - 3.0, height / 2 + 2.6))
+    free = max(span_mm / 2 - width / 2 - margin_mm, 0.0)
+    column = span_mm / 2 + np.clip(rng.normal(0.0, 2.5), -free, free)
+    return width, height, row, column, rng.normal(0.0, 0.18)
+
+
+def _lesion(grid: Grid, appearance: LesionAppearance, anatomy: Anatomy, rng: np.random.Generator) -> _Lesion:
+    """Smooth membership 0..1, distance outside the outline in mm (0 inside; radial, approximate), and internal texture."""
+    width, height, row_mm, column_mm, turn = place_lesion(grid, appearance, anatomy, 3.0, rng)
     down = grid.depth_mm - row_mm
-    across = grid.lateral_mm - column_mm
-    turn = rng.normal(0.0, 0.18)
+    across = grid.across_mm - column_mm
     along, over = np.cos(turn) * across + np.sin(turn) * down, -np.sin(turn) * across + np.cos(turn) * down
     radius = np.sqrt(along**2 + over**2) + 1e-6
     angle = np.arctan2(over, along)

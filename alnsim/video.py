@@ -62,11 +62,7 @@ def sweep_appearance_from_traits(traits: np.ndarray) -> SweepAppearance:
     slides less. Raises ValueError for another shape. The ranges are our choice.
     """
     lymphatics, tethering, satellites = trait_scores(traits, SWEEP_TRAITS)
-    return SweepAppearance(
-        lymphatic_db=9.0 + 3.5 * lymphatics,
-        slip_mm=1.90 - 0.72 * tethering,
-        satellites=3.0 + 1.15 * satellites,
-    )
+    return SweepAppearance(9.0 + 3.5 * lymphatics, 1.90 - 0.72 * tethering, 3.0 + 1.15 * satellites)
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ def simulate_sweep(
         for plane, slip in zip(planes, path.slip_mm, strict=True)
     ]
     lesion_rng = np.random.default_rng(lesion_seed)
-    lesion = _draw_lesion(grid, appearance, half_length_mm, tissues[0].gland_top_mm, tissues[0].fascia_mm, lesion_rng)
+    lesion = _draw_lesion(grid, appearance, half_length_mm, tissues[0], lesion_rng)
     satellites = _draw_satellites(grid, lesion, sweep.satellites, tissues[0], np.random.default_rng(satellite_seed))
     same_texture = _Replay(np.random.default_rng(texture_seed))
     same_channels = _Replay(np.random.default_rng(channel_seed))
@@ -153,15 +149,8 @@ def simulate_sweep(
         gray = 255.0 * (image_db / scanner.dynamic_range_db + still.BLACK_BELOW_GLAND)
         gray = gaussian_filter(gray, grid.pixels(scanner.edge_smoothing_mm))
         pixels[frame] = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
-    return Sweep(
-        frames=pixels,
-        masks=masks,
-        key_frame=int(masks.sum(axis=(1, 2)).argmax()),
-        spacing_mm=(grid.pixel_mm, grid.pixel_mm),
-        frame_time_ms=SWEEP_MS / frames,
-        elevation_mm=path.elevation_mm,
-        slip_mm=path.slip_mm,
-    )
+    key_frame, spacing_mm = int(masks.sum(axis=(1, 2)).argmax()), (grid.pixel_mm, grid.pixel_mm)
+    return Sweep(pixels, masks, key_frame, spacing_mm, SWEEP_MS / frames, path.elevation_mm, path.slip_mm)
 
 
 @dataclass(frozen=True)
@@ -267,10 +256,10 @@ class _Plane(Grid):
         values = rng.standard_normal((along, across, nodes), dtype=np.float32)
         origin_mm = self.displacement_mm - MARGIN_MM
         place_mm = origin_mm + step_mm * (np.arange(along) - 1.0)
-        elevation_mm = np.interp(place_mm, self.lateral_mm[0], self.elevation_mm[0])
+        elevation_mm = np.interp(place_mm, self.across_mm[0], self.elevation_mm[0])
         nodes_across, weights = _taps(elevation_mm + reach_mm, elevational_mm)
         plane = (values[np.arange(along), nodes_across] * weights[:, :, None]).sum(axis=0)
-        return _weighted(plane, *_taps(self.lateral_mm[0] - np.float32(origin_mm), lateral_mm))
+        return _weighted(plane, *_taps(self.across_mm[0] - np.float32(origin_mm), lateral_mm))
 
 
 def _taps(position_mm: np.ndarray, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +288,7 @@ def _weighted(nodes: np.ndarray, taps: np.ndarray, weights: np.ndarray) -> np.nd
 
 def _lesion_plane(grid: Grid, path: _Path, frame: int, span_mm: float) -> _Plane:
     """The plane as the lesion sees it: displaced by the common drift only."""
-    sideways = grid.lateral_mm - np.float32(0.5 * grid.columns * grid.pixel_mm)
+    sideways = grid.across_mm - np.float32(0.5 * grid.columns * grid.pixel_mm)
     elevation = np.float32(path.elevation_mm[frame]) + np.float32(path.yaw[frame]) * sideways
     drift, strain = float(path.drift_mm[frame]), float(path.strain[frame])
     return _Plane(grid.rows, grid.columns, grid.pixel_mm, elevation, drift, strain, span_mm)
@@ -338,7 +327,7 @@ class _Lesion:
         spikes = (window[:, None] * self.spikes).max(axis=0)
         ellipse = self._ellipse()
         down = plane.depth_mm - np.float32(self.row_mm)
-        across = plane.lateral_mm - np.float32(self.column_mm + plane.displacement_mm)
+        across = plane.across_mm - np.float32(self.column_mm + plane.displacement_mm)
         cosine, sine = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
         along, over = cosine * across + sine * down, cosine * down - sine * across
         radius = np.sqrt(along * along + over * over)
@@ -362,22 +351,10 @@ def _ring() -> np.ndarray:
 
 
 def _draw_lesion(
-    grid: Grid,
-    appearance: LesionAppearance,
-    half_length_mm: float,
-    gland_top_mm: float,
-    fascia_mm: float,
-    rng: np.random.Generator,
+    grid: Grid, appearance: LesionAppearance, half_length_mm: float, anatomy: Anatomy, rng: np.random.Generator
 ) -> _Lesion:
-    """Placed as in a still: between fat and fascia, near the middle, wholly inside the field in every frame."""
-    width = appearance.diameter_mm / max(1.0, appearance.height_to_width)
-    height = width * appearance.height_to_width
-    field_mm, span_mm = grid.rows * grid.pixel_mm, grid.columns * grid.pixel_mm
-    middle = 0.5 * (gland_top_mm + fascia_mm) + rng.normal(0.0, 1.2)
-    row = np.clip(middle, height / 2 + 2.6, max(field_mm - height / 2 - 3.0, height / 2 + 2.6))
-    free = max(span_mm / 2 - width / 2 - 4.0, 0.0)
-    column = span_mm / 2 + np.clip(rng.normal(0.0, 2.5), -free, free)
-    turn = rng.normal(0.0, 0.18)
+    """Placed as in a still, wholly inside the field in every frame."""
+    width, height, row, column, turn = still.place_lesion(grid, appearance, anatomy, 4.0, rng)
     waves = np.stack([still.draw_outline(_ring(), appearance, rng) - 1.0 for _ in range(2)])
     spikes = np.stack([still.draw_spikes(_ring(), appearance, rng) for _ in range(3)])
     return _Lesion(float(row), float(column), width, height, half_length_mm, float(turn), waves, spikes)
@@ -399,7 +376,7 @@ class _Satellite:
         if self.conspicuity <= 0.0 or np.abs(across).min() > self.radius_mm + 2.0 * SATELLITE_BLUR_MM:
             return level_db, specular_db
         down = plane.depth_mm - np.float32(self.row_mm)
-        aside = plane.lateral_mm - np.float32(self.column_mm + plane.displacement_mm)
+        aside = plane.across_mm - np.float32(self.column_mm + plane.displacement_mm)
         outside = np.sqrt(0.8 * aside**2 + 1.2 * down**2 + across**2) - np.float32(self.radius_mm)
         inside = np.float32(self.conspicuity) * step(-outside, 0.5 * SATELLITE_BLUR_MM)
         inside *= outside < 2.0 * SATELLITE_BLUR_MM
@@ -432,11 +409,7 @@ def _draw_satellites(
 
 
 def _with_lesion(
-    level_db: np.ndarray,
-    specular_db: np.ndarray,
-    section: _Section,
-    appearance: LesionAppearance,
-    texture: np.ndarray,
+    level_db: np.ndarray, specular_db: np.ndarray, section: _Section, appearance: LesionAppearance, texture: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Echo levels of scatterers and of interfaces, (rows, columns) dB each, with the lesion and its halo in them."""
     inside = section.inside
