@@ -6,12 +6,11 @@ Real cohorts live beside this package, in `alnlib.cohorts`.
 from alnsim.build import read_specification, simulate_cohort
 from alnsim.realism import read_realism, simulate_stills
 from alnsim.specification import SimulationSpec
-from alnsim.truth import attainable_auc, oracle_score, read_truth
+from alnsim.truth import attainable_auc, read_truth
 
 __all__ = [
     "SimulationSpec",
     "attainable_auc",
-    "oracle_score",
     "read_realism",
     "read_specification",
     "read_truth",

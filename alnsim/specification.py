@@ -160,10 +160,6 @@ class SimulationSpec:
         """Names of the fields that scale what is shown."""
         return tuple(field.name for field in fields(cls) if field.name.startswith("signal_"))
 
-    def with_signal(self, signal: float) -> SimulationSpec:
-        """The same cohort with every signal at one value: 0 for a cohort in which nothing can be found."""
-        return type(self)(**{**asdict(self), **dict.fromkeys(self.signals(), signal)})
-
     @property
     def n_operated(self) -> int:
         """Patients operated at once, of both centers."""

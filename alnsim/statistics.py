@@ -65,13 +65,11 @@ class SpeckleSnr:
     windows: int
 
 
-def speckle_snr(
-    pixels: np.ndarray, window: int, mask: np.ndarray | None = None, dynamic_range_db: float = 60.0
-) -> SpeckleSnr:
+def speckle_snr(pixels: np.ndarray, window: int, dynamic_range_db: float = 60.0) -> SpeckleSnr:
     """Local signal-to-noise ratio of log-compressed ultrasound.
 
-    pixels: (rows, columns) gray levels 0-255; window: side of the square window in pixels, odd, 3 or more; mask: where windows
-    may lie (wholly inside). Gray level g is taken as an envelope of g * dynamic_range_db / 255 dB, so the envelope is
+    pixels: (rows, columns) gray levels 0-255; window: side of the square window in pixels, odd, 3 or more.
+    Gray level g is taken as an envelope of g * dynamic_range_db / 255 dB, so the envelope is
     10^(g * dynamic_range_db / 5100): true for plain log compression over that range, an approximation where a vendor bends
     the curve (the range is seldom known; 60 dB is our choice, and 50 gives higher values). `gray` needs no such assumption,
     but depends on gain. Windows that touch 0 or 255 are left out, since clipping hides the spread.
@@ -85,11 +83,7 @@ def speckle_snr(
         raise ValueError("pixels must lie between 0 and 255")
     if dynamic_range_db <= 0.0:
         raise ValueError("dynamic_range_db must be positive")
-    usable = (gray > 0.0) & (gray < 255.0)
-    if mask is not None:
-        usable &= _mask(mask, gray)
-    # a window of ones keeps exactly the centers whose whole window is usable
-    centers = _eroded(usable, window)
+    centers = _eroded((gray > 0.0) & (gray < 255.0), window)
     if not centers.any():
         return SpeckleSnr(float("nan"), float("nan"), 0)
     envelope = np.power(10.0, gray * (dynamic_range_db / 5100.0))
@@ -142,9 +136,6 @@ def spectral_slope(frequencies: np.ndarray, power: np.ndarray, low: float, high:
     of the lowest two rings (window) and of the falling detector response near Nyquist. Raises ValueError where fewer than
     three frequencies lie in between or power is not positive.
     """
-    frequencies, power = np.asarray(frequencies, float), np.asarray(power, float)
-    if frequencies.shape != power.shape or frequencies.ndim != 1:
-        raise ValueError("frequencies and power must be two vectors of one length")
     used = (frequencies >= low) & (frequencies <= high)
     if used.sum() < 3:
         raise ValueError(f"{int(used.sum())} frequencies between {low} and {high} cycles/mm; at least 3 are needed")
@@ -155,17 +146,11 @@ def spectral_slope(frequencies: np.ndarray, power: np.ndarray, low: float, high:
     return float(-np.sum(weight * x * y) / np.sum(weight * x * x))
 
 
-def gray_histogram(
-    image: np.ndarray, low: float, high: float, bins: int = HISTOGRAM_BINS, mask: np.ndarray | None = None
-) -> np.ndarray:
+def gray_histogram(image: np.ndarray, low: float, high: float, bins: int = HISTOGRAM_BINS) -> np.ndarray:
     """(bins,) shares of the pixels in equal bins of the common scale from `low` to `high`; beyond it, the outer bins."""
     values = _image(image, "image")
     if not low < high:
         raise ValueError(f"the scale from {low} to {high} is empty")
-    if mask is not None:
-        values = values[_mask(mask, values)]
-        if values.size == 0:
-            raise ValueError("mask is empty")
     at = np.clip(((values - low) / (high - low) * bins).astype(int), 0, bins - 1)
     return np.bincount(at.ravel(), minlength=bins) / at.size
 
@@ -176,30 +161,20 @@ def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
     The mean way a pixel's gray level has to move: a shift of all levels by a tenth of the scale gives 0.1, which the
     Hellinger distance, blind to how far apart bins are, would not tell from a shift by half of it.
     """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError("the histograms must have the same bins")
-    if not (np.isclose(first.sum(), 1.0) and np.isclose(second.sum(), 1.0)):
-        raise ValueError("histograms must be shares that sum to 1")
     return float(np.abs(np.cumsum(first - second)).sum() / first.size)
 
 
-def noise_sd(image: np.ndarray, mask: np.ndarray | None = None) -> float:
+def noise_sd(image: np.ndarray) -> float:
     """Standard deviation of the noise, in the image's units, from a region that is homogeneous or slowly shaded.
 
     Immerkaer's mask [1 -2 1] x [1 -2 1] removes planes and straight edges along the axes; the median absolute residual
     ignores what edges remain. Exact for white Gaussian noise; smooth (reconstructed, compressed) noise comes out smaller
-    than its sd, so compare only images of like grain; whole gray levels give it in steps of a quarter level. mask: pixels
-    whose whole 3 x 3 neighborhood lies inside are used.
-    Raises ValueError where none is left.
+    than its sd, so compare only images of like grain; whole gray levels give it in steps of a quarter level. The outermost
+    pixels are left out.
     """
     values = _image(image, "image")
     residual = convolve1d(convolve1d(values, [1.0, -2.0, 1.0], axis=0), [1.0, -2.0, 1.0], axis=1)
-    inside = np.ones(values.shape, bool) if mask is None else _mask(mask, values)
-    inside = _eroded(inside, 3)
-    if not inside.any():
-        raise ValueError("no pixel with its whole 3 x 3 neighborhood inside")
-    return float(MAD_TO_SD / LAPLACIAN_GAIN * np.median(np.abs(residual[inside])))
+    return float(MAD_TO_SD / LAPLACIAN_GAIN * np.median(np.abs(residual[1:-1, 1:-1])))
 
 
 def grain_width_mm(image: np.ndarray, spacing_mm: tuple[float, float], detrend_mm: float = 2.0) -> tuple[float, float]:
@@ -459,13 +434,6 @@ def _image(image: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} holds values that are not finite")
     return values
-
-
-def _mask(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
-    region = np.asarray(mask, dtype=bool)
-    if region.shape != image.shape:
-        raise ValueError(f"mask is {region.shape}, the image {image.shape}")
-    return region
 
 
 def _spacing(spacing_mm: tuple[float, float]) -> tuple[float, float]:

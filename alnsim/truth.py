@@ -219,17 +219,12 @@ def read_truth(folder: str | Path) -> pd.DataFrame:
 TRUTH_COLUMNS = ["modality", "endpoint", "unit", "center", "attainable_auc", "monte_carlo_se"]
 
 
-def oracle_score(latent: pd.DataFrame, modality: str, spec: SimulationSpec) -> np.ndarray:
-    """(n,) exact posterior probability of each row of latent.csv given what `modality` shows; NaN where it shows nothing.
-
-    modality: a key of `METASTASIS` or `RESPONSE`. NaN for patients who lack one of its images, or whose endpoint is the
-    other one. spec: the one that made the cohort. Raises ValueError for another modality.
-    """
-    return oracle_scores(latent, [modality], spec)[modality].to_numpy()
-
-
 def oracle_scores(latent: pd.DataFrame, modalities: Sequence[str], spec: SimulationSpec) -> pd.DataFrame:
-    """`oracle_score` for several modalities, one column each, rows as in `latent`."""
+    """Exact posterior probability of each row of latent.csv given what each modality shows, one column each.
+
+    modalities: keys of `METASTASIS` or `RESPONSE`, else ValueError. NaN for patients who lack one of its images, or whose
+    endpoint is the other one. spec: the one that made the cohort.
+    """
     unknown = [name for name in modalities if name not in METASTASIS and name not in RESPONSE]
     if unknown:
         raise ValueError(f"modality is {unknown[0]!r}; expected one of {', '.join((*METASTASIS, *RESPONSE))}")

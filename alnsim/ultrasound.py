@@ -104,16 +104,9 @@ class BModeImage:
 def simulate_bmode(
     appearance: LesionAppearance, scanner: Scanner, rows: int, columns: int, rng: np.random.Generator
 ) -> BModeImage:
-    """One still of the lesion's largest plane.
-
-    rows, columns: at least 96 each. The depth of the field follows the size of the lesion, as a sonographer sets it,
-    and pixels are square. Raises ValueError for a smaller grid.
-    """
-    if min(rows, columns) < 96:
-        raise ValueError(f"the grid is {rows} x {columns}; at least 96 x 96 pixels are needed")
-    depth_mm = scanner.deep_depth_mm if appearance.diameter_mm > 20.0 else scanner.depth_mm
-    pixel_mm = depth_mm / rows
-    grid = Grid(rows, columns, pixel_mm)
+    """One still of the lesion's largest plane; rows, columns: as for `Grid.of`."""
+    grid = Grid.of(appearance, scanner, rows, columns)
+    pixel_mm = grid.pixel_mm
     anatomy = tissue(grid, rng)
     lesion = _lesion(grid, appearance, anatomy, rng)
     level_db = anatomy.level_db.copy()
@@ -143,6 +136,15 @@ def simulate_bmode(
 
 class Grid(PixelGrid):
     """Depth down, lateral position across, and random fields on them."""
+
+    @classmethod
+    def of(cls, appearance: LesionAppearance, scanner: Scanner, rows: int, columns: int) -> Grid:
+        """The depth of the field follows the size of the lesion, as a sonographer sets it, and pixels are square. Raises
+        ValueError for fewer than 96 rows or columns."""
+        if min(rows, columns) < 96:
+            raise ValueError(f"the grid is {rows} x {columns}; at least 96 x 96 pixels are needed")
+        depth_mm = scanner.deep_depth_mm if appearance.diameter_mm > 20.0 else scanner.depth_mm
+        return cls(rows, columns, depth_mm / rows)
 
     @property
     def depth_mm(self) -> np.ndarray:

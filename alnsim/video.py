@@ -95,16 +95,12 @@ def simulate_sweep(
 ) -> Sweep:
     """One sweep of the probe through the lesion and out of it.
 
-    rows, columns: at least 96 each; frames: 8-256 (16-64 are usual). Depth follows the lesion's size and pixels are
-    square, as in `ultrasound.simulate_bmode`. Raises ValueError for a smaller grid or another number of frames. With
-    the same generator, sweeps that differ in one quantity of `sweep` share all else: path, tissue, lesion and noise.
+    rows, columns: as for `ultrasound.Grid.of`; frames: 8-256 (16-64 are usual), else ValueError. With the same
+    generator, sweeps that differ in one quantity of `sweep` share all else: path, tissue, lesion and noise.
     """
-    if min(rows, columns) < 96:
-        raise ValueError(f"the grid is {rows} x {columns}; at least 96 x 96 pixels are needed")
     if not 8 <= frames <= 256:
         raise ValueError(f"{frames} frames; 8-256 can be simulated")
-    depth_mm = scanner.deep_depth_mm if appearance.diameter_mm > 20.0 else scanner.depth_mm
-    grid = Grid(rows, columns, depth_mm / rows)
+    grid = Grid.of(appearance, scanner, rows, columns)
     tissue_seed, lesion_seed, texture_seed, channel_seed, satellite_seed, speckle_seed = rng.integers(2**62, size=6)
     half_length_mm = 0.5 * appearance.diameter_mm * rng.uniform(0.90, 1.20)
     path = _probe_path(frames, half_length_mm, sweep.slip_mm, rng)

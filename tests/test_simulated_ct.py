@@ -75,7 +75,7 @@ def test_every_physical_quantity_is_strictly_monotone_in_its_own_trait_alone_and
 
 @pytest.mark.parametrize("bad", [np.zeros(6), np.zeros((1, 7)), np.full(7, np.nan)])
 def test_scores_that_are_no_seven_numbers_are_refused(bad):
-    with pytest.raises(ValueError, match="traits"):
+    with pytest.raises(ValueError, match="7 finite scores"):
         appearance_from_traits(bad)
 
 

@@ -75,7 +75,7 @@ def unit_names(rng: np.random.Generator, n: int) -> tuple[str, ...]:
 
 def network_auc(render, sizes: tuple[int, int, int], signal: float, seed: int = SEED) -> AucEstimate:
     """AUC, on fresh patients, of a network trained from scratch. sizes: training, validation and test patients."""
-    spec = SimulationSpec().with_signal(signal)
+    spec = SimulationSpec(**dict.fromkeys(SimulationSpec.signals(), signal))
     streams = np.random.default_rng(seed).spawn(3)
     train, validation, test = (render(n, spec, stream) for n, stream in zip(sizes, streams, strict=True))
     score = predict_proba(fit_classifier(NETWORK, train, validation), test)

@@ -16,9 +16,17 @@ from scipy.stats import multivariate_normal, norm, rankdata
 
 from alnlib.errors import InputError
 from alnlib.files import write_json
-from alnsim import SimulationSpec, attainable_auc, oracle, oracle_score, read_truth, traits, truth
+from alnsim import SimulationSpec, attainable_auc, oracle, read_truth, traits, truth
 from alnsim import patients as model
 from alnsim.build import draw_people
+
+
+def oracle_score(latent, modality, spec):
+    return truth.oracle_scores(latent, [modality], spec)[modality].to_numpy()
+
+
+def at_signal(signal):
+    return SimulationSpec(**dict.fromkeys(SimulationSpec.signals(), signal))
 
 
 def auc(status: np.ndarray, score: np.ndarray) -> float:
@@ -232,7 +240,7 @@ def test_evidence_is_what_a_joint_normal_distribution_says():
 
 
 def test_without_signal_every_oracle_is_at_one_half():
-    spec = SimulationSpec().with_signal(0.0)
+    spec = at_signal(0.0)
     found = attainable_auc(spec, np.random.default_rng(2), 10_000)
     assert set(found) >= {*truth.METASTASIS, *truth.RESPONSE, *truth.NODES}
     for centers in found.values():
@@ -252,13 +260,13 @@ def test_a_modality_without_signal_adds_nothing(modality):
 
 
 def test_images_without_signal_do_not_even_show_the_size():
-    fresh = population(SimulationSpec().with_signal(0.0), 3_000, seed=16)
+    fresh = population(at_signal(0.0), 3_000, seed=16)
     for column in ("us_size", "mri_size", "mg_size"):
         assert abs(np.corrcoef(fresh[column], fresh["size_mm"])[0, 1]) < 0.06
 
 
 def test_more_signal_is_more_attainable():
-    specs = [SimulationSpec().with_signal(signal) for signal in (0.2, 0.5, 1.0)]
+    specs = [at_signal(signal) for signal in (0.2, 0.5, 1.0)]
     found = [attainable_auc(spec, np.random.default_rng(3), 20_000) for spec in specs]
     for name in (*truth.METASTASIS, *truth.RESPONSE, *truth.NODES):
         values = [known[name]["primary"].auc for known in found]
