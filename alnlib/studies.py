@@ -71,7 +71,8 @@ class Model:
 
     notebook: that rebuilds it; shown: what it sees, by the name under which a simulated cohort states the best AUC that
     could be reached; here: its names in our predictions, most likely first, if not its own, because which network it is
-    was chosen on our validation patients; role: in our predictions.
+    was chosen on our validation patients; role: in our predictions; joins: the published models whose
+    scores it takes.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Model:
     shown: str
     here: tuple[str, ...] = ()
     role: str = "main"
+    joins: tuple[str, ...] = ()
 
     @property
     def names_here(self) -> tuple[str, ...]:
@@ -148,9 +150,14 @@ TANG = Study(
     models=(
         Model("DL_US", "22_ultrasound", "ultrasound"),
         Model("DL_MRI", "24_mri", "mri"),
-        Model("DL_MRI+US", "31_fusion", "ultrasound_mri"),
+        Model("DL_MRI+US", "31_fusion", "ultrasound_mri", joins=("DL_MRI", "DL_US")),
         Model("clinical", "21_clinical", "clinical"),
-        Model("DL_MRI+US+Clinical", "31_fusion", "clinical_ultrasound_mri"),
+        Model(
+            "DL_MRI+US+Clinical",
+            "31_fusion",
+            "clinical_ultrasound_mri",
+            joins=("DL_MRI", "DL_US", "clinical"),
+        ),
     ),
     published=(
         Published("DL_MRI+US+Clinical", "test", "auc", 0.819, 0.734, 0.903),
@@ -183,7 +190,13 @@ PARK = Study(
     n={"patients": 523, "node images": 1128, "malignant images": 538, "benign images": 590},
     models=(
         *(Model(f"DenseNet121 {crop}", "25_ct_nodes", shown, (f"CT_{crop}",)) for crop, shown in CT_CROPS.items()),
-        Model("DenseNet121 FSC+ASC", "25_ct_nodes", "ct_nodes", ("CT_FSC+ASC",)),
+        Model(
+            "DenseNet121 FSC+ASC",
+            "25_ct_nodes",
+            "ct_nodes",
+            ("CT_FSC+ASC",),
+            joins=("DenseNet121 FSC", "DenseNet121 ASC"),
+        ),
         *(
             Model(f"{network} {crop}", "25_ct_nodes", shown, tuple(f"CT_{crop}/{name}" for name in names), "candidate")
             for crop, shown in CT_CROPS.items()

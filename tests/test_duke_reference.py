@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from alnlib.cohorts.duke import CLINICAL_SHEET, read_duke
-from alnlib.report.reference import COLUMNS, REFERENCE, SMALLEST_CELL, reference_table
+from alnlib.models.reference import COLUMNS, REFERENCE, SMALLEST_CELL, reference_table
 from tests.real_data import real_data
 from tools.duke_reference import reference_patients
 

@@ -18,22 +18,20 @@ import yaml
 from alnlib.errors import InputError
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import STAGES, Stage
-from alnlib.report import checklists
+from alnlib.report import checklists, facts
 from alnlib.report.checklists import (
     CHECKLISTS,
     DISCLAIMER,
-    FACTS,
     STATUSES,
     TABLE_COLUMNS,
     Checklist,
-    Fact,
     Item,
     checklist_page,
     filled_checklist,
     read_checklist,
-    read_facts,
     status_counts,
 )
+from alnlib.report.facts import FACTS, Fact, read_facts
 
 COHORT = {
     "name": "toy",
@@ -167,8 +165,8 @@ def run(tmp_path, monkeypatch) -> RunFolder:
     (folder / "features").mkdir()
     features = pd.DataFrame({"patient_id": ["p0", "p1"], "MRI_pre_T2__a": [1.0, 2.0], "MRI_pre_T2__b": [1.0, 2.0]})
     features.to_parquet(folder / "features/mammography_mri.parquet")
-    audit = Stage("44_validity", "the audit", makes=("validity/audit.csv",))
-    monkeypatch.setattr(checklists, "find_stage", lambda number: audit if number == "44" else by_number.get(number))
+    audit = Stage("45_luck", "the audit", makes=("validity/audit.csv",))
+    monkeypatch.setattr(facts, "find_stage", lambda number: audit if number == "45" else by_number.get(number))
     by_number = {stage.number: stage for stage in STAGES}
     return RunFolder("toy")
 
@@ -304,10 +302,10 @@ def test_without_its_file_a_fact_is_an_error_with_a_remedy(run, name):
 
 def test_an_empty_run_gives_remedies_and_no_fact(tmp_path, monkeypatch):
     monkeypatch.setenv("ALN_RESULTS", str(tmp_path))
-    facts = read_facts(RunFolder("empty"))
-    assert all(isinstance(fact, str) and fact for fact in facts.values())
-    assert "python3 run_all.py --only 41" in facts["discrimination_measures"]
-    assert "26 or 27" in facts["feature_counts"]
+    told = read_facts(RunFolder("empty"))
+    assert all(isinstance(fact, str) and fact for fact in told.values())
+    assert "python3 run_all.py --only 41" in told["discrimination_measures"]
+    assert "26 or 27" in told["feature_counts"]
 
 
 def test_patients_in_two_splits_are_not_hidden(run):
@@ -372,9 +370,9 @@ def test_a_radiomics_checklist_counts_nothing_as_filled_before_features_exist(ru
 
 
 def test_every_auto_item_has_a_value_and_a_file(run):
-    facts = read_facts(run)
+    told = read_facts(run)
     for key in CHECKLISTS:
-        table = filled_checklist(read_checklist(key), facts)
+        table = filled_checklist(read_checklist(key), told)
         filled = table[table["status"] == "auto"]
         assert len(filled) and (filled["found"] != "").all() and (filled["files"] != "").all()
         assert set(table["status"]) <= set(STATUSES)

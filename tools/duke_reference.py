@@ -12,7 +12,7 @@ import pandas as pd
 
 from alnlib.cohorts.duke import read_duke
 from alnlib.cohorts.schema import Cohort
-from alnlib.report.reference import REFERENCE, reference_table
+from alnlib.models.reference import REFERENCE, reference_table
 
 _TWO_LEVELS = {"er": "er", "pr": "pr", "her2": "her2", "menopause": "menopausal_status"}
 _T_STAGES = {"T1": "T1", "T2": "T2", "T3": "T3-T4", "T4": "T3-T4"}

@@ -21,18 +21,8 @@ from alnsim.truth import draw_population, draw_response_population
 REFERENCE = Path(simulated.__file__).with_name("duke_reference.csv")
 SMALLEST_CELL = 5
 COLUMNS = (
-    "endpoint",
-    "variable",
-    "level_or_unit",
-    "n",
-    "n_level",
-    "share",
-    "or_univariable",
-    "low",
-    "high",
-    "or_multivariable",
-    "low_m",
-    "high_m",
+    *("endpoint", "variable", "level_or_unit", "n", "n_level", "share"),
+    *("or_univariable", "low", "high", "or_multivariable", "low_m", "high_m"),
 )
 _MEASURES = ("share", "odds_ratio", "low", "high", "adjusted", "adjusted_low", "adjusted_high")
 BESIDE_COLUMNS = (

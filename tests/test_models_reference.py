@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from alnlib.cohorts.schema import Cohort, Endpoint, empty_images, empty_readers
-from alnlib.report.reference import (
+from alnlib.models.reference import (
     BESIDE_COLUMNS,
     COLUMNS,
     MULTIVARIABLE,
