@@ -31,20 +31,8 @@ if TYPE_CHECKING:
 
     from alnlib.cohorts.schema import Cohort
 
-LABELED = (
-    "evaluation/",
-    "clinical/",
-    "ultrasound/",
-    "video/",
-    "mri/",
-    "ct/",
-    "mammography_mri/",
-    "longitudinal_mri/",
-    "fusion/",
-    "explanations/",
-    "report/",
-)
-"""Tables below these folders carry a column `provenance`, so that a simulated number says so wherever it is copied."""
+UNLABELED = ("sources", "cohort", "predictions")
+"""Tables in any other folder carry a column `provenance`, so that a simulated number says so wherever it is copied."""
 
 FIGURE_DPI = 110
 
@@ -100,8 +88,8 @@ class RunFolder:
 
     def predictions(self) -> list[Path]:
         """The predictions files with rows that stages of the table made, in its order; InputError if no model was run."""
-        declared = [made for stage in STAGES for made in stage.makes if made.startswith("predictions/")]
-        files = [self.folder / made for made in declared if _has_rows(self.folder / made)]
+        declared = [self.folder / made for stage in STAGES for made in stage.predictions]
+        files = [path for path in declared if _has_rows(path)]
         if not files:
             raise InputError(
                 f"results/{self.name}/predictions holds no table; run a model: python3 run_all.py --from 21"
@@ -188,8 +176,9 @@ class RunFolder:
         return path
 
     def save_table(self, table: pd.DataFrame, name: str) -> None:
-        """Write a CSV. Below the folders in LABELED it gets a last column `provenance`."""
-        if name.startswith(LABELED):
+        """Write a CSV. In a folder that is not one of UNLABELED it gets a last column `provenance`."""
+        folder, _, _ = name.rpartition("/")
+        if folder and folder not in UNLABELED:
             table = table.assign(provenance=self.provenance)
         write_csv(table, self.output(name, len(table)))
 
