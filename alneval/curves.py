@@ -1,6 +1,6 @@
-"""Statistics of ROC and precision-recall curves, each a function of (units, weights) for `resample`.
+"""Statistics of ROC and precision-recall curves, each a function of (units, weights) for `estimate.interval`; the curves.
 
-Of the first score of the units; nan where a class has no weight. A useless score gives 0.5 for `auc` and a standardized
+Of the first score of the units; nan where a class has no weight. A useless score gives 0.5 for `weighted_auc` and a standardized
 `partial_auc`, and the share of positives for precision.
 """
 
@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 
 import numpy as np
+from sklearn import metrics
 
-from alneval.resample import CHUNK_ELEMENTS, Statistic
+from alneval.estimate import CHUNK_ELEMENTS, Statistic
 from alneval.units import Units
 
 KERNEL_ELEMENTS = 250_000
@@ -19,7 +20,7 @@ KERNEL_ELEMENTS = 250_000
 ROUNDING = 1e-12
 
 
-def auc(units: Units, weights: np.ndarray) -> np.ndarray:
+def weighted_auc(units: Units, weights: np.ndarray) -> np.ndarray:
     """AUC (b,), ties one half: one product with the matrix of pairwise wins, or a cumulative sum over sorted scores."""
     positive, score = units.positive, units.scores[:, 0]
     if np.count_nonzero(positive) * np.count_nonzero(~positive) > KERNEL_ELEMENTS:
@@ -88,6 +89,21 @@ def precision_at(recall: np.ndarray) -> Statistic:
 def brier(units: Units, weights: np.ndarray) -> np.ndarray:
     """Mean squared distance of probability and outcome."""
     return weights @ (units.scores[:, 0] - units.positive) ** 2 / weights.sum(axis=1)
+
+
+def roc_curve(units: Units) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """False and true positive rates and thresholds of the first score, three (k,), from (0, 0) at threshold infinity to
+    (1, 1); a unit is called positive when its score is at least the threshold. Raises ValueError if a class is missing."""
+    return metrics.roc_curve(units.require_both_classes().positive, units.score, drop_intermediate=False)
+
+
+def precision_recall_curve(units: Units) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and thresholds of the first score, three (k,), from the highest cut-off down. There is no invented
+    point at recall 0. Precision holds at the prevalence of these data only. Raises ValueError if a class is missing."""
+    units.require_both_classes()
+    of_positives, of_negatives = next(_cumulative(units, np.ones((1, len(units)))))
+    hits, alarms = of_positives[0, 1:], (of_positives + of_negatives)[0, 1:]
+    return hits / alarms, hits / hits[-1], np.unique(units.score)[::-1]
 
 
 def _of_rates(make: Callable[..., np.ndarray]) -> Statistic:

@@ -11,8 +11,11 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """positive: (n,) bool; scores: (n, m), one column per model; patient: (n,) codes 0 .. k-1, all different where every
-    unit is its own patient. A statistic that is given Units needs neither `cluster` nor a check."""
+    """Scored units: patients, or several units of a patient, such as nodes.
+
+    positive: (n,) bool; scores: (n, m), one column per model; patient: (n,) codes 0 .. k-1, all different where every unit
+    is its own patient. A function that is given Units needs neither `cluster` nor a check.
+    """
 
     positive: np.ndarray
     scores: np.ndarray
@@ -20,37 +23,48 @@ class Units:
 
     @classmethod
     def of(cls, y_true: ArrayLike, *scores: ArrayLike, patient: ArrayLike | None = None) -> Units:
-        """From arrays. Raises ValueError for labels other than 0 and 1, other lengths, scores that are not finite, missing ids."""
-        labels = np.asarray(y_true)
-        known = labels.ndim == 1 and labels.size and np.isin(labels.astype(float), (0.0, 1.0)).all()
-        if not known:
-            raise ValueError("y_true must be a non-empty array (n,) of 0 and 1")
-        columns = np.column_stack([np.asarray(score, dtype=float) for score in scores])
-        if len(columns) != labels.size:
-            raise ValueError(f"scores must have {labels.size} rows like y_true, not {len(columns)}")
-        if not np.isfinite(columns).all():
-            raise ValueError(f"{np.count_nonzero(~np.isfinite(columns))} scores are not finite")
-        codes = np.arange(labels.size) if patient is None else pd.factorize(np.asarray(patient), sort=True)[0]
-        if codes.size != labels.size or (codes < 0).any():
-            raise ValueError("patient must name one patient for every unit")
-        return cls(labels.astype(bool), columns, codes.astype(np.intp))
+        """From labels (n,) of 0 and 1, scores (n,) or (n, m), and patient ids (n,).
+
+        Raises ValueError for other labels, none at all, lengths that differ, scores that are not finite, missing ids.
+        """
+        positive = as_labels(y_true)
+        columns = [np.asarray(score, dtype=float) for score in scores]
+        if any(len(column) != positive.size for column in columns):
+            raise ValueError(f"scores must have {positive.size} values like y_true, not {[len(c) for c in columns]}")
+        table = np.column_stack(columns) if columns else np.empty((positive.size, 0))
+        if not np.isfinite(table).all():
+            raise ValueError(f"the scores hold {np.count_nonzero(~np.isfinite(table))} values that are not finite")
+        if patient is None:
+            return cls(positive, table, np.arange(positive.size))
+        codes = pd.factorize(np.asarray(patient), sort=True)[0]
+        if codes.size != positive.size or (codes < 0).any():
+            raise ValueError(f"patient must name a patient for each of the {positive.size} units")
+        return cls(positive, table, codes.astype(np.intp))
 
     @classmethod
     def of_rows(cls, rows: pd.DataFrame, *others: pd.DataFrame) -> Units:
-        """From rows of the predictions contract; others: further models, on the units that all scored, with equal labels."""
+        """From rows of the predictions contract; others: further models, on the units that all of them scored.
+
+        Raises ValueError where models disagree on a label, or score a unit twice.
+        """
         common = rows
         for number, other in enumerate(others):
-            known = other[["patient_id", "unit_id", "y_true", "y_score"]]
-            common = common.merge(
-                known, on=["patient_id", "unit_id"], suffixes=("", f"_{number}"), validate="one_to_one"
-            )
-            if (common["y_true"] != common[f"y_true_{number}"]).any():
-                raise ValueError("models disagree on y_true")
+            further = other[["patient_id", "unit_id", "y_true", "y_score"]]
+            names = {"on": ["patient_id", "unit_id"], "suffixes": ("", f"_{number}"), "validate": "one_to_one"}
+            common = common.merge(further, **names)
+            disagreeing = common.loc[common["y_true"] != common[f"y_true_{number}"], "unit_id"]
+            if len(disagreeing):
+                raise ValueError(f"models disagree on y_true of units {list(disagreeing[:5])}")
         scores = [common["y_score"], *(common[f"y_score_{number}"] for number in range(len(others)))]
         return cls.of(common["y_true"], *scores, patient=common["patient_id"])
 
     def __len__(self) -> int:
         return self.positive.size
+
+    @property
+    def n_positive(self) -> int:
+        """How many are positive."""
+        return int(np.count_nonzero(self.positive))
 
     @property
     def n_patients(self) -> int:
@@ -65,12 +79,54 @@ class Units:
     @property
     def has_both_classes(self) -> bool:
         """Whether there is anything to tell apart."""
-        return bool(self.positive.any() and not self.positive.all())
+        return 0 < self.n_positive < len(self)
+
+    def require_both_classes(self) -> Units:
+        """These units; ValueError if a class is missing."""
+        if not self.has_both_classes:
+            present = "positive" if self.positive.all() else "negative"
+            raise ValueError(f"both classes are needed, but all {len(self)} labels are {present}")
+        return self
 
     def holders(self) -> tuple[int, int]:
         """Patients that hold a positive unit, and patients that hold a negative one."""
         return np.unique(self.patient[self.positive]).size, np.unique(self.patient[~self.positive]).size
 
+    @property
+    def score(self) -> np.ndarray:
+        """The first score (n,)."""
+        return self.scores[:, 0]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """The first score (n,) as a probability. Raises ValueError if it leaves [0, 1]."""
+        return as_probabilities(self.score)
+
+    def where(self, members: np.ndarray) -> Units:
+        """The units (bool, (n,)) that are wanted."""
+        patient = np.unique(self.patient[members], return_inverse=True)[1]
+        return Units(self.positive[members], self.scores[members], patient)
+
     def model(self, column: int) -> Units:
         """The same units with one of the scores."""
         return replace(self, scores=self.scores[:, [column]])
+
+
+def as_labels(y_true: ArrayLike) -> np.ndarray:
+    """Labels as booleans (n,). Raises ValueError if one is not 0 or 1, or if there are none."""
+    labels = np.asarray(y_true)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"y_true must be a non-empty one-dimensional array, not shape {labels.shape}")
+    if labels.dtype != bool and not np.isin(labels := labels.astype(float), (0.0, 1.0)).all():
+        raise ValueError("y_true must hold 0 and 1 only")
+    return labels.astype(bool)
+
+
+def as_probabilities(values: ArrayLike) -> np.ndarray:
+    """Probabilities (n,). Raises ValueError unless they lie in [0, 1]."""
+    probabilities = np.asarray(values, dtype=float)
+    if probabilities.ndim != 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError(
+            "probabilities must be one-dimensional and lie in [0, 1]; turn scores or logits into them first"
+        )
+    return probabilities
