@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -23,6 +24,8 @@ from alneval.roc import auc, clustered_delong_test, delong_auc
 from alneval.tables import PREDICTION_COLUMNS, validate_predictions
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.files import palette_png
+from alnlib.pipeline.results import StudyCohort
+from alnlib.report.claims import published_rows
 from alnlib.report.tables import (
     MODEL_READER_COLUMNS,
     calibration_row,
@@ -30,9 +33,7 @@ from alnlib.report.tables import (
     models_against_readers,
     number_of,
     odds_ratio_rows,
-    predicted_endpoint,
     prediction_rows,
-    published_rows,
     reader_cuts,
     reader_groups,
     readers_beside_model,
@@ -405,14 +406,14 @@ def test_paired_intervals_stand_in_the_row_of_their_label(ax):
 def test_the_endpoint_of_a_study_is_the_one_whose_values_it_predicts():
     patients = pd.DataFrame({"patient_id": list("abcd"), "nodes": [1, 0, 1, 0], "response": [0, 1, None, 1]})
     patients = patients.astype({"nodes": "Int64", "response": "Int64"})
-    rows = prediction_rows("s", "m", "test", pd.Series(list("abd")), [0, 1, 1], [0.1, 0.8, 0.7])
-    assert predicted_endpoint(rows, patients, ["nodes", "response"]) == "response"
-    rows = prediction_rows("s", "m", "test", pd.Series(list("abcd")), [1, 0, 1, 0], [0.1, 0.8, 0.7, 0.2])
-    assert predicted_endpoint(rows, patients, ["nodes", "response"]) == "nodes"
-    nodes = prediction_rows(
-        "s", "m", "test", pd.Series(list("aab")), [1, 0, 0], [0.1, 0.8, 0.7], unit_id=pd.Series(list("xyz"))
+    data = StudyCohort(SimpleNamespace(patients=patients, endpoints=("nodes", "response")), "nodes", patients)
+    response = prediction_rows("second", "m", "test", pd.Series(list("abd")), [0, 1, 1], [0.1, 0.8, 0.7])
+    nodes = prediction_rows("first", "m", "test", pd.Series(list("abcd")), [1, 0, 1, 0], [0.1, 0.8, 0.7, 0.2])
+    of_units = prediction_rows(
+        "units", "m", "test", pd.Series(list("aab")), [1, 0, 0], [0.1, 0.8, 0.7], unit_id=pd.Series(list("xyz"))
     )
-    assert predicted_endpoint(nodes, patients, ["nodes", "response"]) == "nodes", "nodes have labels of their own"
+    found = data.predicted_by(pd.concat([response, nodes, of_units]))
+    assert found == {"second": "response", "first": "nodes", "units": "nodes"}, "units have labels of their own"
 
 
 def test_readers_are_grouped_by_what_they_read():

@@ -54,6 +54,23 @@ class StudyCohort:
         """The endpoint's name for figures."""
         return self.cohort.endpoints[self.endpoint].label
 
+    def predicted_by(self, predictions: pd.DataFrame) -> dict[str, str]:
+        """{study: endpoint} of predictions: the first whose values are y_true, the run's own before the cohort's others.
+
+        A study may predict another endpoint than the run's; where none fits, as with nodes that have labels of their own,
+        it is the run's.
+        """
+        patients = self.cohort.patients.set_index("patient_id")
+
+        def fits(endpoint: str, rows: pd.DataFrame) -> bool:
+            values = patients[endpoint].reindex(rows["patient_id"]).to_numpy(dtype=float, na_value=np.nan)
+            return bool((values == rows["y_true"].to_numpy()).all())
+
+        return {
+            study: next((name for name in (self.endpoint, *self.cohort.endpoints) if fits(name, rows)), self.endpoint)
+            for study, rows in predictions.groupby("study", sort=False)
+        }
+
     def __str__(self) -> str:
         counts = self.patients.groupby("split")[self.endpoint].agg(["size", "sum"])
         parts = [f"{split} {row['size']} ({row['sum']} positive)" for split, row in counts.iterrows()]

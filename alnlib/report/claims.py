@@ -6,7 +6,7 @@ simulated patients it says whether the pipeline could find such a difference, no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, inf, isfinite, isnan, nan
 
@@ -356,6 +356,22 @@ def _attainable_part(
         return part | {"could_hold": "same data"}
     could = limits[0] > limits[1] if claim.kind == "better" else abs(limits[0] - limits[1]) < margin
     return part | {"could_hold": "yes" if could else "no"}
+
+
+def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """What a study's abstract gives on these metrics, one row per model and split, as text; "not available" where silent.
+
+    Columns: model, split, the metrics, origin ("published"). A study that is not known gives no rows.
+    """
+    published = STUDIES[study].published if study in STUDIES else ()
+    texts: dict[tuple[str, str], dict[str, str]] = {}
+    for figure in published:
+        of_figure = texts.setdefault((figure.model, figure.split), dict.fromkeys(metrics, "not available"))
+        if figure.metric in metrics and figure.value is not None:
+            interval = f" ({figure.low:.3f} to {figure.high:.3f})" if figure.low is not None else ""
+            of_figure[figure.metric] = f"{figure.value:.3f}{interval}"
+    rows = [{"model": model, "split": split} | of_figure for (model, split), of_figure in texts.items()]
+    return pd.DataFrame(rows, columns=["model", "split", *metrics]).assign(origin="published")
 
 
 # --- as readers see it --------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from alneval.roc import AucEstimate, clustered_delong_test, delong_auc, delong_t
 from alneval.tables import PREDICTION_COLUMNS
 from alneval.thresholds import youden_threshold
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.studies import STUDIES
 
 
 def prediction_rows(
@@ -129,20 +128,6 @@ MODEL_READER_COLUMNS = (
 )
 
 
-def predicted_endpoint(rows: pd.DataFrame, patients: pd.DataFrame, endpoints: Sequence[str]) -> str:
-    """The first of `endpoints` whose values are the y_true of these rows; the first of all where none fits, as with nodes.
-
-    rows: predictions of one study; patients: patient_id and a column per endpoint, 0, 1 or empty, of the whole cohort;
-    endpoints: the run's own first. A study may predict another endpoint than the run's.
-    """
-    known = patients.set_index("patient_id")
-    for endpoint in endpoints:
-        values = known[endpoint].reindex(rows["patient_id"]).to_numpy(dtype=float, na_value=np.nan)
-        if (values == rows["y_true"].to_numpy()).all():
-            return endpoint
-    return endpoints[0]
-
-
 def reader_groups(described: Mapping[str, str], present: Sequence[str]) -> dict[str, list[str]]:
     """{what they read: reader ids} of the readers in `present`, by the first of READ_MODALITIES that a description names.
 
@@ -187,22 +172,6 @@ def models_against_readers(
             row |= {"delta_fixed": fixed.delta, "delta_fixed_low": fixed.low, "delta_fixed_high": fixed.high}
             rows.append(row | {"p_fixed": fixed.p})
     return pd.DataFrame(rows, columns=list(MODEL_READER_COLUMNS))
-
-
-def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """What a study's abstract gives on these metrics, one row per model and split, as text; "not available" where silent.
-
-    Columns: model, split, the metrics, origin ("published"). A study that is not known gives no rows.
-    """
-    published = STUDIES[study].published if study in STUDIES else ()
-    known: dict[tuple[str, str], dict[str, str]] = {}
-    for figure in published:
-        texts = known.setdefault((figure.model, figure.split), dict.fromkeys(metrics, "not available"))
-        if figure.metric in metrics and figure.value is not None:
-            interval = f" ({figure.low:.3f} to {figure.high:.3f})" if figure.low is not None else ""
-            texts[figure.metric] = f"{figure.value:.3f}{interval}"
-    rows = [{"model": model, "split": split} | texts for (model, split), texts in known.items()]
-    return pd.DataFrame(rows, columns=["model", "split", *metrics]).assign(origin="published")
 
 
 def number_of(row: Mapping[str, Any], name: str) -> dict[str, float]:
