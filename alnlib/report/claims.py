@@ -12,7 +12,9 @@ from math import ceil, inf, isfinite, isnan, nan
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy import stats
 
 from alneval.bootstrap import bootstrap_auc_difference_unpaired
@@ -29,6 +31,7 @@ from alnlib.studies import (
     published_difference,
     published_value,
     shown_to,
+    title_of,
 )
 
 MARGIN = 0.05
@@ -466,6 +469,38 @@ def plot_claims(ledger: pd.DataFrame, ax: Axes, limits: tuple[float, float] = (-
     ax.spines["left"].set_visible(False)
     ax.set(xlim=limits, ylim=(-0.6, len(contrasts) - 0.4))
     return ax
+
+
+def claims_figure(ledger: pd.DataFrame) -> Figure:
+    """`plot_claims` of every study below one another, under one legend."""
+    contrasts = ledger[ledger["kind"] != "level"]
+    sizes = contrasts.groupby("study", sort=False).size()
+    height = 1.2 + 0.55 * len(sizes) + 0.36 * sizes.sum()
+    figure, axes = plt.subplots(len(sizes), 1, figsize=(9.5, height), height_ratios=sizes + 1)
+    for ax, study in zip(axes, sizes.index, strict=True):
+        plot_claims(ledger[ledger["study"] == study], ax)
+        ax.set_title(title_of(study))
+    axes[-1].set_xlabel("Difference in AUC (95 % interval); right of zero as claimed")
+    axes[0].plot([], [], "s-", color="0.25", ms=5, label=f"here, {ledger['provenance'].iloc[0]} patients")
+    axes[0].plot([], [], "D", mfc="white", mec="0.4", label="published (other patients)")
+    if ledger["attainable_difference"].notna().any():
+        axes[0].plot([], [], "|", color="crimson", ms=13, mew=2, label="attainable (simulation)")
+    axes[0].bar([0], [0], color="0.9", label="margin of no difference")
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+def ledger_numbers(ledger: pd.DataFrame) -> dict[str, object]:
+    """{key: number} of the verdicts, counted, and of every difference, as `RunFolder.save_numbers` takes them."""
+    numbers: dict[str, object] = {
+        f"claims_{verdict.replace(' ', '_')}": int((ledger["verdict"] == verdict).sum()) for verdict in VERDICTS
+    }
+    stands = ledger["verdict"].eq("supported") & ledger["after_holm"].eq("stands")
+    numbers |= {"claims_supported_after_holm": int(stands.sum()), "claims": len(ledger)}
+    for row in ledger[ledger["kind"].ne("level") & ledger["difference"].notna()].to_dict("records"):
+        key = f"claim_{row['study']}_{row['model']}_{row['other_model'] or 'train'}_{row['split']}_difference"
+        numbers[key] = {"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+    return numbers
 
 
 def _published_mark(row: Mapping[str, object], place: float, ax: Axes) -> None:
