@@ -36,10 +36,10 @@ class Units:
             raise ValueError(f"the scores hold {np.count_nonzero(~np.isfinite(table))} values that are not finite")
         if patient is None:
             return cls(positive, table, np.arange(positive.size))
-        codes = pd.factorize(np.asarray(patient), sort=True)[0]
+        codes = _patient_codes(np.asarray(patient))
         if codes.size != positive.size or (codes < 0).any():
             raise ValueError(f"patient must name a patient for each of the {positive.size} units")
-        return cls(positive, table, codes.astype(np.intp))
+        return cls(positive, table, codes)
 
     @classmethod
     def of_rows(cls, rows: pd.DataFrame, *others: pd.DataFrame) -> Units:
@@ -104,12 +104,20 @@ class Units:
 
     def where(self, members: np.ndarray) -> Units:
         """The units (bool, (n,)) that are wanted."""
-        patient = np.unique(self.patient[members], return_inverse=True)[1]
-        return Units(self.positive[members], self.scores[members], patient)
+        return Units(self.positive[members], self.scores[members], _patient_codes(self.patient[members]))
 
     def model(self, column: int) -> Units:
         """The same units with one of the scores."""
         return replace(self, scores=self.scores[:, [column]])
+
+
+def _patient_codes(patient: np.ndarray) -> np.ndarray:
+    """Numbers (n,) of patients by their sorted ids, -1 for a missing one; in the order of the rows where each has one unit.
+
+    Resamples draw patients by these numbers, so that the rows of an unclustered table are drawn as they stand.
+    """
+    codes, ids = pd.factorize(patient, sort=True)
+    return np.arange(codes.size) if len(ids) == codes.size else codes.astype(np.intp)
 
 
 def as_labels(y_true: ArrayLike) -> np.ndarray:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, isfinite, isnan, nan
+from itertools import product
+from math import ceil, isfinite, isnan, nan
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from alneval.bootstrap import bootstrap_auc_difference_unpaired
+from alneval.curves import weighted_auc
+from alneval.delong import auc_difference
+from alneval.estimate import Estimate, difference, format_p
 from alneval.figures import INK, SPLIT_NAMES
-from alneval.intervals import format_p
 from alneval.multiplicity import holm
-from alneval.roc import clustered_delong_test, delong_test
-from alneval.tables import clusters
+from alneval.units import Units
 from alnlib.studies import (
     METRIC_NAMES,
     STUDIES,
@@ -57,6 +58,8 @@ RULES = {
     ),
 }
 """How a verdict is reached, by kind of claim. The only place where it is written; `verdict_of` does as it says."""
+
+NO_SHARED = "not estimable: the models share no patients of either class"
 
 LEDGER_COLUMNS = (
     *("study", "source", "kind", "claim", "sentence", "metric", "split", "split_in_paper", "published"),
@@ -216,8 +219,8 @@ def _name_here(study: Study, model: str, of_study: pd.DataFrame) -> str:
     return next((name for name in names if name in there), names[0])
 
 
-def _splits(claim: Claim) -> tuple[str, ...]:
-    return ("train", claim.split) if claim.kind == "optimism" else (claim.split,)
+def _of(rows: pd.DataFrame, model: str, split: str) -> pd.DataFrame:
+    return rows[(rows["model"] == model) & (rows["split"] == split)]
 
 
 def _not_testable(study: Study, claim: Claim, of_study: pd.DataFrame, names: list[str]) -> str:
@@ -227,28 +230,27 @@ def _not_testable(study: Study, claim: Claim, of_study: pd.DataFrame, names: lis
     if missing:
         stages = sorted({study.model(model).notebook[:2] for model in missing})
         return f"no predictions of {' and '.join(missing)}: run {' and '.join(stages)} if the cohort has what it needs"
-    for name in names:
-        for split in _splits(claim):
-            rows = of_study[(of_study["model"] == name) & (of_study["split"] == split)]
-            if rows.empty:
-                return f"{name} has no {SPLIT_NAMES[split]} patients"
-            if rows["y_true"].nunique() < 2:
-                return f"{SPLIT_NAMES[split]}: one class only"
+    splits = ("train", claim.split) if claim.kind == "optimism" else (claim.split,)
+    for name, split in product(names, splits):
+        labels = _of(of_study, name, split)["y_true"]
+        if labels.empty:
+            return f"{name} has no {SPLIT_NAMES[split]} patients"
+        if labels.nunique() < 2:
+            return f"{SPLIT_NAMES[split]}: one class only"
     return ""
 
 
 def _level_part(
     study: Study, claim: Claim, name: str, discrimination: pd.DataFrame, of_study: pd.DataFrame, margin: float
 ) -> dict[str, object]:
-    keys = {"study": study.key, "model": name, "split": claim.split}
-    found = discrimination[np.logical_and.reduce([discrimination[key] == value for key, value in keys.items()])]
-    if found.empty or pd.isna(found[claim.metric].iloc[0]):
+    measured = _of(discrimination[discrimination["study"] == study.key], name, claim.split)
+    if measured.empty or pd.isna(measured[claim.metric].iloc[0]):
         return {"verdict": "not testable here", "why": f"no {METRIC_NAMES[claim.metric]} of {name}: run 41"}
-    row = found.iloc[0]
+    row = measured.iloc[0]
     published = published_value(study.key, claim.better, claim.split, claim.metric).value
     low, high = float(row[f"{claim.metric}_low"]), float(row[f"{claim.metric}_high"])
     verdict = verdict_of("level", low, high, published, margin)
-    patients = of_study[(of_study["model"] == name) & (of_study["split"] == claim.split)]["patient_id"].nunique()
+    patients = _of(of_study, name, claim.split)["patient_id"].nunique()
     part = {"n": int(row["n"]), "n_patients": patients, "n_positive": int(row["n_positive"])}
     part |= {"value": float(row[claim.metric]), "value_low": low, "value_high": high}
     locked = f"; threshold from {row['threshold_from']}"
@@ -267,69 +269,55 @@ def _contrast_part(
     n_bootstrap: int,
 ) -> dict[str, object]:
     if claim.kind == "optimism":
-        part, error, degrees = _optimism(claim, names[0], of_study, rng, n_bootstrap)
+        tested, part = _optimism(claim, names[0], of_study, rng, n_bootstrap)
     else:
-        part, error, degrees = _paired(claim, names, of_study)
-    low, high = part.get("difference_low", nan), part.get("difference_high", nan)
+        tested, part = _paired(claim, names, of_study)
+    part |= dict(zip(("value", "value_of_other"), tested.values, strict=False)) | tested.named("difference")
+    part |= {"p": nan if tested.p is None else tested.p, "method": tested.method}
     published = published_difference(study.key, claim)
-    verdict = verdict_of(claim.kind, low, high, None if published is None else published.value, margin)
+    verdict = verdict_of(claim.kind, tested.low, tested.high, None if published is None else published.value, margin)
     part |= {"verdict": verdict.word, "why": verdict.why}
-    if published is not None and isfinite(low):
-        part["published_in_interval"] = "yes" if low <= published.value <= high else "no"
+    if published is not None and isfinite(tested.low):
+        part["published_in_interval"] = "yes" if tested.low <= published.value <= tested.high else "no"
     if claim.kind == "not different":
-        part["p"] = _equivalence_p(part.get("difference", nan), error, degrees, margin)
-    elif published is not None and error > 0:
-        part["patients_needed_approximate"] = patients_needed(part["n_patients"], error, published.value)
+        part["p"] = _equivalence_p(tested, margin)
+    elif published is not None and tested.standard_error > 0:
+        part["patients_needed_approximate"] = patients_needed(
+            part["n_patients"], tested.standard_error, published.value
+        )
     return part
 
 
-def _equivalence_p(difference: float, error: float, degrees: float, margin: float) -> float:
+def _equivalence_p(difference: Estimate, margin: float) -> float:
     """Twice the larger of the two one-sided p against the margin; a difference without variance is in or out."""
-    room = margin - abs(difference)
+    room, error = margin - abs(difference.value), difference.standard_error
     if isnan(error) or error > 0:
-        return float(np.minimum(1.0, 2 * stats.t.sf(room / error, degrees)))
+        return float(np.minimum(1.0, 2 * stats.t.sf(room / error, difference.degrees_of_freedom or nan)))
     return 0.0 if room > 0 else 1.0
 
 
-def _paired(claim: Claim, names: list[str], of_study: pd.DataFrame) -> tuple[dict[str, object], float, float]:
-    """The paired part of a row, the standard error of the difference and its degrees of freedom."""
-    first, second = (of_study[(of_study["split"] == claim.split) & (of_study["model"] == name)] for name in names)
-    common = first.merge(second, on=["patient_id", "unit_id"], suffixes=("", "_other"), validate="one_to_one")
-    if (common["y_true"] != common["y_true_other"]).any():
-        raise ValueError(f"{' and '.join(names)} disagree on y_true")
-    part = {"n": len(common), "n_patients": common["patient_id"].nunique(), "n_positive": int(common["y_true"].sum())}
-    if common["y_true"].nunique() < 2:
-        return part | {"method": "not estimable: the models share no patients of either class"}, nan, nan
-    arrays = (common["y_true"], common["y_score"], common["y_score_other"])
-    patients = clusters(common)
-    found = delong_test(*arrays) if patients is None else clustered_delong_test(*arrays, patients)
-    part |= {"value": found.auc_a, "value_of_other": found.auc_b, "difference": found.delta, "p": found.p}
-    part |= {"difference_low": found.low, "difference_high": found.high, "method": found.method}
-    return part, found.standard_error, found.degrees_of_freedom
+def _paired(claim: Claim, names: list[str], of_study: pd.DataFrame) -> tuple[Estimate, dict[str, object]]:
+    """The difference on the units that both models scored, and how many these are."""
+    first, second = (_of(of_study, name, claim.split) for name in names)
+    keys = ["patient_id", "unit_id"]
+    if first.merge(second, on=keys).empty:
+        return Estimate(nan, method=NO_SHARED), {"n": 0, "n_patients": 0, "n_positive": 0}
+    try:
+        units = Units.of_rows(first, second)
+    except ValueError as error:
+        raise ValueError(f"{' and '.join(names)}: {error}") from None
+    sizes = {"n": len(units), "n_patients": units.n_patients, "n_positive": units.n_positive}
+    return auc_difference(units) if units.has_both_classes else Estimate(nan, method=NO_SHARED), sizes
 
 
 def _optimism(
     claim: Claim, name: str, of_study: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int
-) -> tuple[dict[str, object], float, float]:
-    """The unpaired part of a row: AUC on training minus that on the claim's split."""
-    train, test = (
-        of_study[(of_study["model"] == name) & (of_study["split"] == split)] for split in ("train", claim.split)
-    )
-    found = bootstrap_auc_difference_unpaired(
-        train["y_true"],
-        train["y_score"],
-        test["y_true"],
-        test["y_score"],
-        rng=rng,
-        n_bootstrap=n_bootstrap,
-        cluster_a=clusters(train),
-        cluster_b=clusters(test),
-    )
-    both = pd.concat([train, test])
-    part = {"n": len(both), "n_patients": both["patient_id"].nunique(), "n_positive": int(both["y_true"].sum())}
-    part |= {"value": found.auc_a, "value_of_other": found.auc_b, "difference": found.delta, "p": found.p}
-    part |= {"difference_low": found.low, "difference_high": found.high, "method": found.method}
-    return part, found.standard_error, inf
+) -> tuple[Estimate, dict[str, object]]:
+    """The AUC on training minus that on the claim's split, and how many units these are."""
+    rows = [_of(of_study, name, split) for split in ("train", claim.split)]
+    both = pd.concat(rows)
+    sizes = {"n": len(both), "n_patients": both["patient_id"].nunique(), "n_positive": int(both["y_true"].sum())}
+    return difference(weighted_auc, *map(Units.of_rows, rows), rng, n=n_bootstrap), sizes
 
 
 def _attainable_part(
