@@ -16,10 +16,12 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats
 
-from alneval.bootstrap import bootstrap_auc_difference_unpaired
+from alneval.curves import weighted_auc
+from alneval.delong import auc_difference
+from alneval.estimate import difference
 from alneval.multiplicity import holm
-from alneval.roc import clustered_delong_test, delong_test
 from alneval.tables import PREDICTION_COLUMNS, discrimination_table
+from alneval.units import Units
 from alnlib.paths import repository_root
 from alnlib.pipeline.stages import STAGES
 from alnlib.report.claims import (
@@ -292,11 +294,10 @@ def test_with_all_models_there_every_claim_is_judged_and_carries_its_provenance(
 
 def test_a_contrast_is_delongs_paired_test_on_the_same_patients(ledger, predictions):
     rows = predictions.query("study == 'guo' and split == 'test'").set_index("model")
-    a, b = rows.loc["combined-MLP"], rows.loc["DL-MLP"]
-    found = delong_test(a["y_true"].to_numpy(), a["y_score"].to_numpy(), b["y_score"].to_numpy())
+    found = auc_difference(Units.of_rows(rows.loc["combined-MLP"], rows.loc["DL-MLP"]))
     row = row_of(ledger, "guo", "combined-MLP beats DL-MLP")
     assert (row["difference"], row["difference_low"], row["difference_high"], row["p"]) == pytest.approx(
-        (found.delta, found.low, found.high, found.p)
+        (found.value, found.low, found.high, found.p)
     )
     assert (row["n"], row["n_patients"], row["published_difference"]) == (90, 90, pytest.approx(0.134))
     needed = patients_needed(90, found.standard_error, 0.134)
@@ -305,10 +306,9 @@ def test_a_contrast_is_delongs_paired_test_on_the_same_patients(ledger, predicti
 
 def test_nodes_of_one_patient_are_clustered_and_a_chosen_network_keeps_its_published_name(ledger, predictions):
     rows = predictions.query("study == 'park' and split == 'test'").set_index("model")
-    a, b = rows.loc["CT_FSC+ASC"], rows.loc["CT_FSC"]
-    found = clustered_delong_test(
-        a["y_true"].to_numpy(), a["y_score"].to_numpy(), b["y_score"].to_numpy(), a["patient_id"].to_numpy()
-    )
+    units = Units.of_rows(rows.loc["CT_FSC+ASC"], rows.loc["CT_FSC"])
+    assert units.clustered
+    found = auc_difference(units)
     row = row_of(ledger, "park", "DenseNet121 FSC+ASC beats DenseNet121 FSC")
     assert (row["model"], row["other_model"]) == ("CT_FSC+ASC", "CT_FSC")
     assert (row["difference_low"], row["difference_high"]) == pytest.approx((found.low, found.high))
@@ -319,15 +319,8 @@ def test_nodes_of_one_patient_are_clustered_and_a_chosen_network_keeps_its_publi
 
 def test_optimism_is_an_unpaired_bootstrap_of_training_and_test(ledger, predictions):
     rows = predictions.query("study == 'li_nat' and model == 'DLR'").set_index("split")
-    train, test = rows.loc["train"], rows.loc["test"]
-    found = bootstrap_auc_difference_unpaired(
-        train["y_true"],
-        train["y_score"],
-        test["y_true"],
-        test["y_score"],
-        rng=np.random.default_rng(3),
-        n_bootstrap=200,
-    )
+    train, test = Units.of_rows(rows.loc["train"]), Units.of_rows(rows.loc["test"])
+    found = difference(weighted_auc, train, test, np.random.default_rng(3), n=200)
     row = row_of(ledger, "li_nat", "DLR is better on training than on new patients")
     assert (row["difference_low"], row["difference_high"]) == pytest.approx((found.low, found.high)), "the only draw"
     assert (row["published_difference"], row["published_value"], row["published_value_of_other"]) == (
