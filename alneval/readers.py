@@ -1,7 +1,4 @@
-"""Human readers: their operating points, and a model held to a reader's specificity.
-
-Comparisons between models live in `roc` and `bootstrap`.
-"""
+"""Human readers: a model held to a reader's specificity. Several readers at once live in `multireader`."""
 
 from __future__ import annotations
 
@@ -10,136 +7,81 @@ from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike
-from statsmodels.stats.contingency_tables import mcnemar
 
-from alneval.bootstrap import percentile_limits, resample_weights, two_sided_bootstrap_p
-from alneval.inputs import as_confidence, as_labels, as_scores
-from alneval.intervals import format_interval, format_p
+from alneval.estimate import Estimate, format_interval, format_p, percentile_limits, resamples, two_sided_p
+from alneval.mcnemar import EXACT_BELOW, mcnemar_p
 from alneval.thresholds import OperatingPoint, operating_point, threshold_at_specificity
-
-EXACT_BELOW = 25
-"""Fewer discordant pairs than this: exact binomial McNemar; otherwise chi-squared with continuity correction."""
+from alneval.units import Units
 
 
 @dataclass(frozen=True)
 class ReaderComparison:
-    """A model at a reader's specificity. delta = model sensitivity - reader sensitivity.
+    """A model at a reader's specificity; difference: model sensitivity - reader sensitivity, with p and method.
 
-    model_only and reader_only count positives found by one of the two; p is McNemar's (bootstrap when clustered).
+    model_only and reader_only count positives found by one of the two.
     """
 
     reader: OperatingPoint
     model: OperatingPoint
-    delta: float
-    low: float
-    high: float
+    difference: Estimate
     model_only: int
     reader_only: int
-    p: float
-    method: str
-    n_undefined: int
 
     def __str__(self) -> str:
+        found, interval = (
+            self.difference,
+            format_interval(self.difference.value, self.difference.low, self.difference.high),
+        )
         return (
             f"sensitivity of model {self.model.sensitivity.value:.3f}, of reader {self.reader.sensitivity.value:.3f}, "
-            f"at specificity {self.reader.specificity.value:.3f}: "
-            f"difference {format_interval(self.delta, self.low, self.high)}, {format_p(self.p)} ({self.method})"
+            f"at specificity {self.reader.specificity.value:.3f}: difference {interval}, {format_p(found.p)} ({found.method})"
         )
 
 
-def reader_operating_point(
-    y_true: ArrayLike,
-    score: ArrayLike,
-    positive_from: float = 1,
-    *,
-    cluster: ArrayLike | None = None,
-    rng: np.random.Generator | None = None,
-    confidence: float = 0.95,
-) -> OperatingPoint:
-    """Sensitivity and specificity of one reader, with intervals.
-
-    y_true: (n,) 0/1; score: (n,) a yes/no call as 0/1, or an ordinal category; a category of at least `positive_from`
-    is a positive call (the default 1 suits 0/1; BI-RADS 4 and above would be 4). cluster and rng as
-    `thresholds.operating_point`.
-    """
-    return operating_point(y_true, score, positive_from, cluster=cluster, rng=rng, confidence=confidence)
-
-
-def reader_operating_points(y_true: ArrayLike, score: ArrayLike, *, confidence: float = 0.95) -> list[OperatingPoint]:
-    """Operating points of an ordinal reader at every category but the lowest, from the lowest threshold up.
-
-    y_true: (n,) 0/1; score: (n,) ordinal category. For the reader's AUC use `roc.delong_auc` on the categories.
-    """
-    return [
-        operating_point(y_true, score, category, confidence=confidence)
-        for category in np.unique(np.asarray(score, dtype=float))[1:]
-    ]
-
-
 def compare_model_with_reader(
-    y_true: ArrayLike,
-    model_score: ArrayLike,
+    units: Units,
     reader_score: ArrayLike,
     positive_from: float = 1,
     *,
     rng: np.random.Generator,
     n_bootstrap: int = 2000,
-    cluster: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> ReaderComparison:
     """Sensitivity of a model at the reader's specificity, against the reader's own, on the same patients.
 
-    y_true: (n,) 0/1; model_score: (n,); reader_score: (n,), positive from `positive_from`. The model's threshold is the
-    lowest with specificity at least the reader's on these patients (its specificity can be higher, never lower). p:
-    McNemar on the positives, threshold taken as given; with cluster, (n,) patient ids, a two-sided bootstrap p over
-    patients. The interval of delta is the percentile interval over resamples in which reader specificity and model
-    threshold are found anew. Raises ValueError if a class is missing.
+    units: with the model's score; reader_score: (n,) a call as 0/1 or an ordinal category, positive from `positive_from`.
+    The model's threshold is the lowest with specificity at least the reader's on these patients (its specificity can be
+    higher, never lower). p: McNemar on the positives, threshold taken as given; where a patient has several units, a
+    two-sided bootstrap p over patients. The interval is the percentile interval over resamples in which reader specificity
+    and model threshold are found anew. Raises ValueError if a class is missing.
     """
-    positive = as_labels(y_true, both_classes=True)
-    model_score = as_scores(model_score, positive.size, "model_score")
-    reader_calls = as_scores(reader_score, positive.size, "reader_score") >= positive_from
-    options = {"cluster": cluster, "rng": rng, "n_bootstrap": n_bootstrap, "confidence": as_confidence(confidence)}
-    reader = operating_point(positive, reader_calls, 1, **options)
-    threshold = threshold_at_specificity(positive, model_score, reader.specificity.value)
-    model = operating_point(positive, model_score, threshold, **options)
-
-    model_calls = model_score >= threshold
-    model_only = int((model_calls & ~reader_calls & positive).sum())
-    reader_only = int((~model_calls & reader_calls & positive).sum())
-    deltas = np.concatenate(
-        [
-            _sensitivity_differences(positive, model_score, reader_calls, weights)
-            for weights in resample_weights(positive.size, n_bootstrap, rng, strata=positive, cluster=cluster)
-        ]
+    units.require_both_classes()
+    calls = Units.of(units.positive, np.asarray(reader_score, dtype=float) >= positive_from, patient=units.patient)
+    options = {"rng": rng, "n_bootstrap": n_bootstrap, "confidence": confidence}
+    reader = operating_point(calls, 1, **options)
+    threshold = threshold_at_specificity(units, reader.specificity.value)
+    model = operating_point(units, threshold, **options)
+    model_calls, reader_calls = units.score >= threshold, calls.score == 1
+    model_only = int((model_calls & ~reader_calls & units.positive).sum())
+    reader_only = int((~model_calls & reader_calls & units.positive).sum())
+    drawn = np.concatenate(
+        [_sensitivity_differences(units, reader_calls, w) for w in resamples(units, n_bootstrap, rng)]
     )
-    low, high = percentile_limits(deltas, confidence)
-    if cluster is None:
-        discordant = model_only + reader_only
-        exact = discordant < EXACT_BELOW
-        both_wrong_or_right = int(positive.sum()) - discordant
-        table = [[both_wrong_or_right, model_only], [reader_only, 0]]
-        p = float(mcnemar(table, exact=exact, correction=True).pvalue) if discordant else 1.0
-        method = "McNemar, exact" if exact else "McNemar, chi-squared"
+    low, high = percentile_limits(drawn, confidence)
+    if units.clustered:
+        p, method = two_sided_p(drawn), "bootstrap over patients"
     else:
-        p, method = two_sided_bootstrap_p(deltas), "bootstrap over patients"
-    return ReaderComparison(
-        reader,
-        model,
-        model.sensitivity.value - reader.sensitivity.value,
-        float(low),
-        float(high),
-        model_only,
-        reader_only,
-        p,
-        method,
-        int(np.isnan(deltas).sum()),
-    )
+        exact = model_only + reader_only < EXACT_BELOW
+        p, method = mcnemar_p(model_only, reader_only), "McNemar, exact" if exact else "McNemar, chi-squared"
+    value = model.sensitivity.value - reader.sensitivity.value
+    undefined = int(np.isnan(drawn).sum())
+    difference = Estimate(value, float(low), float(high), p=p, method=method, n_undefined=undefined)
+    return ReaderComparison(reader, model, difference, model_only, reader_only)
 
 
-def _sensitivity_differences(
-    positive: np.ndarray, score: np.ndarray, reader_calls: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+def _sensitivity_differences(units: Units, reader_calls: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Model minus reader sensitivity of each row of weights (b, n), the model cut anew at the reader's specificity."""
+    positive, score = units.positive, units.score
     order = np.argsort(-score)
     ordered = score[order]
     last_of_tie = np.concatenate((ordered[1:] != ordered[:-1], [True]))
@@ -147,8 +89,7 @@ def _sensitivity_differences(
     # prefix k of the sorted scores = "the k highest are called positive"; a cut may not split equal scores
     true_counts = np.cumsum(sorted_weights * positive[order], axis=1)[:, last_of_tie]
     false_counts = np.cumsum(sorted_weights * ~positive[order], axis=1)[:, last_of_tie]
-    n_positive = weights @ positive
-    n_negative = weights @ ~positive
+    n_positive, n_negative = weights @ positive, weights @ ~positive
     allowed = weights @ (reader_calls & ~positive)
     reader_found = weights @ (reader_calls & positive)
     found = np.where(false_counts <= allowed[:, None], true_counts, 0.0).max(axis=1)

@@ -1,6 +1,6 @@
 """Score intervals of a weighted difference of two shares of the same patients, such as a net benefit.
 
-Resampled intervals live in `bootstrap`, Wilson's interval of one share in `intervals`.
+Resampled intervals live in `estimate`, Wilson's interval of one share in `intervals`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-
-from alneval.inputs import as_cluster_codes, as_confidence
 
 BISECTIONS = 40
 """Halvings of a range of at most 1 + weight: limits to 1e-12 of it."""
@@ -20,7 +18,7 @@ def weighted_difference_interval(
     lost: ArrayLike,
     weight: ArrayLike,
     *,
-    cluster: ArrayLike | None = None,
+    patient: np.ndarray | None = None,
     confidence: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score limits (t,) and (t,) of mean(gained) - weight x mean(lost), for t pairs of marks on the same n units.
@@ -30,7 +28,7 @@ def weighted_difference_interval(
     multinomial variance under that value, as Wilson does for one share (weight 0 is Wilson's interval) and Tango 1998
     (Stat Med 17:891) for a difference of paired shares (weight 1). So an interval has width where nobody is marked.
 
-    cluster: (n,) patient ids. Counts are divided by the design effect, the variance of the estimate between patients
+    patient: (n,) codes, as of `Units`. Counts are divided by the design effect, the variance of the estimate between patients
     over that of as many unrelated units, as Rao & Scott 1992 (Biometrics 48:577) do for one share; it is not taken to
     be below 1, and where nobody is marked a patient counts as one unit. Raises ValueError on shapes that do not fit.
     """
@@ -41,9 +39,9 @@ def weighted_difference_interval(
     if (weight < 0).any() or (gained * lost).any():
         raise ValueError("weights must not be negative, and no unit may be both gained and lost")
     size = np.full(weight.shape, float(len(gained)))
-    if cluster is not None:
-        size /= _design_effects(gained - weight * lost, as_cluster_codes(cluster, len(gained)))
-    return _score_limits(gained.mean(axis=0), lost.mean(axis=0), size, weight, as_confidence(confidence))
+    if patient is not None:
+        size /= _design_effects(gained - weight * lost, patient)
+    return _score_limits(gained.mean(axis=0), lost.mean(axis=0), size, weight, confidence)
 
 
 def _design_effects(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

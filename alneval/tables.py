@@ -7,31 +7,25 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from math import nan
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 
-from alneval.bootstrap import percentile_limits, resample_weights
-from alneval.inputs import as_labels
+from alneval.curves import average_precision, brier, partial_auc, sensitivity_at
+from alneval.delong import auc_difference, auc_interval
+from alneval.estimate import interval, once, percentile_limits, resamples
+from alneval.mcnemar import clustered_mcnemar_p, mcnemar_p
 from alneval.multiplicity import holm
-from alneval.partial_auc import (
-    weighted_average_precision,
-    weighted_partial_auc,
-    weighted_sensitivity_at_specificity,
-)
-from alneval.readers import EXACT_BELOW
 from alneval.reclassification import (
     integrated_discrimination_improvement,
     net_reclassification_improvement,
 )
-from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
-from alneval.thresholds import operating_point, youden_threshold
+from alneval.thresholds import QUANTITIES, operating_point, youden_threshold
+from alneval.units import Units
 from alnlib.errors import InputError, Problem
 
 PREDICTION_COLUMNS = ("study", "model", "split", "patient_id", "unit_id", "y_true", "y_score")
@@ -41,71 +35,28 @@ ONE_SCORE = "one score for all: an AUC of 0.5 that says nothing"
 SEPARATED = "zero DeLong variance: AUC interval from the size of the smaller class"
 """Notes of a discrimination table."""
 
-OPERATING_QUANTITIES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 DISCRIMINATION_COLUMNS = (
-    "study",
-    "model",
-    "split",
-    "n",
-    "n_positive",
-    "auc",
-    "auc_low",
-    "auc_high",
-    "threshold",
-    *(f"{name}{end}" for name in OPERATING_QUANTITIES for end in ("", "_low", "_high")),
-    "brier",
-    "brier_low",
-    "brier_high",
-    "threshold_from",
-    "note",
+    *("study", "model", "split", "n", "n_positive", "auc", "auc_low", "auc_high", "threshold"),
+    *(f"{name}{end}" for name in (*QUANTITIES, "brier") for end in ("", "_low", "_high")),
+    *("threshold_from", "note"),
 )
 COMPARISON_COLUMNS = (
-    "study",
-    "split",
-    "model_a",
-    "model_b",
-    "n",
-    "auc_a",
-    "auc_b",
-    "delta",
-    "delta_low",
-    "delta_high",
-    "method",
-    "statistic",
-    "p",
-    "p_holm",
+    *("study", "split", "model_a", "model_b", "n", "auc_a", "auc_b", "delta", "delta_low", "delta_high"),
+    *("method", "statistic", "p", "p_holm"),
 )
 
 CALL_COLUMNS = (
-    "study",
-    "split",
-    "model_a",
-    "model_b",
-    "positives_a_only",
-    "positives_b_only",
-    "p_mcnemar_positives",
-    "negatives_a_only",
-    "negatives_b_only",
-    "p_mcnemar_negatives",
-    "method_mcnemar",
+    *("study", "split", "model_a", "model_b", "positives_a_only", "positives_b_only", "p_mcnemar_positives"),
+    *("negatives_a_only", "negatives_b_only", "p_mcnemar_negatives", "method_mcnemar"),
 )
 CURVE_QUANTITIES = ("partial_auc", "sensitivity_at_specificity", "average_precision")
 CURVE_COLUMNS = (
-    "study",
-    "model",
-    "split",
-    "n",
-    "n_positive",
+    *("study", "model", "split", "n", "n_positive"),
     *(f"{name}{end}" for name in CURVE_QUANTITIES for end in ("", "_low", "_high")),
 )
 RECLASSIFICATION_QUANTITIES = ("nri_events", "nri_non_events", "idi")
 RECLASSIFICATION_COLUMNS = (
-    "study",
-    "split",
-    "model_old",
-    "model_new",
-    "n",
-    "n_positive",
+    *("study", "split", "model_old", "model_new", "n", "n_positive"),
     *(f"{name}{end}" for name in RECLASSIFICATION_QUANTITIES for end in ("", "_low", "_high")),
 )
 
@@ -158,11 +109,6 @@ def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list
     return _content_problems(raw)
 
 
-def clusters(rows: pd.DataFrame) -> pd.Series | None:
-    """The patient of each row, for intervals that know which units share one; None where every patient has one row."""
-    return rows["patient_id"] if rows["patient_id"].duplicated().any() else None
-
-
 def discrimination_table(
     predictions: pd.DataFrame,
     thresholds: Mapping[tuple[str, str], float] | None = None,
@@ -192,7 +138,7 @@ def discrimination_table(
         threshold, source = _locked_threshold(of_model, thresholds.get((study, model)))
         for split in _splits_of(of_model):
             row = {"study": study, "model": model, "split": split}
-            stream = np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in (study, model, split))])
+            stream = _stream(root, (study, model, split))
             of_split = of_model[of_model["split"] == split]
             rows.append(row | _discrimination_row(of_split, threshold, source, stream, n_bootstrap, confidence))
     return pd.DataFrame(rows, columns=list(DISCRIMINATION_COLUMNS))
@@ -214,19 +160,16 @@ def comparison_table(
         if unknown:
             raise ValueError(f"pairs name models without predictions: {unknown}")
     rows = []
-    for study, of_study in predictions.groupby("study", sort=False):
-        for split in _splits_of(of_study):
-            of_split = of_study[of_study["split"] == split]
-            by_model = dict(iter(of_split.groupby("model", sort=False)))
-            wanted = combinations(by_model, 2) if pairs is None else pairs
-            compared = [
-                {"study": study, "split": split, "model_a": a, "model_b": b}
-                | _comparison_row(by_model[a], by_model[b], confidence)
-                for a, b in wanted
-                if a in by_model and b in by_model
-            ]
-            adjusted = holm([row["p"] for row in compared])
-            rows += [row | {"p_holm": p} for row, p in zip(compared, adjusted, strict=True)]
+    for study, split, by_model in _by_split(predictions):
+        wanted = combinations(by_model, 2) if pairs is None else pairs
+        compared = [
+            {"study": study, "split": split, "model_a": a, "model_b": b}
+            | _comparison_row(by_model[a], by_model[b], confidence)
+            for a, b in wanted
+            if a in by_model and b in by_model
+        ]
+        adjusted = holm([row["p"] for row in compared])
+        rows += [row | {"p_holm": p} for row, p in zip(compared, adjusted, strict=True)]
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
@@ -248,15 +191,12 @@ def call_comparison_table(predictions: pd.DataFrame, thresholds: Mapping[tuple[s
     pairs. `clustered_mcnemar_p` where a patient has several units.
     """
     rows = []
-    for study, of_study in predictions.groupby("study", sort=False):
-        for split in _splits_of(of_study):
-            of_split = of_study[of_study["split"] == split]
-            by_model = dict(iter(of_split.groupby("model", sort=False)))
-            for a, b in combinations(by_model, 2):
-                if {(study, a), (study, b)} <= set(thresholds):
-                    row = {"study": study, "split": split, "model_a": a, "model_b": b}
-                    cuts = thresholds[study, a], thresholds[study, b]
-                    rows.append(row | _call_row(_common_units(by_model[a], by_model[b]), *cuts))
+    for study, split, by_model in _by_split(predictions):
+        for a, b in combinations(by_model, 2):
+            if {(study, a), (study, b)} <= set(thresholds):
+                row = {"study": study, "split": split, "model_a": a, "model_b": b}
+                cuts = thresholds[study, a], thresholds[study, b]
+                rows.append(row | _call_row(Units.of_rows(by_model[a], by_model[b]), *cuts))
     return pd.DataFrame(rows, columns=list(CALL_COLUMNS))
 
 
@@ -278,19 +218,18 @@ def curve_table(
     positives). Every row has its own random stream, as in `discrimination_table`.
     """
     root = int(rng.integers(2**63))
+    statistics = partial_auc(*region, standardized=True), sensitivity_at(specificity), average_precision
     rows = []
     for key, part in predictions.groupby(["study", "model", "split"], sort=False):
-        part = part.sort_values(["patient_id", "unit_id"])
-        positive, score = as_labels(part["y_true"]), part["y_score"].to_numpy(dtype=float)
-        row: dict[str, object] = dict(zip(CURVE_COLUMNS, (*key, positive.size, int(positive.sum())), strict=False))
-        if 0 < positive.sum() < positive.size:
-            stream = np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in key)])
-            drawn = resample_weights(positive.size, n_bootstrap, stream, strata=positive, cluster=clusters(part))
-            chunks = [_curve_values(positive, score, weights, specificity, region) for weights in drawn]
-            here = _curve_values(positive, score, np.ones((1, positive.size)), specificity, region)[0]
+        units = Units.of_rows(part.sort_values(["patient_id", "unit_id"]))
+        row: dict[str, object] = dict(zip(CURVE_COLUMNS, (*key, len(units), units.n_positive), strict=False))
+        if units.has_both_classes:
+            drawn = resamples(units, n_bootstrap, _stream(root, key))
+            chunks = [np.column_stack([statistic(units, weights) for statistic in statistics]) for weights in drawn]
             low, high = percentile_limits(np.concatenate(chunks), confidence)
-            for name, *values in zip(CURVE_QUANTITIES, here, low, high, strict=True):
-                row |= {f"{name}{end}": float(v) for end, v in zip(("", "_low", "_high"), values, strict=True)}
+            for name, statistic, *ends in zip(CURVE_QUANTITIES, statistics, low, high, strict=True):
+                values = float(once(statistic, units)), *map(float, ends)
+                row |= {f"{name}{end}": value for end, value in zip(("", "_low", "_high"), values, strict=True)}
         rows.append(row)
     return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
 
@@ -305,15 +244,13 @@ def reclassification_comparisons(
     """
     root = int(rng.integers(2**63))
     rows = []
-    for study, of_study in predictions.groupby("study", sort=False):
-        for split in _splits_of(of_study):
-            by_model = dict(iter(of_study[of_study["split"] == split].groupby("model", sort=False)))
-            before = by_model.pop(old.get(study), None)
-            for model, after in by_model.items() if before is not None else ():
-                common = _common_units(before, after).sort_values(["patient_id", "unit_id"])
-                if common["y_true_a"].nunique() == 2:
-                    row = {"study": study, "split": split, "model_old": old[study], "model_new": model}
-                    rows.append(row | _reclassification_row(common, root, n_bootstrap))
+    for study, split, by_model in _by_split(predictions):
+        before = by_model.pop(old.get(study), None)
+        for model, after in by_model.items() if before is not None else ():
+            units = Units.of_rows(before.sort_values(["patient_id", "unit_id"]), after)
+            if units.has_both_classes:
+                row = {"study": study, "split": split, "model_old": old[study], "model_new": model}
+                rows.append(row | _reclassification_row(units, root, n_bootstrap))
     return pd.DataFrame(rows, columns=list(RECLASSIFICATION_COLUMNS))
 
 
@@ -322,13 +259,25 @@ def _splits_of(predictions: pd.DataFrame) -> list[str]:
     return [split for split in SPLITS if split in present] + sorted(present - set(SPLITS))
 
 
+def _by_split(predictions: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, pd.DataFrame]]]:
+    """Study, split, and {model: rows} in order of appearance."""
+    for study, of_study in predictions.groupby("study", sort=False):
+        for split in _splits_of(of_study):
+            yield study, split, dict(iter(of_study[of_study["split"] == split].groupby("model", sort=False)))
+
+
+def _stream(root: int, names: Iterable[str]) -> np.random.Generator:
+    """A random stream of one row's own, by its names."""
+    return np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in names)])
+
+
 def _locked_threshold(of_model: pd.DataFrame, given: float | None) -> tuple[float, str]:
     if given is not None:
         return float(given), "given"
     for source in THRESHOLD_SOURCES:
         chosen_on = of_model[of_model["split"] == source]
         if chosen_on["y_true"].nunique() == 2:
-            return youden_threshold(chosen_on["y_true"], chosen_on["y_score"]), source
+            return youden_threshold(Units.of_rows(chosen_on)), source
     return nan, ""
 
 
@@ -341,162 +290,72 @@ def _discrimination_row(
     confidence: float,
 ) -> dict[str, object]:
     # resamples draw positions, and the order of rows must not matter
-    of_split = of_split.sort_values(["patient_id", "unit_id"])
-    positive = as_labels(of_split["y_true"])
-    score = of_split["y_score"].to_numpy(dtype=float)
-    patients = of_split["patient_id"].to_numpy()
-    clustered = pd.Series(patients).duplicated().any()
-    cluster = patients if clustered else None
-    row: dict[str, object] = {"n": positive.size, "n_positive": int(positive.sum()), "threshold": threshold}
+    units = Units.of_rows(of_split.sort_values(["patient_id", "unit_id"]))
+    row: dict[str, object] = {"n": len(units), "n_positive": units.n_positive, "threshold": threshold}
     notes = []
-    if positive.all() or not positive.any():
-        row |= {"auc": nan, "auc_low": nan, "auc_high": nan}
-        notes.append("one class only")
-    else:
-        if clustered:
-            area = clustered_delong_auc(positive, score, cluster, confidence=confidence)
-            notes.append(f"intervals by patient ({area.n_clusters} patients)")
-        else:
-            area = delong_auc(positive, score, confidence=confidence)
-        row |= {"auc": area.auc, "auc_low": area.low, "auc_high": area.high}
-        if np.ptp(score) == 0:
+    if units.has_both_classes:
+        area = auc_interval(units, confidence=confidence)
+        row |= area.named("auc")
+        if units.clustered:
+            notes.append(f"intervals by patient ({area.n_patients} patients)")
+        if np.ptp(units.score) == 0:
             notes.append(ONE_SCORE)
         elif area.standard_error == 0:
             notes.append(SEPARATED)
+    else:
+        notes.append("one class only")
     if np.isfinite(threshold):
-        point = operating_point(
-            positive, score, threshold, cluster=cluster, rng=rng, n_bootstrap=n_bootstrap, confidence=confidence
-        )
-        for name in OPERATING_QUANTITIES:
-            share = getattr(point, name)
-            row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
+        point = operating_point(units, threshold, rng=rng, n_bootstrap=n_bootstrap, confidence=confidence)
+        for name in QUANTITIES:
+            row |= getattr(point, name).named(name)
         if source == of_split["split"].iloc[0]:
             notes.append("threshold chosen on these rows")
     else:
-        row |= {f"{name}{end}": nan for name in OPERATING_QUANTITIES for end in ("", "_low", "_high")}
         notes.append("no split to choose a threshold on")
-    squared_error = (score - positive) ** 2
-    # Brier is one number per unit: all resamples are one product with the weights
-    resampled = np.concatenate(
-        [
-            weights @ squared_error / weights.sum(axis=1)
-            for weights in resample_weights(positive.size, n_bootstrap, rng, cluster=cluster)
-        ]
-    )
-    low, high = percentile_limits(resampled, confidence)
-    row |= {"brier": float(squared_error.mean()), "brier_low": float(low), "brier_high": float(high)}
+    row |= interval(brier, units, rng, n=n_bootstrap, stratified=False, confidence=confidence).named("brier")
     return row | {"threshold_from": source, "note": "; ".join(notes)}
 
 
-def _common_units(rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> pd.DataFrame:
-    """Units that both models scored, with y_true_a, y_score_a, y_score_b; ValueError if they disagree on a label."""
-    unit = ["patient_id", "unit_id"]
-    common = rows_a.merge(rows_b, on=unit, suffixes=("_a", "_b"), validate="one_to_one")
-    disagreeing = common.loc[common["y_true_a"] != common["y_true_b"], "unit_id"]
-    if len(disagreeing):
-        raise ValueError(f"models disagree on y_true of units {list(disagreeing[:5])}")
-    return common
-
-
-def _call_row(common: pd.DataFrame, cut_a: float, cut_b: float) -> dict[str, object]:
+def _call_row(units: Units, cut_a: float, cut_b: float) -> dict[str, object]:
     """McNemar's counts and p of the units that both models scored."""
-    called_a, called_b = common["y_score_a"] >= cut_a, common["y_score_b"] >= cut_b
-    positive, patients = common["y_true_a"] == 1, clusters(common)
+    called_a, called_b = units.scores[:, 0] >= cut_a, units.scores[:, 1] >= cut_b
     row: dict[str, object] = {}
     for name, members, right_a, right_b in (
-        ("positives", positive, called_a, called_b),
-        ("negatives", ~positive, ~called_a, ~called_b),
+        ("positives", units.positive, called_a, called_b),
+        ("negatives", ~units.positive, ~called_a, ~called_b),
     ):
         a_only, b_only = members & right_a & ~right_b, members & right_b & ~right_a
         row |= {f"{name}_a_only": int(a_only.sum()), f"{name}_b_only": int(b_only.sum())}
-        if patients is None:
-            p = mcnemar_p(int(a_only.sum()), int(b_only.sum()))
+        if units.clustered:
+            p = clustered_mcnemar_p(np.bincount(units.patient, a_only.astype(int) - b_only.astype(int)))
         else:
-            balances = (a_only.astype(int) - b_only.astype(int)).groupby(patients).sum()
-            p = clustered_mcnemar_p(balances.to_numpy())
+            p = mcnemar_p(int(a_only.sum()), int(b_only.sum()))
         row[f"p_mcnemar_{name}"] = p if members.any() else nan
-    return row | {"method_mcnemar": "McNemar" if patients is None else "McNemar, clustered by patient"}
+    return row | {"method_mcnemar": "McNemar, clustered by patient" if units.clustered else "McNemar"}
 
 
-def mcnemar_p(a_only: int, b_only: int) -> float:
-    """Two-sided p of McNemar's test on discordant counts: exact below EXACT_BELOW of them, else with continuity correction.
-
-    R `binom.test(min(a, b), a + b)` and `mcnemar.test(correct = TRUE)`. 1 where nothing is discordant.
-    """
-    discordant = a_only + b_only
-    if discordant == 0:
-        return 1.0
-    return float(mcnemar([[0, a_only], [b_only, 0]], exact=discordant < EXACT_BELOW, correction=True).pvalue)
-
-
-def clustered_mcnemar_p(balances: np.ndarray) -> float:
-    """Two-sided p of McNemar's test when a patient has several units; balances: (k,) units won by a less those won by b.
-
-    Below EXACT_BELOW patients with a balance: exact, the share of all their signs that give as large a sum; else chi-squared of
-    the squared sum over the sum of squares (Durkalski et al. 2003, Stat Med 22:2417, without weights). With one unit per
-    patient they are McNemar's exact test, and his chi-squared without correction.
-    """
-    sizes = np.abs(balances[balances != 0]).astype(int)
-    total = abs(int(balances.sum()))
-    if sizes.size == 0:
-        return 1.0
-    if sizes.size >= EXACT_BELOW:
-        return float(stats.chi2.sf(total**2 / (sizes**2).sum(), 1))
-    chances = np.ones(1)  # of every sum, from the lowest on
-    for size in sizes:
-        chances = (np.pad(chances, (0, 2 * size)) + np.pad(chances, (2 * size, 0))) / 2
-    sums = np.arange(-sizes.sum(), sizes.sum() + 1)
-    return float(min(chances[np.abs(sums) >= total].sum(), 1.0))
-
-
-def _curve_values(
-    positive: np.ndarray, score: np.ndarray, weights: np.ndarray, specificity: float, region: tuple[float, float]
-) -> np.ndarray:
-    """CURVE_QUANTITIES of each row of weights (b, n): (b, 3)."""
-    return np.column_stack(
-        [
-            weighted_partial_auc(positive, score, weights, specificity=region, corrected=True),
-            weighted_sensitivity_at_specificity(positive, score, weights, specificity),
-            weighted_average_precision(positive, score, weights),
-        ]
-    )
-
-
-def _reclassification_row(common: pd.DataFrame, root: int, n_bootstrap: int) -> dict[str, object]:
-    scored = common["y_true_a"], common["y_score_a"], common["y_score_b"]
-    options = {"cluster": clusters(common), "n_bootstrap": n_bootstrap}
+def _reclassification_row(units: Units, root: int, n_bootstrap: int) -> dict[str, object]:
+    scored = units.positive, units.scores[:, 0], units.scores[:, 1]
+    options = {"cluster": units.patient if units.clustered else None, "n_bootstrap": n_bootstrap}
     nri = net_reclassification_improvement(*scored, rng=np.random.default_rng(root), **options)
     idi = integrated_discrimination_improvement(*scored, rng=np.random.default_rng(root), **options)
-    row: dict[str, object] = {"n": len(common), "n_positive": nri.n_events}
-    found = (nri.events, nri.non_events, idi.idi)
-    for name, estimate in zip(RECLASSIFICATION_QUANTITIES, found, strict=True):
+    row: dict[str, object] = {"n": len(units), "n_positive": units.n_positive}
+    for name, estimate in zip(RECLASSIFICATION_QUANTITIES, (nri.events, nri.non_events, idi.idi), strict=True):
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return row
 
 
 def _comparison_row(rows_a: pd.DataFrame, rows_b: pd.DataFrame, confidence: float) -> dict[str, object]:
-    common = _common_units(rows_a, rows_b)
-    row: dict[str, object] = {"n": len(common)}
-    row |= dict.fromkeys(("auc_a", "auc_b", "delta", "delta_low", "delta_high", "statistic", "p"), nan)
-    if common.empty:
-        return row | {"method": "not estimable: no unit in common"}
-    if common["y_true_a"].nunique() < 2:
-        return row | {"method": "not estimable: one class only"}
-    arrays = (common["y_true_a"], common["y_score_a"], common["y_score_b"])
-    if common["patient_id"].duplicated().any():
-        result = clustered_delong_test(*arrays, common["patient_id"], confidence=confidence)
-    else:
-        result = delong_test(*arrays, confidence=confidence)
-    return row | {
-        "auc_a": result.auc_a,
-        "auc_b": result.auc_b,
-        "delta": result.delta,
-        "delta_low": result.low,
-        "delta_high": result.high,
-        "method": result.method,
-        "statistic": result.statistic,
-        "p": result.p,
-    }
+    unit = ["patient_id", "unit_id"]
+    n = len(rows_a[unit].merge(rows_b[unit]))
+    if n == 0:
+        return {"n": 0, "p": nan, "method": "not estimable: no unit in common"}
+    units = Units.of_rows(rows_a, rows_b)
+    if not units.has_both_classes:
+        return {"n": n, "p": nan, "method": "not estimable: one class only"}
+    found = auc_difference(units, confidence=confidence)
+    row = {"n": n, "auc_a": found.values[0], "auc_b": found.values[1]} | found.named("delta")
+    return row | {"method": found.method, "statistic": found.statistic, "p": found.p}
 
 
 def _read_raw(path: Path) -> tuple[pd.DataFrame | None, list[Problem]]:
