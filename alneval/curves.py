@@ -18,6 +18,11 @@ from alneval.units import Units
 KERNEL_ELEMENTS = 250_000
 """Positives x negatives up to which one matrix product beats sorting (measured on two CPU cores)."""
 ROUNDING = 1e-12
+SPECIFICITIES = np.arange(101) / 100
+"""Where the band of a ROC curve is read."""
+
+RECALLS = np.arange(1, 101) / 100
+"""Where that of a precision-recall curve is."""
 
 
 def weighted_auc(units: Units, weights: np.ndarray) -> np.ndarray:

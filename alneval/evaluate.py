@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from alneval.bootstrap import percentile_limits, resample_weights
 from alneval.calibration import (
     CalibrationCurve,
+    CalibrationSummary,
     brier_score,
     calibration_errors,
     calibration_intercept,
@@ -28,7 +30,9 @@ from alneval.calibration import (
     calibration_summary_and_curve,
     scaled_brier_score,
 )
+from alneval.curves import RECALLS, SPECIFICITIES, precision_at, sensitivity_at
 from alneval.decision_curve import decision_curve
+from alneval.estimate import Estimate, interval
 from alneval.figures import (
     MOST_BANDS,
     SPLIT_NAMES,
@@ -45,15 +49,13 @@ from alneval.figures import (
     plot_roc,
     use_style,
 )
-from alneval.partial_auc import PrecisionRecallBand, RocBand, precision_recall_band, roc_band
 from alneval.prevalence import prevalence_table
 from alneval.recalibration import IsotonicRecalibration, PlattRecalibration
+from alneval.rows import TESTED_SPLITS, estimate_text, judged_rows
 from alneval.tables import (
     ONE_SCORE,
-    OPERATING_QUANTITIES,
     SEPARATED,
     call_comparison_table,
-    clusters,
     comparison_table,
     curve_table,
     discrimination_table,
@@ -61,14 +63,12 @@ from alneval.tables import (
     read_predictions,
     reclassification_comparisons,
 )
+from alneval.thresholds import QUANTITIES
+from alneval.units import Units
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, palette_png, sha256_file, write_csv, write_json, write_text
-from alnlib.report.tables import calibration_row, estimate_text
 
 PROVENANCES = ("real", "simulated", "not stated")
-TESTED_SPLITS = ("cross_validation", "test", "external")
-"""Splits on which models are compared, and their calibration and net benefit judged."""
-
 FEW_EVENTS = 100
 """Patients with, or without, the outcome below which a validation is small: Vergouwe 2005, J Clin Epidemiol 58:475."""
 
@@ -101,10 +101,10 @@ KEYS = ["study", "model", "split"]
 
 @dataclass(frozen=True)
 class CurveBands:
-    """The bands of one model on one split."""
+    """The bands of one model on one split: sensitivity at SPECIFICITIES, precision at RECALLS."""
 
-    roc: RocBand
-    precision_recall: PrecisionRecallBand
+    roc: Estimate
+    precision_recall: Estimate
 
 
 @dataclass(frozen=True)
@@ -141,23 +141,9 @@ class Evaluation:
 # --- the tables ---------------------------------------------------------------------------------------------------
 
 
-def main_rows(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the models that stand for their study: no candidate ("DL_US/resnet18") and no penalized twin ("_ridge")."""
-    names = predictions["model"].astype(str)
-    return predictions[~names.str.contains("/", regex=False) & ~names.str.endswith("_ridge")]
-
-
-def judged_rows(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The rows on which models are compared and judged: cross-validation, test and external of every study.
-
-    A study without any of them is judged on validation, or else on training.
-    """
-    kept = pd.Series(False, index=predictions.index)
-    for _, rows in predictions.groupby("study", sort=False):
-        choices = (TESTED_SPLITS, ("validation",), ("train",))
-        of_study = next(found for splits in choices if (found := rows["split"].isin(splits)).any())
-        kept[rows.index] = of_study
-    return predictions[kept]
+def clusters(rows: pd.DataFrame) -> pd.Series | None:
+    """The patient of each row; None where every patient has one row."""
+    return rows["patient_id"] if rows["patient_id"].duplicated().any() else None
 
 
 def locked_discrimination_table(predictions: pd.DataFrame, *, seed: int, n_bootstrap: int = 2000) -> pd.DataFrame:
@@ -166,7 +152,7 @@ def locked_discrimination_table(predictions: pd.DataFrame, *, seed: int, n_boots
     The patients of those rows include the ones that a threshold is chosen on.
     """
     table = discrimination_table(predictions, rng=np.random.default_rng(seed), n_bootstrap=n_bootstrap)
-    operating = [name for name in table if name.startswith(("threshold", *OPERATING_QUANTITIES))]
+    operating = [name for name in table if name.startswith(("threshold", *QUANTITIES))]
     table.loc[table["split"] == "cross_validation", operating] = None
     return table
 
@@ -181,13 +167,10 @@ def curve_bands(
     few = judged.groupby(["study", "split"])["model"].transform("nunique") <= MOST_BANDS
     found = {}
     for key, part in judged[few | judged["model"].isin(named)].groupby(KEYS, sort=False):
-        if part["y_true"].nunique() == 2:
-            options = {"cluster": clusters(part), "n_bootstrap": n_bootstrap}
-            bands = [
-                make(part["y_true"], part["y_score"], rng=np.random.default_rng(seed), **options)
-                for make in (roc_band, precision_recall_band)
-            ]
-            found[key] = CurveBands(*bands)
+        units = Units.of_rows(part)
+        if units.has_both_classes:
+            curves = sensitivity_at(SPECIFICITIES), precision_at(RECALLS)
+            found[key] = CurveBands(*(interval(c, units, np.random.default_rng(seed), n=n_bootstrap) for c in curves))
     return found
 
 
@@ -224,6 +207,20 @@ def calibration_tables(
         if part["y_true"].nunique() == 2:
             curves[key] = curve
     return pd.DataFrame(rows), curves
+
+
+def calibration_row(study: str, model: str, split: str, summary: CalibrationSummary) -> dict[str, Any]:
+    """One row of evaluation/calibration.csv: every estimate with `_low` and `_high`."""
+    row: dict[str, Any] = {"study": study, "model": model, "split": split}
+    row |= {"n": summary.n, "n_positive": summary.n_positive, "n_clipped": summary.n_clipped}
+    for name in ("intercept", "slope", "expected_observed", "brier", "scaled_brier", "ici"):
+        estimate = getattr(summary, name)
+        value = estimate.estimate if hasattr(estimate, "estimate") else estimate.value
+        row |= {name: value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    row |= {"e50": summary.errors.e50, "e90": summary.errors.e90, "emax": summary.errors.emax}
+    fit = summary.hosmer_lemeshow
+    row |= {"chi_squared_hosmer_lemeshow": fit.chi_squared, "df_hosmer_lemeshow": fit.degrees_of_freedom}
+    return row | {"p_hosmer_lemeshow": fit.p}
 
 
 RECALIBRATIONS = {"as predicted": None, "Platt": PlattRecalibration, "isotonic": IsotonicRecalibration}
@@ -558,7 +555,7 @@ def roc_figure(
         for key, model, name, part in _drawn(of_split, len(units)):
             estimate, band = estimate_text(known.loc[key], "auc"), bands.get(key)
             style = {"color": colors[model], "dash": dashes[model], "band": band and band.roc}
-            plot_roc(part["y_true"], part["y_score"], estimate, name, ax, **style)
+            plot_roc(Units.of_rows(part), estimate, name, ax, **style)
         here = () if readers is None else readers[readers["split"] == split].itertuples()
         for reader, marker in zip(here, READER_MARKERS, strict=False):
             plot_reader(reader.sensitivity, reader.specificity, f"{reader.reader}, n = {reader.n}", ax, marker)
@@ -584,7 +581,7 @@ def precision_recall_figure(
         for key, model, name, part in _drawn(of_split, len(units)):
             estimate, band = estimate_text(known.loc[key], "average_precision"), bands.get(key)
             style = {"color": colors[model], "dash": dashes[model], "band": band and band.precision_recall}
-            plot_precision_recall(part["y_true"], part["y_score"], estimate, name, ax, **style)
+            plot_precision_recall(Units.of_rows(part), estimate, name, ax, **style)
         finish_precision_recall(ax, *_counts_of(split, units))
     return _titled(figure, title)
 

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from alneval.calibration import CalibrationCurve
-from alneval.partial_auc import PrecisionRecallBand, RocBand, precision_recall_curve
-from alneval.roc import AucEstimate, roc_curve
+from alneval.curves import RECALLS, SPECIFICITIES, precision_recall_curve, roc_curve
+from alneval.estimate import Estimate
+from alneval.units import Units
 
 INK = "0.25"
 SPLIT_NAMES = {
@@ -120,19 +121,18 @@ def _family(model: str) -> str:
 
 
 def plot_roc(
-    y_true: ArrayLike,
-    score: ArrayLike,
-    estimate: AucEstimate | str,
+    units: Units,
+    estimate: Estimate | str,
     name: str,
     ax: Axes,
     color: object = None,
     dash: object = "-",
-    band: RocBand | None = None,
+    band: Estimate | None = None,
 ) -> Axes:
-    """Add one model's ROC curve, and its band; the legend carries its AUC with interval, an estimate or its text."""
-    false_rate, true_rate, _ = roc_curve(y_true, score)
+    """Add one model's ROC curve, and its band at SPECIFICITIES; the legend carries its AUC, an estimate or its text."""
+    false_rate, true_rate, _ = roc_curve(units)
     if band is not None:
-        ax.fill_between(1 - band.specificity, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
+        ax.fill_between(1 - SPECIFICITIES, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
     ax.plot(false_rate, true_rate, color=color, ls=dash, lw=1.8, label=f"{name}: {estimate}")
     return ax
 
@@ -150,19 +150,18 @@ def finish_roc(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") ->
 
 
 def plot_precision_recall(
-    y_true: ArrayLike,
-    score: ArrayLike,
-    estimate: str,
+    units: Units,
+    estimate: Estimate | str,
     name: str,
     ax: Axes,
     color: object = None,
     dash: object = "-",
-    band: PrecisionRecallBand | None = None,
+    band: Estimate | None = None,
 ) -> Axes:
-    """Add one model's precision-recall curve as the steps that average precision adds up, and its band."""
-    precision, recall, _ = precision_recall_curve(y_true, score)
+    """Add one model's precision-recall curve as the steps that average precision adds up, and its band at RECALLS."""
+    precision, recall, _ = precision_recall_curve(units)
     if band is not None:
-        ax.fill_between(band.recall, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
+        ax.fill_between(RECALLS, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
     steps = {"where": "pre", "color": color, "ls": dash, "lw": 1.6}
     ax.step(np.r_[0, recall], np.r_[precision[:1], precision], label=f"{name}: {estimate}", **steps)
     return ax

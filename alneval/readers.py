@@ -1,16 +1,22 @@
-"""Human readers: a model held to a reader's specificity. Several readers at once live in `multireader`."""
+"""Human readers: a model held to a reader's specificity, and the tables of readers. Several at once live in `multireader`."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from alneval.estimate import Estimate, format_interval, format_p, percentile_limits, resamples, two_sided_p
+from alneval.delong import auc_interval
+from alneval.multireader import compare_model_with_readers
 from alneval.mcnemar import EXACT_BELOW, mcnemar_p
-from alneval.thresholds import OperatingPoint, operating_point, threshold_at_specificity
+from alneval.thresholds import OperatingPoint, operating_point, threshold_at_specificity, youden_threshold
 from alneval.units import Units
 
 
@@ -95,3 +101,67 @@ def _sensitivity_differences(units: Units, reader_calls: np.ndarray, weights: np
     found = np.where(false_counts <= allowed[:, None], true_counts, 0.0).max(axis=1)
     defined = (n_positive > 0) & (n_negative > 0)
     return np.divide(found - reader_found, n_positive, out=np.full(n_positive.shape, nan), where=defined)
+
+
+def reader_row(reader: str, cut: float, auc: Estimate, compared: ReaderComparison, model: str) -> dict[str, Any]:
+    """One reader, called positive from the score `cut`: sensitivity, specificity, and a model held to that specificity."""
+    point = compared.reader
+    row: dict[str, Any] = {"reader": reader, "n": point.n, "n_positive": point.n_positive, "cut": cut}
+    row |= auc.named("auc")
+    row |= {"true_positives": point.true_positives, "true_negatives": point.true_negatives}
+    row |= point.sensitivity.named("sensitivity") | point.specificity.named("specificity")
+    row |= {"model": model, "model_sensitivity": compared.model.sensitivity.value}
+    return row | compared.difference.named("model_minus_reader") | {"p_mcnemar": compared.difference.p}
+
+
+READER_COLUMNS = ("study", "split", "reader", "n", "n_positive", "cut", "auc", "sensitivity", "specificity", "model")
+
+
+def reader_cuts(scores: pd.DataFrame, outcome: pd.Series) -> dict[str, float]:
+    """{reader: the score from which a reading is positive}, with the largest Youden index on the patients of `outcome`.
+
+    scores: index patient_id, a column per reader, empty where a reader did not read; outcome: 0/1, index patient_id, of
+    patients on whom nothing is tested. The cut of graded scores is a grade. A reader of one class only has no cut.
+    """
+    cuts = {}
+    for reader in scores:
+        read = scores.loc[scores.index.isin(outcome.index), reader].dropna()
+        if outcome.loc[read.index].nunique() == 2:
+            cut = youden_threshold(Units.of(outcome.loc[read.index], read))
+            graded = (read == read.round()).all()
+            cuts[reader] = float(np.ceil(cut)) if graded else cut
+    return cuts
+
+
+def readers_beside_model(
+    rows: pd.DataFrame,
+    scores: pd.DataFrame,
+    cuts: Mapping[str, float],
+    *,
+    rng: np.random.Generator,
+    n_bootstrap: int = 2000,
+
+
+READ_MODALITIES = ("ultrasound", "MRI", "CT", "mammography")
+MODEL_READER_COLUMNS = (
+    *("study", "model", "split", "readers", "n_readers", "n", "n_positive", "model_auc", "readers_auc"),
+    *("delta", "delta_low", "delta_high", "degrees_of_freedom", "p"),
+    *("delta_fixed", "delta_fixed_low", "delta_fixed_high", "p_fixed"),
+)
+
+
+def reader_groups(described: Mapping[str, str], present: Sequence[str]) -> dict[str, list[str]]:
+    """{what they read: reader ids} of the readers in `present`, by the first of READ_MODALITIES that a description names.
+
+    described: {reader: description}, as cohort.yaml gives it; readers without such a word are grouped as "unspecified".
+    """
+    groups: dict[str, list[str]] = {}
+    for reader in (reader for reader in described if reader in present):
+        words = re.findall(r"\w+", described[reader].lower())
+        read = next((name for name in READ_MODALITIES if name.lower() in words), "unspecified")
+        groups.setdefault(read, []).append(reader)
+    return groups
+
+
+def models_against_readers(
+    predictions: pd.DataFrame, scores: pd.DataFrame, groups: Mapping[str, Sequence[str]]

@@ -28,7 +28,11 @@ from alneval.thresholds import QUANTITIES, operating_point, youden_threshold
 from alneval.units import Units
 from alnlib.errors import InputError, Problem
 
-PREDICTION_COLUMNS = ("study", "model", "split", "patient_id", "unit_id", "y_true", "y_score")
+PREDICTION_COLUMNS = ("study", "model", "role", "split", "patient_id", "unit_id", "y_true", "y_score")
+ROLES = ("main", "candidate", "companion")
+"""What a model is: main stands for its study; a candidate is what another choice would have given; a companion stands
+beside a main model, such as one that also has a reader's read. A file without the column holds main models."""
+
 SPLITS = ("train", "validation", "cross_validation", "test", "external")
 THRESHOLD_SOURCES = ("validation", "cross_validation", "train")
 ONE_SCORE = "one score for all: an AUC of 0.5 that says nothing"
@@ -60,7 +64,8 @@ RECLASSIFICATION_COLUMNS = (
     *(f"{name}{end}" for name in RECLASSIFICATION_QUANTITIES for end in ("", "_low", "_high")),
 )
 
-_TEXT_COLUMNS = ("study", "model", "split", "patient_id", "unit_id")
+_TEXT_COLUMNS = ("study", "model", "role", "split", "patient_id", "unit_id")
+_REQUIRED = tuple(column for column in PREDICTION_COLUMNS if column != "role")
 
 
 def read_predictions(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
@@ -94,8 +99,8 @@ def read_predictions(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list[Problem]:
     """Every problem of a predictions frame, by row (the first row of the frame is row 2, below the header).
 
-    Checked: columns present; no empty name; split known; y_true 0 or 1; y_score a finite number in [0, 1]; a unit once
-    per study, model and split; no patient in two splits of a model (cross_validation aside); one y_true per unit
+    Checked: columns present (`role` may be missing: every model is then main); no empty name; role and split known, one role
+    per model; y_true 0 or 1; y_score a finite number in [0, 1]; a unit once per study, model and split; no patient in two splits of a model (cross_validation aside); one y_true per unit
     throughout a study. A unit is a pair of patient_id and unit_id, so "node 1" may occur in every patient.
     """
     missing = _missing_columns(frame.columns, file)
@@ -103,6 +108,7 @@ def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list
         return missing
     if frame.empty:
         return [_no_rows(file)]
+    frame = frame if "role" in frame else frame.assign(role="main")
     raw = frame.reset_index(drop=True).assign(_file=file, _row=np.arange(len(frame)) + 2)
     for column in _TEXT_COLUMNS:
         raw[column] = raw[column].astype("str").where(raw[column].notna(), "")
@@ -393,15 +399,16 @@ def _read_raw(path: Path) -> tuple[pd.DataFrame | None, list[Problem]]:
     if not rows:
         return None, problems or [_no_rows(file)]
     table = pd.DataFrame(rows, columns=header, dtype="str")
+    table = table if "role" in table else table.assign(role="main")
     return table[list(PREDICTION_COLUMNS)].assign(_file=file, _row=lines), problems
 
 
 def _missing_columns(columns: Iterable[object], file: str) -> list[Problem]:
     present = [str(column) for column in columns]
-    remedy = f"add it; the columns are {', '.join(PREDICTION_COLUMNS)}, separated by commas"
+    remedy = f"add it; the columns are {', '.join(_REQUIRED)}, separated by commas"
     return [
         Problem(file, 1, column, ", ".join(present)[:200], "the column is missing", remedy)
-        for column in PREDICTION_COLUMNS
+        for column in _REQUIRED
         if column not in present
     ]
 
@@ -424,8 +431,11 @@ def _content_problems(raw: pd.DataFrame) -> list[Problem]:
 
     for column in _TEXT_COLUMNS:
         report(raw[column].str.strip() == "", column, "empty", "every row needs a value here")
-    unknown = ~raw["split"].isin(SPLITS) & (raw["split"].str.strip() != "")
-    report(unknown, "split", "unknown split", f"use one of {', '.join(SPLITS)}")
+    for column, allowed in (("split", SPLITS), ("role", ROLES)):
+        unknown = ~raw[column].isin(allowed) & (raw[column].str.strip() != "")
+        report(unknown, column, f"unknown {column}", f"use one of {', '.join(allowed)}")
+    changed = raw["role"] != raw.groupby(["study", "model"])["role"].transform("first")
+    report(changed, "role", "the model has another role elsewhere in the study", "give each model one role")
     labeled = label.isin((0, 1))
     report(~labeled, "y_true", "not 0 or 1", "1 is the positive class; leave out units without a known outcome")
     finite = pd.Series(np.isfinite(score.to_numpy(dtype=float)), index=raw.index)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from alneval.roc import auc
+from alneval.delong import auc
 from alnlib.paths import repository_root
 
 NOTEBOOKS = {"26_mammography_mri": "mammography_mri", "27_longitudinal_mri": "longitudinal_mri"}

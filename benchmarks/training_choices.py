@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alneval.roc import auc
+from alneval.delong import auc
 from alnlib.imaging.cache import cached_crops
 from alnlib.imaging.slices25d import crop_mri
 from alnlib.imaging.stills import crop_stills

@@ -27,8 +27,6 @@ from alneval.evaluate import (
     default_folder,
     evaluate_predictions,
     file_names,
-    judged_rows,
-    main_rows,
     net_benefit_table,
     old_models,
     paired_table,
@@ -37,6 +35,7 @@ from alneval.evaluate import (
     roc_figure,
     write_evaluation,
 )
+from alneval.rows import judged_rows, main_rows
 from alneval.prevalence import prior_shift
 from alneval.recalibration import PlattRecalibration
 from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc
@@ -52,7 +51,7 @@ from alneval.tables import (
 )
 from alnlib.errors import InputError
 from alnlib.paths import repository_root
-from alnlib.report.tables import calibration_row
+from alneval.evaluate import calibration_row
 
 FEW = 40  # resamples: enough for every column to be there, few enough to be quick
 

@@ -26,19 +26,16 @@ from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.files import palette_png
 from alnlib.pipeline.results import StudyCohort
 from alnlib.report.claims import published_rows
-from alnlib.report.tables import (
+from alneval.readers import (
     MODEL_READER_COLUMNS,
-    calibration_row,
-    estimate_text,
     models_against_readers,
-    number_of,
-    odds_ratio_rows,
-    prediction_rows,
     reader_cuts,
     reader_groups,
     readers_beside_model,
-    recovered_share,
 )
+from alneval.evaluate import calibration_row
+from alneval.rows import estimate_text, number_of, prediction_rows, recovered_share
+from alnlib.models.clinical import odds_ratio_rows
 from alnlib.studies import STUDIES, published_value, title_of
 
 

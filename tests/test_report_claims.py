@@ -35,7 +35,7 @@ from alnlib.report.claims import (
     readable_claims,
     verdict_of,
 )
-from alnlib.report.tables import recovered_share
+from alneval.rows import recovered_share
 from alnlib.studies import (
     CLAIM_KINDS,
     LI_NAT,

@@ -635,3 +635,17 @@ def _check_binary(y: object, n: int) -> np.ndarray:
     if len(np.unique(values)) < 2:
         raise ValueError("y holds one class only")
     return values.astype(int)
+
+
+def odds_ratio_rows(table: pd.DataFrame, clinical: Mapping[str, ClinicalVariable]) -> pd.DataFrame:
+    """The rows of `univariable_table` for a forest plot, named "T stage: T2 vs T1" or "Age (per year)", without references."""
+    rows = table[table["odds_ratio"].ne(1.0) | table["low"].notna()].copy()
+    by_label = {variable.label: variable for variable in clinical.values()}
+    rows["name"] = [_odds_ratio_name(by_label[row.variable], row.level) for row in rows.itertuples()]
+    return rows.reset_index(drop=True)
+
+
+def _odds_ratio_name(variable: ClinicalVariable, level: object) -> str:
+    if variable.kind == "continuous":
+        return f"{variable.label} (per {variable.unit.removesuffix('s')})" if variable.unit else variable.label
+    return f"{variable.label}: {level} vs {variable.levels[0]}"

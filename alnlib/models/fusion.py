@@ -25,8 +25,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from alneval.delong import auc
 from alneval.folds import patient_level_folds
-from alneval.roc import auc
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
 from alnlib.models.clinical import (

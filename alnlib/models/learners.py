@@ -32,8 +32,8 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
+from alneval.delong import auc
 from alneval.folds import patient_level_folds
-from alneval.roc import auc
 from alnlib.errors import InputError
 
 CANDIDATE_COLUMNS = ("learner", "candidate", "parameters", "inner_auc", "inner_auc_sd", "chosen")
