@@ -149,7 +149,15 @@ def _score_limits(
     gained = np.hstack([case, treated & case, spared & ~case])
     lost = np.hstack([np.zeros_like(case), treated & ~case, spared & case])
     weights = np.concatenate([[0.0], odds, 1 / odds[some]])
-    limits = np.array(weighted_difference_interval(gained, lost, weights, cluster=cluster, confidence=confidence))
+    limits = np.array(
+        weighted_difference_interval(
+            gained,
+            lost,
+            weights,
+            patient=None if cluster is None else np.unique(cluster, return_inverse=True)[1],
+            confidence=confidence,
+        )
+    )
     prevalence, model, avoided = np.split(limits, [1, 1 + odds.size], axis=1)
     per_100, against_all = np.full((2, odds.size), nan), np.zeros((2, odds.size))
     per_100[:, some] = 100 * avoided

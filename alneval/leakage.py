@@ -16,9 +16,10 @@ from alneval.bootstrap import (
     two_sided_bootstrap_p,
     weighted_auc,
 )
+from alneval.estimate import Estimate
 from alneval.folds import DEVELOPMENT_SPLITS
 from alneval.inputs import as_labels, as_scores
-from alneval.intervals import Proportion, wilson_interval
+from alneval.intervals import wilson_interval
 from alneval.roc import auc
 
 
@@ -47,7 +48,7 @@ def image_level_splits(split: ArrayLike, y: ArrayLike, image_ids: ArrayLike, *, 
 
 def shared_patient_share(
     split: ArrayLike, patient_ids: ArrayLike, tested: str = "test", learned: str = "train"
-) -> Proportion:
+) -> Estimate:
     """Share of the images of split `tested` whose patient also has an image in split `learned`, with Wilson's interval.
 
     split, patient_ids: (n,). It is 0 under every split by patient. The interval counts images as independent.

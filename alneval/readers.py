@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from alneval.estimate import Estimate, format_interval, format_p, percentile_limits, resamples, two_sided_p
 from alneval.delong import auc_interval
-from alneval.multireader import compare_model_with_readers
+from alneval.estimate import Estimate, format_interval, format_p, percentile_limits, resamples, two_sided_p
 from alneval.mcnemar import EXACT_BELOW, mcnemar_p
+from alneval.multireader import compare_model_with_readers
 from alneval.thresholds import OperatingPoint, operating_point, threshold_at_specificity, youden_threshold
 from alneval.units import Units
 
@@ -140,6 +140,26 @@ def readers_beside_model(
     *,
     rng: np.random.Generator,
     n_bootstrap: int = 2000,
+) -> pd.DataFrame:
+    """One row per reader: study and split, then `reader_row`, on the patients whom reader and model both scored.
+
+    rows: predictions of one model on one split, one row per patient; scores: index patient_id, a column per reader, empty
+    where a reader did not read; cuts: {reader: score from which a reading is positive}, fixed on other patients. A reader
+    whose patients are of one class only is left out. Without any, an empty table that has READER_COLUMNS.
+    """
+    found = []
+    for reader, cut in cuts.items():
+        given = scores[reader].dropna()
+        both = rows[rows["patient_id"].isin(given.index)]
+        if both["y_true"].nunique() < 2:
+            continue
+        reading = given.loc[both["patient_id"]].to_numpy(float)
+        units = Units.of_rows(both)
+        compared = compare_model_with_reader(units, reading, cut, rng=rng, n_bootstrap=n_bootstrap)
+        where = {"study": both["study"].iloc[0], "split": both["split"].iloc[0]}
+        model = both["model"].iloc[0]
+        found.append(where | reader_row(reader, cut, auc_interval(Units.of(units.positive, reading)), compared, model))
+    return pd.DataFrame(found) if found else pd.DataFrame(columns=list(READER_COLUMNS))
 
 
 READ_MODALITIES = ("ultrasound", "MRI", "CT", "mammography")
@@ -165,3 +185,32 @@ def reader_groups(described: Mapping[str, str], present: Sequence[str]) -> dict[
 
 def models_against_readers(
     predictions: pd.DataFrame, scores: pd.DataFrame, groups: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Every model and split against the mean AUC of each group of readers on the same patients: MODEL_READER_COLUMNS.
+
+    predictions: rows of the contract, one per patient; models with several rows per patient are left out, since readers
+    scored patients. scores: index patient_id, a column per reader. Patients whom the whole group read. delta: model less
+    readers with the interval and p of `compare_model_with_readers` for random readers (nan for one reader); the columns
+    with "fixed" are about these very readers.
+    """
+    rows = []
+    for (study, model, split), part in predictions.groupby(["study", "model", "split"], sort=False):
+        if part["patient_id"].duplicated().any():
+            continue
+        for name, readers in groups.items():
+            read = scores[list(readers)].dropna()
+            both = part[part["patient_id"].isin(read.index)]
+            if both["y_true"].nunique() < 2:
+                continue
+            scored = both["y_true"], both["y_score"], read.loc[both["patient_id"]].to_numpy(float)
+            fixed = compare_model_with_readers(units := Units.of(*scored), readers="fixed")
+            row: dict[str, Any] = {"study": study, "model": model, "split": split, "readers": name}
+            row |= {"n_readers": len(readers), "n": fixed.n, "n_positive": fixed.n_positive}
+            row |= {"model_auc": fixed.values[0], "readers_auc": fixed.values[1], "delta": fixed.value}
+            if len(readers) > 1:
+                drawn = compare_model_with_readers(units)
+                row |= {"delta_low": drawn.low, "delta_high": drawn.high, "p": drawn.p}
+                row |= {"degrees_of_freedom": drawn.degrees_of_freedom}
+            row |= fixed.named("delta_fixed")
+            rows.append(row | {"p_fixed": fixed.p})
+    return pd.DataFrame(rows, columns=list(MODEL_READER_COLUMNS))

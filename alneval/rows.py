@@ -29,6 +29,20 @@ def prediction_rows(
     y_score: Sequence[float],
     unit_id: pd.Series | None = None,
     role: str = "main",
+) -> pd.DataFrame:
+    """Rows of a predictions file, (n, 8) in the contract's order; the unit is the patient unless unit_id is given, and
+    role says what the model is (`tables.ROLES`)."""
+    rows = {
+        "study": study,
+        "model": model,
+        "role": role,
+        "split": np.asarray(split) if not isinstance(split, str) else split,
+        "patient_id": np.asarray(patient_id),
+        "unit_id": np.asarray(patient_id if unit_id is None else unit_id),
+        "y_true": np.asarray(y_true, dtype=int),
+        "y_score": np.asarray(y_score, dtype=float),
+    }
+    return pd.DataFrame(rows)[list(PREDICTION_COLUMNS)]
 
 
 def main_rows(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -66,3 +80,32 @@ def recovered_share(
     truth: pd.DataFrame,
     oracle: pd.DataFrame,
     modality_of: Mapping[str | tuple[str, str], str],
+) -> pd.DataFrame:
+    """How much of what could be known each model recovered, on each tested split: one row per study, model and split.
+
+    truth: modality, center, attainable_auc; oracle: patient_id, unit_id, modality, probability; modality_of: {model, or
+    (study, model) which goes before: modality}. attainable_auc is the generative model's (the external center's for the
+    external split); oracle_auc that of its own probabilities on the very same units, which takes the luck of the draw out.
+    recovered_share is (auc - 0.5) / (attainable_auc - 0.5); behind_oracle the oracle's AUC minus the model's with DeLong's
+    paired interval (Obuchowski's where a patient has several units). No truth, no rows. Raises ValueError for a unit that
+    the oracle does not know.
+    """
+    columns = ["study", "model", "split", "n", "auc", "attainable_auc", "recovered_share", "oracle_auc"]
+    columns += ["behind_oracle", "behind_oracle_low", "behind_oracle_high"]
+    best = {(row.modality, row.center): row.attainable_auc for row in truth.itertuples()}
+    rows = []
+    for (study, model, split), part in predictions.groupby(["study", "model", "split"], sort=False):
+        modality = modality_of.get((study, model), modality_of.get(model))
+        attainable = best.get((modality, "external" if split == "external" else "primary"))
+        if attainable is None or split not in ("cross_validation", "test", "external") or part["y_true"].nunique() < 2:
+            continue
+        known = part.merge(oracle[oracle["modality"] == modality], on=["patient_id", "unit_id"], how="left")
+        if known["probability"].isna().any() or len(known) != len(part):
+            raise ValueError(f"the oracle of {modality} does not cover the units of {model} one by one")
+        scores = (known["y_true"], known["probability"], known["y_score"])
+        compared = auc_difference(Units.of(*scores, patient=known["patient_id"]))
+        best_auc, own_auc = compared.values
+        share = (own_auc - 0.5) / (attainable - 0.5) if attainable > 0.5 else np.nan
+        estimates = (study, model, split, len(part), own_auc, attainable, share, best_auc)
+        rows.append((*estimates, compared.value, compared.low, compared.high))
+    return pd.DataFrame(rows, columns=columns)

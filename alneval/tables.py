@@ -100,8 +100,9 @@ def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list
     """Every problem of a predictions frame, by row (the first row of the frame is row 2, below the header).
 
     Checked: columns present (`role` may be missing: every model is then main); no empty name; role and split known, one role
-    per model; y_true 0 or 1; y_score a finite number in [0, 1]; a unit once per study, model and split; no patient in two splits of a model (cross_validation aside); one y_true per unit
-    throughout a study. A unit is a pair of patient_id and unit_id, so "node 1" may occur in every patient.
+    per model; y_true 0 or 1; y_score a finite number in [0, 1]; a unit once per study, model and split; no
+    patient in two splits of a model (cross_validation aside); one y_true per unit throughout a study. A
+    unit is a pair of patient_id and unit_id, so "node 1" may occur in every patient.
     """
     missing = _missing_columns(frame.columns, file)
     if missing:
