@@ -59,11 +59,11 @@ def tables() -> dict[str, pd.DataFrame]:
     splits = ["train"] * 4 + ["test"] * 3 + ["external"] * 2
     rows = pd.DataFrame({"patient_id": ids, "split": splits, "y_true": [0, 1, 0, 1, 0, 1, 1, 0, 1]})
     rows = rows.assign(study="tang", unit_id=ids, y_score=0.5)
-    predictions = pd.concat([rows.assign(model=name) for name in ("clinical", "clinical+reader_a")])
-    nodes = pd.concat(
-        [rows.assign(study="park", model=name) for name in ("CT_FSC", "CT_ASC", "CT_FSC+ASC", "CT_FSC/r")]
-    )
-    columns = ["study", "model", "split", "patient_id", "unit_id", "y_true", "y_score"]
+    roles = {"clinical": "main", "clinical+reader_a": "companion"}
+    predictions = pd.concat([rows.assign(model=name, role=role) for name, role in roles.items()])
+    networks = dict.fromkeys(("CT_FSC", "CT_ASC", "CT_FSC+ASC"), "main") | {"CT_FSC/r": "candidate"}
+    nodes = pd.concat([rows.assign(study="park", model=name, role=role) for name, role in networks.items()])
+    columns = ["study", "model", "role", "split", "patient_id", "unit_id", "y_true", "y_score"]
     judged = pd.DataFrame({"study": "tang", "model": "clinical", "split": ["train", "test", "external"]})
     return {
         "cohort/patients.csv": pd.DataFrame({"patient_id": ids, "center": ["here"] * 7 + ["there"] * 2}),

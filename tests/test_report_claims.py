@@ -20,7 +20,8 @@ from alneval.curves import weighted_auc
 from alneval.delong import auc_difference
 from alneval.estimate import difference
 from alneval.multiplicity import holm
-from alneval.tables import PREDICTION_COLUMNS, discrimination_table
+from alneval.rows import prediction_rows, recovered_share
+from alneval.tables import discrimination_table
 from alneval.units import Units
 from alnlib.paths import repository_root
 from alnlib.pipeline.stages import STAGES
@@ -35,7 +36,6 @@ from alnlib.report.claims import (
     readable_claims,
     verdict_of,
 )
-from alneval.rows import recovered_share
 from alnlib.studies import (
     CLAIM_KINDS,
     LI_NAT,
@@ -74,9 +74,7 @@ def rows_of(study: str, models: dict[str, float], split: str, n: int, units: int
     parts = []
     for model, d in models.items():
         score = stats.norm.cdf(d * (y - 0.5) + 0.6 * alike + 0.8 * rng.normal(size=y.size))
-        parts.append(
-            pd.DataFrame(dict(zip(PREDICTION_COLUMNS, (study, model, split, patients, ids, y, score), strict=True)))
-        )
+        parts.append(prediction_rows(study, model, split, pd.Series(patients), y, score, unit_id=pd.Series(ids)))
     return pd.concat(parts, ignore_index=True)
 
 

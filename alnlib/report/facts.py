@@ -526,10 +526,7 @@ def _prediction_files(run: RunFolder) -> list[str]:
 
 
 def _predictions(run: RunFolder) -> pd.DataFrame:
-    rows = read_predictions(run.predictions())
-    if "role" not in rows:  # until the contract has the column
-        rows = rows.assign(role=rows["model"].str.contains("/").map({True: "candidate", False: "main"}))
-    return rows
+    return read_predictions(run.predictions())
 
 
 def _models(run: RunFolder) -> pd.DataFrame:
