@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from alnlib.errors import EXIT_INPUT_ERROR, InputError
@@ -27,6 +29,7 @@ KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
 VERBS = ("run", "test", "validate", "evaluate", "download", "lab")
+WORDS = {"absent": "does not apply", "waiting": "waits"}
 COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -83,8 +86,7 @@ def run(
     options = RunOptions(cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
     plan = make_plan(options)
     if show:
-        runner = Runner(plan)
-        Console(width=_width()).print(_stage_table(runner.survey(), plan))
+        Console(width=_width()).print(_stage_table(Runner(plan).survey(), plan))
         return 0
     return _run_and_show(plan)
 
@@ -191,11 +193,9 @@ def _run_and_show(plan: Plan) -> int:
         runner = Runner(plan, _LinePrinter(console))
         good = runner.run()
     statuses = runner.statuses.values()
-    ran = sum(status.kind == "done" for status in statuses)
-    fresh = sum(status.kind == "fresh" for status in statuses)
-    console.print(
-        f"results/{plan.name}: {ran} stages run, {fresh} fresh, {time.monotonic() - begun:.0f} s", markup=False
-    )
+    counts = Counter(status.kind for status in statuses)
+    seconds = f"{time.monotonic() - begun:.0f} s"
+    console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
     if good:
         return 0
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -216,23 +216,17 @@ def _stage_table(statuses: list[StageStatus], plan: Plan) -> Table:
     for name in ("stage", "what", "state", "", "seconds"):
         table.add_column(name, justify="right" if name == "seconds" else "left", no_wrap=name != "", overflow="fold")
     for status in statuses:
-        detail = status.cells and status.kind == "running" and f"cell {status.cells}; {status.detail}" or status.detail
-        seconds = status.seconds if status.seconds is not None else None
-        if status.kind == "running":
-            seconds = time.monotonic() - status.begun
-        color = COLORS.get(status.kind, "dim")
+        running = status.kind == "running"
+        seconds = time.monotonic() - status.begun if running else status.seconds
+        cells = f"cell {status.cells}; " if running and status.cells else ""
         table.add_row(
             status.stage.notebook,
             status.stage.title,
-            f"[{color}]{_words(status.kind)}[/]",
-            detail.splitlines()[0].replace("[", "\\[") if detail else "",
-            f"{seconds:.0f}" if seconds is not None else "",
+            f"[{COLORS.get(status.kind, 'dim')}]{WORDS.get(status.kind, status.kind)}[/]",
+            escape((cells + status.detail).partition("\n")[0]),
+            "" if seconds is None else f"{seconds:.0f}",
         )
     return table
-
-
-def _words(kind: str) -> str:
-    return {"absent": "does not apply", "waiting": "waits"}.get(kind, kind)
 
 
 class _LinePrinter:
@@ -248,4 +242,6 @@ class _LinePrinter:
             self.seen[name] = status.kind
             seconds = f" {status.seconds:.0f} s" if status.seconds is not None else ""
             detail = f" ({status.detail.splitlines()[0]})" if status.detail else ""
-            self.console.print(f"{name:22s} {_words(status.kind)}{seconds}{detail}", markup=False, soft_wrap=True)
+            self.console.print(
+                f"{name:22s} {WORDS.get(status.kind, status.kind)}{seconds}{detail}", markup=False, soft_wrap=True
+            )

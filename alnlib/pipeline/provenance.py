@@ -32,15 +32,14 @@ LOG_COLUMNS = (
 
 def commit_of(root: Path) -> str:
     """Commit of the checkout, with "+changes" if files differ from it; "no git" outside a checkout."""
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]
-        changed = subprocess.run(status, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return git("rev-parse", "HEAD") + ("+changes" * bool(git("status", "--porcelain", "--untracked-files=no")))
     except (OSError, subprocess.CalledProcessError):
         return "no git"
-    return head + ("+changes" if changed else "")
 
 
 def versions() -> dict[str, str]:
@@ -85,19 +84,7 @@ def append_log(path: Path, row: Mapping[str, Any]) -> None:
 
 def write_provenance(path: Path, root: Path, command: list[str], settings: Mapping[str, Any]) -> None:
     """Write provenance.json: the command, its settings, commit, versions and machine."""
-    machine = {
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "accelerator": accelerator(),
-    }
-    content = {
-        "written": now(),
-        "command": command,
-        "settings": dict(settings),
-        "commit": commit_of(root),
-        "versions": versions(),
-        "machine": machine,
-        "executable": sys.executable,
-    }
-    write_json(content, path)
+    machine = {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
+    content = {"written": now(), "command": command, "settings": dict(settings), "commit": commit_of(root)}
+    content |= {"versions": versions(), "machine": machine | {"accelerator": accelerator()}}
+    write_json(content | {"executable": sys.executable}, path)

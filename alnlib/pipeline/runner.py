@@ -26,13 +26,7 @@ from alnlib.files import sha256_file, write_json, write_text
 from alnlib.memo import FileDigests, LibraryCode
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
 from alnlib.pipeline import execute, provenance
-from alnlib.pipeline.cache import (
-    expand,
-    notebook_code,
-    notebook_digest,
-    read_state,
-    why_stale,
-)
+from alnlib.pipeline.cache import expand, notebook_code, notebook_digest, read_state, why_stale
 from alnlib.pipeline.execute import Outcome, StageRun, run_in_process
 from alnlib.pipeline.offer import read_offer
 from alnlib.pipeline.parameters import (
@@ -43,14 +37,7 @@ from alnlib.pipeline.parameters import (
     read_profile,
     stage_parameters,
 )
-from alnlib.pipeline.stages import (
-    NUMBERS,
-    STAGES,
-    Stage,
-    check_table,
-    find_stage,
-    makers_of,
-)
+from alnlib.pipeline.stages import NUMBERS, STAGES, Stage, check_table, find_stage, makers_of
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
 POLL_SECONDS = 0.4
@@ -163,11 +150,10 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
 
 
 def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    numbers = ", ".join(stage.number for stage in stages)
     for option, value in (("--only", options.only), ("--from", options.start)):
         if value is not None and find_stage(value, stages) is None:
-            raise InputError(
-                f"{option} {value}: no such stage; there are {', '.join(stage.number for stage in stages)}"
-            )
+            raise InputError(f"{option} {value}: no such stage; there are {numbers}")
     if options.only is not None:
         return (find_stage(options.only, stages),)
     if options.start is not None:
@@ -199,30 +185,27 @@ class Runner:
         """The state of every stage as files stand now, without running anything."""
         self.statuses, self.left_out = {}, {}
         for stage in self.plan.stages:
-            reason = self._does_not_apply(stage)
-            if reason:
-                self.statuses[stage.notebook] = StageStatus(stage, "absent", reason)
-                continue
-            upstream = [self.statuses[maker.notebook] for maker in makers_of(stage, self.plan.stages)]
-            stale = next((status.stage.number for status in upstream if status.kind in ("stale", "waiting")), None)
-            why = self._why_stale(stage)
-            if why is None and stale is None:
-                self._remember(stage)
-                reason = self.left_out.get(stage.notebook)
-                self.statuses[stage.notebook] = StageStatus(stage, "absent" if reason else "fresh", reason or "")
-            elif stale is not None:
-                detail = f"after {stale}" + (f"; {why}" if why and not why.startswith("inputs") else "")
-                self.statuses[stage.notebook] = StageStatus(stage, "waiting", detail)
-            else:
-                self.statuses[stage.notebook] = StageStatus(stage, "stale", why)
+            self.statuses[stage.notebook] = StageStatus(stage, *self._surveyed(stage))
         self.hashes.save()
         return list(self.statuses.values())
 
-    def _remember(self, stage: Stage) -> None:
-        """Take over what a stage that stands said of the cohort when it ran."""
-        state = read_state(self._state_file(stage))
-        if state and "does_not_apply" in state:
-            self.left_out[stage.notebook] = state["does_not_apply"]
+    def _surveyed(self, stage: Stage) -> tuple[str, str]:
+        if reason := self._does_not_apply(stage):
+            return "absent", reason
+        upstream = [self.statuses[maker.notebook] for maker in makers_of(stage, self.plan.stages)]
+        stale = next((status.stage.number for status in upstream if status.kind in ("stale", "waiting")), None)
+        why = self._why_stale(stage)
+        if stale is not None:
+            return "waiting", f"after {stale}" + (f"; {why}" if why and not why.startswith("inputs") else "")
+        return self._standing(stage) if why is None else ("stale", why)
+
+    def _standing(self, stage: Stage) -> tuple[str, str]:
+        """Kind and detail of a stage that need not run: fresh, or absent for what it said of the cohort when it ran."""
+        reason = (read_state(self._state_file(stage)) or {}).get("does_not_apply")
+        if reason is None:
+            return "fresh", ""
+        self.left_out[stage.notebook] = reason
+        return "absent", reason
 
     def _does_not_apply(self, stage: Stage) -> str | None:
         """Why the cohort, as stage 11 wrote it, has nothing for a stage."""
@@ -296,12 +279,15 @@ class Runner:
             self.survey()
             self._mark_choice()
             self.on_change(self)
-            with self._executor() as executor, self._ending_children():
+            with self._executor() as executor:
                 self._loop(executor)
-            if all(status.kind not in ("failed", "blocked") for status in self.statuses.values()):
+            if self._good():
                 self._gather_numbers()
             shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
             self.hashes.save()
+        return self._good()
+
+    def _good(self) -> bool:
         return all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
 
     def _keep_cohorts_apart(self) -> None:
@@ -353,9 +339,10 @@ class Runner:
         makers = [self.statuses[maker.notebook] for maker in makers_of(stage, self.plan.stages)]
         if any(maker.kind in ("waiting", "running") for maker in makers):
             return None
-        self._retire_if_absent(stage)
-        failed = next((maker.stage.number for maker in makers if maker.kind in ("failed", "blocked")), None)
         reason = self._does_not_apply(stage)
+        if reason:  # no later stage reads what it left when it still applied
+            self._retire(stage)
+        failed = next((maker.stage.number for maker in makers if maker.kind in ("failed", "blocked")), None)
         if failed:
             status.kind, status.detail = "blocked", f"stage {failed} failed"
         elif reason:
@@ -367,9 +354,7 @@ class Runner:
         elif room:
             why = "forced" if self.plan.options.force else self._why_stale(stage)
             if why is None:
-                self._remember(stage)
-                reason = self.left_out.get(stage.notebook)
-                status.kind, status.detail = ("absent", reason) if reason else ("fresh", "")
+                status.kind, status.detail = self._standing(stage)
                 return None
             self.left_out.pop(stage.notebook, None)
             status.kind, status.detail = "running", why
@@ -385,13 +370,9 @@ class Runner:
             )
             status.components = self._components(stage)
             status.begun_at = provenance.now()
-            return executor.submit(self._runner_function(), spec)
+            run = run_in_process if self.plan.options.cluster else partial(run_in_process, started=self.started)
+            return executor.submit(run, spec)
         return None
-
-    def _retire_if_absent(self, stage: Stage) -> None:
-        """Remove what a stage left when it still applied, so that no later stage reads it."""
-        if self._does_not_apply(stage) is not None:
-            self._retire(stage)
 
     def _retire(self, stage: Stage) -> None:
         state = read_state(self._state_file(stage))
@@ -400,9 +381,6 @@ class Runner:
         for name in state["outputs"]:
             (self.plan.folder / name).unlink(missing_ok=True)
         self._state_file(stage).unlink()
-
-    def _runner_function(self) -> Callable[[StageRun], Outcome]:
-        return run_in_process if self.plan.options.cluster else partial(run_in_process, started=self.started)
 
     def _staging(self, stage: Stage) -> Path:
         return self.plan.folder / ".staging" / str(os.getpid()) / stage.notebook
@@ -489,11 +467,7 @@ class Runner:
 
     def _log(self, stage: Stage, status: StageStatus, outputs: dict[str, str]) -> None:
         versions = provenance.versions()
-        device = (
-            provenance.accelerator()
-            if self.plan.parameters[stage.notebook].get("device") in ("auto", "cuda")
-            else "cpu"
-        )
+        on_gpu = self.plan.parameters[stage.notebook].get("device") in ("auto", "cuda")
         row = {
             "started": status.begun_at,
             "notebook": stage.notebook,
@@ -503,16 +477,13 @@ class Runner:
             "inputs_sha256": status.components["inputs"],
             "outputs_sha256": outputs,
             "commit": provenance.commit_of(repository_root()),
-            "device": device,
+            "device": provenance.accelerator() if on_gpu else "cpu",
             "python": versions["python"],
             "torch": versions["torch"],
         }
         provenance.append_log(self.plan.folder / "run_log.csv", row)
-        settings = {
-            "cohort": self.plan.options.cohort,
-            "profile": self.plan.options.profile,
-            "data": str(self.plan.data),
-        }
+        options = self.plan.options
+        settings = {"cohort": options.cohort, "profile": options.profile, "data": str(self.plan.data)}
         provenance.write_provenance(self.plan.folder / "provenance.json", repository_root(), sys.argv, settings)
 
     def _jobs(self) -> int:
@@ -521,7 +492,10 @@ class Runner:
 
     @contextlib.contextmanager
     def _executor(self) -> Iterator[Executor]:
-        """Threads that wait for local processes, or the workers of an existing Dask cluster."""
+        """Threads that wait for local processes, or the workers of an existing Dask cluster.
+
+        On an interrupt or an error the kernels end too: each runs in a process group of its own.
+        """
         if self.plan.options.cluster:
             from alnlib.pipeline.cluster import cluster_executor
 
@@ -531,27 +505,23 @@ class Runner:
         executor = ThreadPoolExecutor(self._jobs())
         try:
             yield executor
+        except BaseException:
+            for process in [process for process in self.started if process.poll() is None]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+            raise
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
-
-    @contextlib.contextmanager
-    def _ending_children(self) -> Iterator[None]:
-        """On an interrupt or an error, end the kernels too: each runs in a process group of its own."""
-        try:
-            yield
-        except BaseException:
-            for process in self.started:
-                if process.poll() is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGTERM)
-            raise
 
 
 @contextlib.contextmanager
 def _one_run(folder: Path) -> Iterator[None]:
     """Keep two runs out of one results folder; the system frees the lock when a run is killed."""
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
     with open(folder / ".lock", "a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
