@@ -354,7 +354,7 @@ def test_a_model_keeps_its_color_whatever_else_is_shown():
 
 
 def test_published_numbers_are_those_of_the_abstracts():
-    """PAPERS: Tang 2025, Park 2024, Li 2023, Guo 2024, Li 2026; what is not published has no value."""
+    """The abstracts: Tang 2025, Park 2024, Li 2023, Guo 2024, Li 2026; what is not published has no value."""
     assert set(STUDIES) == {"tang", "park", "li_video", "guo", "li_nat"}
     fused = published_value("tang", "DL_MRI+US+Clinical", "external")
     assert (fused.value, fused.low, fused.high) == (0.809, 0.723, 0.895)

@@ -1,6 +1,6 @@
 """The five studies' claims as data, and the ledger that sets them beside a run.
 
-Truth: PAPERS (abstracts) for published facts, `alneval` (tested against R elsewhere) for differences, and verdicts
+Truth: the abstracts for published facts, `alneval` (tested against R elsewhere) for differences, and verdicts
 worked by hand from the rule.
 """
 
@@ -138,7 +138,7 @@ def row_of(ledger: pd.DataFrame, study: str, claim: str, split: str = "test") ->
 
 
 def test_li_2026_calls_its_held_out_patients_validation_and_here_they_are_test():
-    """PAPERS, E: 144 training, 110 validation; DLR 0.939 (0.905-0.974), 0.856 (0.774-0.938); 0.083 (0.0019-0.1786)."""
+    """Abstract of Li 2026: 144 training, 110 validation; DLR 0.939 (0.905-0.974), 0.856 (0.774-0.938); 0.083 (0.0019-0.1786)."""
     assert LI_NAT.split_name("test") == "validation"
     assert LI_NAT.n == {"training": 144, "validation": 110}
     found = published_value("li_nat", "DLR", "test")

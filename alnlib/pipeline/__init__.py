@@ -1,4 +1,4 @@
-"""How notebooks become results: environment, stage table, cache, execution, provenance and the command line.
+"""How notebooks become results: environment, stage table, freshness, execution, provenance and the command line.
 
-What a stage computes lives in its notebook and in the other packages of alnlib.
+What a stage computes lives in its notebook and in the other packages; what a thing was made from, in `alnlib.memo`.
 """

@@ -1,1 +1,4 @@
-"""How results are shown: figures, tables and numbers in prose. Nothing is computed here that a table does not hold."""
+"""How results are shown beside what was published: the ledger of claims, reporting checklists, the numbers in README.
+
+Figures and tables of the evaluation live in `alneval`; published numbers in `alnlib.studies`.
+"""
