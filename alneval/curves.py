@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn import metrics
 
 from alneval.estimate import CHUNK_ELEMENTS, Statistic
@@ -35,6 +36,23 @@ def weighted_auc(units: Units, weights: np.ndarray) -> np.ndarray:
     wins = np.einsum("bn,bn->b", of_positives @ ((higher > lower) + 0.5 * (higher == lower)), of_negatives)
     pairs = of_positives.sum(axis=1) * of_negatives.sum(axis=1)
     return np.divide(wins, pairs, out=np.full(wins.shape, np.nan), where=pairs > 0)
+
+
+def auc_within(groups: ArrayLike) -> Statistic:
+    """AUC (b,) from pairs of units of one group only, groups (n,); a group counts by its number of such pairs."""
+    names = np.asarray(groups)
+
+    def statistic(units: Units, weights: np.ndarray) -> np.ndarray:
+        wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+        for name in np.unique(names):
+            members = names == name
+            group, of_group = units.where(members), weights[:, members]
+            counts = of_group[:, group.positive].sum(axis=1) * of_group[:, ~group.positive].sum(axis=1)
+            wins += counts * np.nan_to_num(weighted_auc(group, of_group))
+            pairs += counts
+        return wins / np.where(pairs > 0, pairs, np.nan)
+
+    return statistic
 
 
 def partial_auc(low: float, high: float, along: str = "specificity", standardized: bool = False) -> Statistic:

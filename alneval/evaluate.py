@@ -23,16 +23,15 @@ from alneval.bootstrap import percentile_limits, resample_weights
 from alneval.calibration import (
     CalibrationCurve,
     CalibrationSummary,
-    brier_score,
     calibration_errors,
     calibration_intercept,
     calibration_slope,
-    calibration_summary_and_curve,
-    scaled_brier_score,
+    calibration_summary,
+    scaled_brier,
 )
-from alneval.curves import RECALLS, SPECIFICITIES, precision_at, sensitivity_at
+from alneval.curves import RECALLS, SPECIFICITIES, brier, precision_at, sensitivity_at
 from alneval.decision_curve import decision_curve
-from alneval.estimate import Estimate, interval
+from alneval.estimate import Estimate, interval, once
 from alneval.figures import (
     MOST_BANDS,
     SPLIT_NAMES,
@@ -200,12 +199,11 @@ def calibration_tables(
     """
     rows, curves = [], {}
     for key, part in judged.groupby(KEYS, sort=False):
-        rng = np.random.default_rng(seed)
-        options = {"cluster": clusters(part), "rng": rng, "n_bootstrap": n_bootstrap}
-        summary, curve = calibration_summary_and_curve(part["y_true"], part["y_score"], **options)
+        units = Units.of_rows(part)
+        summary = calibration_summary(units, np.random.default_rng(seed), n_bootstrap=n_bootstrap)
         rows.append(calibration_row(*key, summary))
-        if part["y_true"].nunique() == 2:
-            curves[key] = curve
+        if units.has_both_classes:
+            curves[key] = summary.curve
     return pd.DataFrame(rows), curves
 
 
@@ -214,12 +212,10 @@ def calibration_row(study: str, model: str, split: str, summary: CalibrationSumm
     row: dict[str, Any] = {"study": study, "model": model, "split": split}
     row |= {"n": summary.n, "n_positive": summary.n_positive, "n_clipped": summary.n_clipped}
     for name in ("intercept", "slope", "expected_observed", "brier", "scaled_brier", "ici"):
-        estimate = getattr(summary, name)
-        value = estimate.estimate if hasattr(estimate, "estimate") else estimate.value
-        row |= {name: value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        row |= getattr(summary, name).named(name)
     row |= {"e50": summary.errors.e50, "e90": summary.errors.e90, "emax": summary.errors.emax}
     fit = summary.hosmer_lemeshow
-    row |= {"chi_squared_hosmer_lemeshow": fit.chi_squared, "df_hosmer_lemeshow": fit.degrees_of_freedom}
+    row |= {"chi_squared_hosmer_lemeshow": fit.statistic, "df_hosmer_lemeshow": fit.degrees_of_freedom}
     return row | {"p_hosmer_lemeshow": fit.p}
 
 
@@ -273,15 +269,11 @@ def _recalibration_rows(known: pd.DataFrame, judged: pd.DataFrame) -> tuple[pd.D
 
 
 def _calibration_values(y_true: pd.Series, y_prob: np.ndarray | pd.Series) -> dict[str, float]:
-    errors = calibration_errors(y_true, y_prob)
-    values = {"n": len(y_true), "intercept": calibration_intercept(y_true, y_prob).value}
-    values |= {
-        "slope": calibration_slope(y_true, y_prob).value,
-        "ici": errors.ici,
-        "e50": errors.e50,
-        "e90": errors.e90,
-    }
-    return values | {"brier": brier_score(y_true, y_prob), "scaled_brier": scaled_brier_score(y_true, y_prob)}
+    units = Units.of(y_true, y_prob)
+    errors = calibration_errors(units)
+    values = {"n": len(units), "intercept": calibration_intercept(units).value, "slope": calibration_slope(units).value}
+    values |= {"ici": errors.ici, "e50": errors.e50, "e90": errors.e90}
+    return values | {"brier": once(brier, units), "scaled_brier": once(scaled_brier, units)}
 
 
 def _brier_change(
@@ -293,18 +285,10 @@ def _brier_change(
     return {"brier_change": change.mean(), "brier_change_low": float(low), "brier_change_high": float(high)}
 
 
-def decision_curves(judged: pd.DataFrame, *, seed: int, n_bootstrap: int = 2000) -> dict[Key, pd.DataFrame]:
+def decision_curves(judged: pd.DataFrame) -> dict[Key, pd.DataFrame]:
     """`decision_curve` with intervals of every study, model and split, by patient where several rows share one."""
-    return {
-        key: decision_curve(
-            part["y_true"],
-            part["y_score"],
-            cluster=clusters(part),
-            rng=np.random.default_rng(seed),
-            n_bootstrap=n_bootstrap,
-        )
-        for key, part in judged.groupby(KEYS, sort=False)
-    }
+    by_key = judged.groupby(KEYS, sort=False)
+    return {key: decision_curve(Units.of_rows(part), intervals=True) for key, part in by_key}
 
 
 def net_benefit_table(
@@ -343,13 +327,11 @@ def prevalence_tables(
         fitted = _fitted_prevalence(by_model[study, model])
         cutoff = np.nan if split == "cross_validation" else thresholds.get((study, model), np.nan)
         found = prevalence_table(
-            part["y_true"],
-            part["y_score"],
+            Units.of_rows(part),
             cutoff,
             prevalences,
             prevalence_from=fitted,
             threshold_probability=threshold_probability,
-            cluster=clusters(part),
             rng=np.random.default_rng(seed),
             n_bootstrap=n_bootstrap,
         )
@@ -383,7 +365,7 @@ def evaluate_predictions(predictions: pd.DataFrame, *, seed: int = 2026, n_boots
     few = n_bootstrap // CALIBRATION_SHARE
     discrimination = locked_discrimination_table(predictions, seed=seed, n_bootstrap=n_bootstrap)
     calibration, calibration_curves = calibration_tables(judged, seed=seed, n_bootstrap=few)
-    curves = decision_curves(judged, seed=seed, n_bootstrap=n_bootstrap)
+    curves = decision_curves(judged)
     return Evaluation(
         predictions=predictions,
         judged=judged,

@@ -5,22 +5,17 @@ Splits by patient, the only ones a result may rest on, live in `alneval.folds`; 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from alneval.bootstrap import (
-    BootstrapDifference,
-    resample_weights,
-    summarize_resamples,
-    two_sided_bootstrap_p,
-    weighted_auc,
-)
-from alneval.estimate import Estimate
+from alneval.curves import weighted_auc
+from alneval.estimate import Estimate, once, resamples, summarize, two_sided_p
 from alneval.folds import DEVELOPMENT_SPLITS
-from alneval.inputs import as_labels, as_scores
 from alneval.intervals import wilson_interval
-from alneval.roc import auc
+from alneval.units import Units
 
 
 def image_level_splits(split: ArrayLike, y: ArrayLike, image_ids: ArrayLike, *, rng: np.random.Generator) -> np.ndarray:
@@ -32,10 +27,8 @@ def image_level_splits(split: ArrayLike, y: ArrayLike, image_ids: ArrayLike, *, 
     claims; nothing else may rest on it. The result depends on `rng` and the set of images, not on the order of rows.
     Raises ValueError for repeated images.
     """
-    drawn = np.asarray(split, dtype=object).copy()
-    positive, names = as_labels(y), np.asarray(image_ids).astype(str)
-    if drawn.shape != positive.shape or names.shape != positive.shape:
-        raise ValueError(f"{drawn.shape} splits, {positive.shape} labels and {names.shape} image_ids: not the same")
+    drawn, positive = np.asarray(split, dtype=object).copy(), Units.of(y).positive
+    names = np.asarray(image_ids).astype(str)
     if np.unique(names).size != names.size:
         raise ValueError("image_ids must be unique")
     by_name = np.argsort(names)
@@ -67,7 +60,9 @@ def remembered_label_score(
     image scores the same (AUC 0.5). Under a split by image its AUC is what recognizing patients alone would claim.
     split, patient_ids, y: (n,). Raises ValueError if `learned` is empty.
     """
-    frame = pd.DataFrame({"split": np.asarray(split, dtype=object), "patient_id": patient_ids, "y": as_labels(y)})
+    frame = pd.DataFrame(
+        {"split": np.asarray(split, dtype=object), "patient_id": patient_ids, "y": Units.of(y).positive}
+    )
     seen = frame[frame["split"] == learned]
     if seen.empty:
         raise ValueError(f"no image in split {learned!r}")
@@ -75,46 +70,23 @@ def remembered_label_score(
 
 
 def auc_difference_of_test_sets(
-    y_a: ArrayLike,
-    score_a: ArrayLike,
-    patients_a: ArrayLike,
-    y_b: ArrayLike,
-    score_b: ArrayLike,
-    patients_b: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    n_bootstrap: int = 2000,
-    confidence: float = 0.95,
-) -> BootstrapDifference:
-    """AUC on test set a minus AUC on test set b, for test sets of different images that may share patients.
+    units: Units, in_first: np.ndarray, rng: np.random.Generator, *, n_bootstrap: int = 2000
+) -> Estimate:
+    """AUC on one test set minus AUC on another, for test sets of different images that may share patients, with p.
 
-    y, score, patients: (n_a,) and (n_b,), one row per image. Patients of either set are drawn with replacement, each with
-    all the images it has in both: where the sets share patients, their AUCs are drawn together; where they share none,
-    this is the bootstrap of two cohorts apart. Patients with and without a positive image keep their numbers. Images
-    are not paired, so case mix is part of the difference. Raises ValueError if a class is missing in a set.
+    units: those of both sets; in_first: (n,) bool. Patients of either set are drawn with replacement, each with all the
+    images it has in both: where the sets share patients, their AUCs are drawn together; where they share none, this is
+    the bootstrap of two cohorts apart. Patients with and without a positive image keep their numbers. Images are not
+    paired, so case mix is part of the difference.
     """
-    positive_a, positive_b = as_labels(y_a, both_classes=True), as_labels(y_b, both_classes=True)
-    scores_a, scores_b = as_scores(score_a, positive_a.size), as_scores(score_b, positive_b.size)
-    cluster = np.concatenate([np.asarray(patients_a).astype(str), np.asarray(patients_b).astype(str)])
-    positive = np.concatenate([positive_a, positive_b])
-    resampled = np.concatenate(
+    first, second = units.where(in_first), units.where(~in_first)
+
+    a, b = float(once(weighted_auc, first)), float(once(weighted_auc, second))
+    drawn = np.concatenate(
         [
-            weighted_auc(positive_a, scores_a, weights[:, : positive_a.size])
-            - weighted_auc(positive_b, scores_b, weights[:, positive_a.size :])
-            for weights in resample_weights(positive.size, n_bootstrap, rng, strata=positive, cluster=cluster)
+            weighted_auc(first, weights[:, in_first]) - weighted_auc(second, weights[:, ~in_first])
+            for weights in resamples(units, n_bootstrap, rng)
         ]
     )
-    auc_a, auc_b = auc(positive_a, scores_a), auc(positive_b, scores_b)
-    summary = summarize_resamples(auc_a - auc_b, resampled, confidence=confidence)
-    return BootstrapDifference(
-        auc_a,
-        auc_b,
-        summary.estimate,
-        summary.low,
-        summary.high,
-        summary.standard_error,
-        two_sided_bootstrap_p(resampled),
-        resampled.size,
-        summary.n_undefined,
-        "bootstrap over patients, drawn once for both test sets",
-    )
+    method = "bootstrap over patients, drawn once for both test sets"
+    return replace(summarize(a - b, drawn), p=two_sided_p(drawn), values=(a, b), method=method)

@@ -17,13 +17,10 @@ import pandas as pd
 
 from alneval.curves import average_precision, brier, partial_auc, sensitivity_at
 from alneval.delong import auc_difference, auc_interval
-from alneval.estimate import interval, once, percentile_limits, resamples
+from alneval.estimate import Estimate, interval, once, percentile_limits, resamples
 from alneval.mcnemar import clustered_mcnemar_p, mcnemar_p
 from alneval.multiplicity import holm
-from alneval.reclassification import (
-    integrated_discrimination_improvement,
-    net_reclassification_improvement,
-)
+from alneval.reclassification import reclassification
 from alneval.thresholds import QUANTITIES, operating_point, youden_threshold
 from alneval.units import Units
 from alnlib.errors import InputError, Problem
@@ -342,13 +339,10 @@ def _call_row(units: Units, cut_a: float, cut_b: float) -> dict[str, object]:
 
 
 def _reclassification_row(units: Units, root: int, n_bootstrap: int) -> dict[str, object]:
-    scored = units.positive, units.scores[:, 0], units.scores[:, 1]
-    options = {"cluster": units.patient if units.clustered else None, "n_bootstrap": n_bootstrap}
-    nri = net_reclassification_improvement(*scored, rng=np.random.default_rng(root), **options)
-    idi = integrated_discrimination_improvement(*scored, rng=np.random.default_rng(root), **options)
     row: dict[str, object] = {"n": len(units), "n_positive": units.n_positive}
-    for name, estimate in zip(RECLASSIFICATION_QUANTITIES, (nri.events, nri.non_events, idi.idi), strict=True):
-        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    both = interval(reclassification, units, np.random.default_rng(root), n=n_bootstrap)
+    for name, *values in zip(RECLASSIFICATION_QUANTITIES, both.value, both.low, both.high, strict=True):
+        row |= Estimate(*values).named(name)
     return row
 
 

@@ -39,8 +39,9 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from alneval.bootstrap import bootstrap_auc_interval
-from alneval.calibration import CalibrationEstimate, calibration_intercept, calibration_slope
-from alneval.decision_curve import decision_curve
+from alneval.calibration import calibration_intercept, calibration_slope
+from alneval.decision_curve import decision_curve, gain, net_benefit
+from alneval.estimate import Estimate, interval
 from alneval.roc import (
     AucEstimate,
     DelongResult,
@@ -49,6 +50,7 @@ from alneval.roc import (
     delong_auc,
     delong_test,
 )
+from alneval.units import Units
 
 SIZES = (100, 300, 1000)
 PREVALENCES = (0.1, 0.35)
@@ -336,21 +338,21 @@ def methods(cell: Cell) -> Iterator[Method]:
 
     def calibration(know_patients: bool) -> Limits:
         def limits(sample: Sample, _: np.random.Generator) -> list[tuple[float, float]]:
-            cluster = sample.patient if know_patients else None
-            both = (function(sample.y, sample.probability, cluster=cluster) for function in fits)
-            return [limit for estimate in both for limit in ends(estimate)]
+            units = Units.of(sample.y, sample.probability, patient=sample.patient if know_patients else None)
+            return [limit for fit in fits for limit in ends(fit(units))]
 
         fits = (calibration_intercept, calibration_slope)
         return limits
 
-    def utility(interval: str, resamples: int) -> Limits:
-        def limits(sample: Sample, rng: np.random.Generator) -> list[tuple[float, float]]:
-            options = {"rng": rng, "n_bootstrap": resamples, "cluster": sample.patient, "interval": interval}
-            table = decision_curve(sample.y, sample.probability, THRESHOLDS, **options)
-            names = ("net_benefit", "gain")
-            return [limit for name in names for limit in zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)]
+    def score_utility(sample: Sample, _: np.random.Generator) -> list[tuple[float, float]]:
+        units = Units.of(sample.y, sample.probability, patient=sample.patient)
+        table, names = decision_curve(units, THRESHOLDS, intervals=True), ("net_benefit", "gain")
+        return [limit for name in names for limit in zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)]
 
-        return limits
+    def percentile_utility(sample: Sample, rng: np.random.Generator) -> list[tuple[float, float]]:
+        units = Units.of(sample.y, sample.probability, patient=sample.patient)
+        estimate = interval(both_utilities, units, rng, n=RESAMPLES, stratified=False)
+        return list(zip(estimate.low, estimate.high, strict=True))
 
     yield Method(f"DeLong, log odds and t{by_patient}", True, ("AUC",), (cell.auc,), area("logit_t"))
     yield Method(f"DeLong, t{by_patient}", True, ("AUC difference",), (LESS_AUC,), difference("t"))
@@ -368,16 +370,18 @@ def methods(cell: Cell) -> Iterator[Method]:
         yield Method("Wald, patients ignored", False, coefficients, (0.0, 1.0), calibration(False))
     quantities = tuple(f"{name} at {t}" for name in ("net benefit", "gain") for t in THRESHOLDS)
     truths = tuple(truth(t) for truth in (cell.net_benefit, cell.gain) for t in THRESHOLDS)
-    # the score interval needs no resample, but limits are only given where one is asked for
-    yield Method(f"score{by_patient}", True, quantities, truths, utility("score", 1))
+    yield Method(f"score{by_patient}", True, quantities, truths, score_utility)
     if resampled:
-        percentile = utility("percentile", RESAMPLES)
-        yield Method(f"bootstrap, percentile{by_patient}", False, quantities, truths, percentile, SLOW_SHARE)
+        yield Method(f"bootstrap, percentile{by_patient}", False, quantities, truths, percentile_utility, SLOW_SHARE)
+
+
+def both_utilities(units: Units, weights: np.ndarray) -> np.ndarray:
+    return np.hstack([of(THRESHOLDS)(units, weights) for of in (net_benefit, gain)])
 
 
 def profile_slope(sample: Sample, _: np.random.Generator) -> list[tuple[float, float]]:
     """Slopes that a likelihood ratio test does not reject, the intercept fitted anew to each; nan where there is none."""
-    log_odds, estimate = logit(sample.probability), calibration_slope(sample.y, sample.probability)
+    log_odds, estimate = logit(sample.probability), calibration_slope(Units.of(sample.y, sample.probability))
     if not np.isfinite(estimate.value):
         return [(nan, nan)]
     share = logit(sample.y.mean())
@@ -405,7 +409,7 @@ def profile_slope(sample: Sample, _: np.random.Generator) -> list[tuple[float, f
     return [tuple(limits)]
 
 
-def ends(estimate: AucEstimate | DelongResult | CalibrationEstimate) -> list[tuple[float, float]]:
+def ends(estimate: AucEstimate | DelongResult | Estimate) -> list[tuple[float, float]]:
     return [(estimate.low, estimate.high)]
 
 

@@ -11,8 +11,10 @@ import pytest
 from scipy import integrate, stats
 
 from alneval.calibration import joint_calibration
-from alneval.decision_curve import net_benefit, net_benefit_treat_all
+from alneval.decision_curve import net_benefit, treat_all
+from alneval.estimate import once
 from alneval.roc import auc
+from alneval.units import Units
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 KEYS = ["quantity", "method", "n", "prevalence", "auc", "nodes_per_patient"]
@@ -138,8 +140,8 @@ def test_true_net_benefit_is_the_integral_over_scores(simulation, threshold):
 
     integral = integrate.trapezoid(treated(np.linspace(-9, 11, 2_000_001)), dx=1e-5)
     assert cell.net_benefit(threshold) == pytest.approx(integral, abs=1e-5)
-    treat_all = float(net_benefit_treat_all(0.35, [threshold])[0])
-    assert cell.gain(threshold) == pytest.approx(integral - max(treat_all, 0), abs=1e-5)
+    everybody = once(treat_all([threshold], 0.35), Units.of([0, 1], [0.1, 0.2]))[0]
+    assert cell.gain(threshold) == pytest.approx(integral - max(everybody, 0), abs=1e-5)
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
@@ -149,8 +151,9 @@ def test_samples_have_the_stated_truth(simulation, nodes):
     assert sample.y.mean() == pytest.approx(0.35, abs=0.006)
     assert auc(sample.y, sample.score) == pytest.approx(0.8, abs=0.006)
     assert auc(sample.y, sample.other) == pytest.approx(0.75, abs=0.006)
-    assert joint_calibration(sample.y, sample.probability) == pytest.approx((0, 1), abs=0.04)
-    assert net_benefit(sample.y, sample.probability, [0.3])[0] == pytest.approx(cell.net_benefit(0.3), abs=0.008)
+    units = Units.of(sample.y, sample.probability)
+    assert [estimate.value for estimate in joint_calibration(units)] == pytest.approx([0, 1], abs=0.04)
+    assert once(net_benefit([0.3]), units)[0] == pytest.approx(cell.net_benefit(0.3), abs=0.008)
     error = sample.score - cell.separation * sample.y
     if nodes == 1:
         assert sample.patient is None

@@ -19,9 +19,11 @@ import pytest
 
 from alneval.calibration import calibration_summary
 from alneval.decision_curve import decision_curve, net_benefit
+from alneval.estimate import once
 from alneval.evaluate import (
     TABLES,
     Evaluation,
+    calibration_row,
     curve_bands,
     decision_curves,
     default_folder,
@@ -35,10 +37,10 @@ from alneval.evaluate import (
     roc_figure,
     write_evaluation,
 )
-from alneval.rows import judged_rows, main_rows
 from alneval.prevalence import prior_shift
 from alneval.recalibration import PlattRecalibration
 from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc
+from alneval.rows import judged_rows, main_rows
 from alneval.tables import (
     PREDICTION_COLUMNS,
     call_comparison_table,
@@ -49,9 +51,9 @@ from alneval.tables import (
     read_predictions,
     reclassification_comparisons,
 )
+from alneval.units import Units
 from alnlib.errors import InputError
 from alnlib.paths import repository_root
-from alneval.evaluate import calibration_row
 
 FEW = 40  # resamples: enough for every column to be there, few enough to be quick
 
@@ -131,14 +133,12 @@ def test_tables_are_those_of_the_table_functions(mine, written):
     moved = reclassification_comparisons(tested, {"mine": "model 0"}, rng=np.random.default_rng(3), n_bootstrap=80)
     same(table["reclassification"], moved, "not stated")
     rows = [
-        calibration_row(
-            *key, calibration_summary(p["y_true"], p["y_score"], rng=np.random.default_rng(3), n_bootstrap=20)
-        )
+        calibration_row(*key, calibration_summary(Units.of_rows(p), np.random.default_rng(3), n_bootstrap=20))
         for key, p in parts
     ]
     same(table["calibration"], pd.DataFrame(rows), "not stated")
     (_, _, split), part = parts[-1]
-    curve = decision_curve(part["y_true"], part["y_score"], rng=np.random.default_rng(3), n_bootstrap=80).round(4)
+    curve = decision_curve(Units.of_rows(part), intervals=True).round(4)
     last = table["net_benefit"].tail(99).reset_index(drop=True)
     assert set(last["split"]) == {split}
     same(last.drop(columns=["study", "model", "split"]), curve.drop(columns="treat_none"), "not stated")
@@ -280,9 +280,7 @@ def test_rows_that_share_a_patient_have_intervals_by_patient():
     assert abs(delong_auc(b["y_true"], b["y_score"]).low - row["auc_low"]) > 1e-4
     pair = result.comparisons.iloc[0]
     assert pair["p"] == pytest.approx(clustered_delong_test(a["y_true"], a["y_score"], b["y_score"], a["patient_id"]).p)
-    calibrated = calibration_summary(
-        b["y_true"], b["y_score"], cluster=b["patient_id"], rng=np.random.default_rng(2026), n_bootstrap=FEW // 4
-    )
+    calibrated = calibration_summary(Units.of_rows(b), np.random.default_rng(2026), n_bootstrap=FEW // 4)
     known = result.calibration.query("model == 'model 1'").iloc[0]
     assert (known["brier_low"], known["brier_high"]) == (calibrated.brier.low, calibrated.brier.high)
     assert warned(result, "internal test", "180 rows of 60 patients", "by patient")
@@ -429,14 +427,14 @@ def test_prevalence_tables_shift_from_the_training_rows():
     train, test = (rows[rows["split"] == split] for split in ("train", "test"))
     row = table.iloc[0]
     assert row["prevalence_fitted"] == pytest.approx(train["y_true"].mean(), abs=1e-4)
-    moved = prior_shift(test["y_score"], train["y_true"].mean(), 0.1)
-    assert row["net_benefit"] == pytest.approx(net_benefit(test["y_true"], moved, [0.2], prevalence=0.1)[0], abs=1e-4)
-    raw = net_benefit(test["y_true"], test["y_score"], [0.2], prevalence=0.1)[0]
-    assert row["net_benefit_uncorrected"] == pytest.approx(raw, abs=1e-4)
+    raw, benefit = Units.of_rows(test), net_benefit([0.2], prevalence=0.1)
+    moved = prior_shift(raw, train["y_true"].mean(), 0.1)
+    assert row["net_benefit"] == pytest.approx(once(benefit, moved)[0], abs=1e-4)
+    assert row["net_benefit_uncorrected"] == pytest.approx(once(benefit, raw)[0], abs=1e-4)
 
 
 def test_the_thinned_table_of_net_benefit_holds_the_thresholds_asked_for():
-    curves = decision_curves(predictions_of(2, ("test",), 50), seed=1, n_bootstrap=FEW)
+    curves = decision_curves(predictions_of(2, ("test",), 50))
     whole, thin = net_benefit_table(curves), net_benefit_table(curves, [0.1, 0.3])
     assert thin["threshold"].tolist() == [0.1, 0.3] * 2
     pd.testing.assert_frame_equal(thin, whole[whole["threshold"].isin([0.1, 0.3])].reset_index(drop=True))

@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alneval.bootstrap import bootstrap_auc_difference_unpaired
+from alneval.curves import weighted_auc
+from alneval.delong import auc
+from alneval.estimate import difference
 from alneval.leakage import (
     auc_difference_of_test_sets,
     image_level_splits,
     remembered_label_score,
     shared_patient_share,
 )
-from alneval.roc import auc
+from alneval.units import Units
 
 
 def nodes(n_patients: int = 200, of_each: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -63,10 +65,11 @@ def test_the_share_of_shared_patients_by_hand():
     """Three tested images: b and c have training images of their patient, d has a validation image only."""
     split = ["train", "train", "test", "test", "test", "validation", "external"]
     patients = ["b", "c", "b", "c", "d", "d", "b"]
-    assert str(shared_patient_share(split, patients)).endswith("2/3")
-    assert shared_patient_share(split, patients, learned="validation").count == 1
+    share = shared_patient_share(split, patients)
+    assert (share.n_positive, share.n) == (2, 3)
+    assert shared_patient_share(split, patients, learned="validation").n_positive == 1
     assert shared_patient_share(split, patients, tested="external").value == 1
-    assert shared_patient_share(nodes()["split"], nodes()["patient_id"]).count == 0
+    assert shared_patient_share(nodes()["split"], nodes()["patient_id"]).n_positive == 0
 
 
 def test_remembering_patients_is_worth_nothing_by_patient_and_much_by_image():
@@ -100,20 +103,26 @@ def scored(n_patients: int, prefix: str, seed: int) -> tuple[np.ndarray, np.ndar
     return y, score, np.repeat([f"{prefix}{i}" for i in range(n_patients)], 2)
 
 
+def difference_of(first: tuple, second: tuple, n_bootstrap: int):
+    y, score, patients = (np.concatenate(both) for both in zip(first, second, strict=True))
+    in_first = np.arange(len(y)) < len(first[0])
+    units = Units.of(y, score, patient=patients)
+    return auc_difference_of_test_sets(units, in_first, np.random.default_rng(0), n_bootstrap=n_bootstrap)
+
+
 def test_the_same_test_set_twice_differs_by_nothing():
     a = scored(30, "a", 0)
-    same = auc_difference_of_test_sets(*a, *a, rng=np.random.default_rng(0), n_bootstrap=200)
-    assert (same.delta, same.low, same.high, same.p) == (0, 0, 0, 1)
+    same = difference_of(a, a, n_bootstrap=200)
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
 def test_test_sets_without_common_patients_are_resampled_as_two_cohorts():
-    """The bootstrap of two cohorts resampled apart (`bootstrap_auc_difference_unpaired`), up to its own scatter."""
+    """The bootstrap of two cohorts resampled apart, up to its own scatter."""
     a, b = scored(40, "a", 0), scored(60, "b", 1)
-    ours = auc_difference_of_test_sets(*a, *b, rng=np.random.default_rng(0), n_bootstrap=4000)
-    apart = bootstrap_auc_difference_unpaired(
-        *a[:2], *b[:2], rng=np.random.default_rng(1), n_bootstrap=4000, cluster_a=a[2], cluster_b=b[2]
-    )
-    assert ours.delta == pytest.approx(apart.delta, abs=1e-12)
+    ours = difference_of(a, b, n_bootstrap=4000)
+    cohorts = (Units.of(y, score, patient=patients) for y, score, patients in (a, b))
+    apart = difference(weighted_auc, *cohorts, np.random.default_rng(1), n=4000)
+    assert ours.value == pytest.approx(apart.value, abs=1e-12)
     assert ours.standard_error == pytest.approx(apart.standard_error, rel=0.06)
     assert (ours.low, ours.high) == pytest.approx((apart.low, apart.high), abs=0.02)
 
@@ -121,11 +130,8 @@ def test_test_sets_without_common_patients_are_resampled_as_two_cohorts():
 def test_common_patients_are_drawn_together():
     """Image 1 of every patient against image 2: their patient effect cancels, so the interval is much narrower."""
     y, score, patients = scored(60, "a", 2)
-    first, second = np.arange(0, y.size, 2), np.arange(1, y.size, 2)
-    arguments = (y[first], score[first], patients[first], y[second], score[second])
-    rng = np.random.default_rng(0)
-    together = auc_difference_of_test_sets(*arguments, patients[second], rng=rng, n_bootstrap=1000)
-    renamed = np.char.add("other", patients[second])
-    apart = auc_difference_of_test_sets(*arguments, renamed, rng=rng, n_bootstrap=1000)
-    assert together.delta == apart.delta
+    first, second = ((y[at::2], score[at::2], patients[at::2]) for at in (0, 1))
+    renamed = (*second[:2], np.char.add("other", second[2]))
+    together, apart = (difference_of(first, other, n_bootstrap=1000) for other in (second, renamed))
+    assert together.value == apart.value
     assert together.standard_error < 0.75 * apart.standard_error

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alneval.decision_curve import decision_curve
+from alneval.decision_curve import decision_curve, net_benefit
+from alneval.estimate import interval
 from alneval.intervals import wilson_interval
 from alneval.score_interval import weighted_difference_interval
+from alneval.units import Units
 
 REFERENCES = Path(__file__).parent / "references" / "evaluation"
 EXPECTED = json.loads((REFERENCES / "expected.json").read_text())
@@ -64,8 +66,8 @@ def test_a_decision_curve_has_these_limits():
     y = rng.random(60) < 0.2
     p = np.clip(0.15 + 0.1 * y + 0.03 * rng.normal(size=60), 0.01, 0.29)
     thresholds = [0.0, 0.2, 0.3]
-    options = {"n_bootstrap": 200, "rng": np.random.default_rng(4)}
-    table = decision_curve(y, p, thresholds, **options).set_index("threshold")
+    units = Units.of(y, p)
+    table = decision_curve(units, thresholds, intervals=True).set_index("threshold")
     treated = p >= 0.2
     expected = weighted_difference_interval((treated & y)[:, None], (treated & ~y)[:, None], [0.25])
     assert tuple(table.loc[0.2, ["net_benefit_low", "net_benefit_high"]]) == pytest.approx(np.ravel(expected))
@@ -77,14 +79,12 @@ def test_a_decision_curve_has_these_limits():
     assert table.loc[0.2, "treat_all_low"] == pytest.approx(1.25 * prevalence.low - 0.25)
     assert tuple(table.loc[0.0, ["gain_low", "gain_high"]]) == (0, 0)  # all are treated, by both
     assert table.loc[0.3, "net_benefit_low"] < 0 < table.loc[0.3, "net_benefit_high"]
-    resampled = decision_curve(y, p, thresholds, **options, interval="percentile").set_index("threshold")
-    assert (resampled.loc[0.3, ["net_benefit_low", "net_benefit_high"]] == 0).all()
+    resampled = interval(net_benefit([0.3]), units, np.random.default_rng(4), n=200)
+    assert (resampled.low, resampled.high) == (0, 0)
     ordered = table.dropna()
     for name in ("net_benefit", "treat_all", "gain", "interventions_avoided_per_100"):
         assert (ordered[f"{name}_low"] <= ordered[name] + 1e-12).all(), name
         assert (ordered[name] <= ordered[f"{name}_high"] + 1e-12).all(), name
-    with pytest.raises(ValueError, match="score"):
-        decision_curve(y, p, interval="wald")
 
 
 def test_marks_that_do_not_fit_are_refused():

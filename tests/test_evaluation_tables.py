@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from alneval.estimate import once
 from alneval.multiplicity import holm
 from alneval.partial_auc import average_precision, partial_auc
-from alneval.reclassification import integrated_discrimination_improvement, net_reclassification_improvement
+from alneval.reclassification import reclassification
 from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
 from alneval.tables import (
     CALL_COLUMNS,
@@ -34,6 +35,7 @@ from alneval.tables import (
     validate_predictions,
 )
 from alneval.thresholds import operating_point, youden_threshold
+from alneval.units import Units
 from alnlib.errors import InputError
 
 CONTRACT = (
@@ -390,7 +392,7 @@ def test_reclassification_is_against_the_old_model_and_on_common_units(predictio
     a, b = (rows_of(predictions, model=name, split="test") for name in ("clinical", "fusion"))
     joined = a.merge(b, on=["patient_id", "unit_id"])
     scored = joined["y_true_x"], joined["y_score_x"], joined["y_score_y"]
-    assert row["nri_events"] == pytest.approx(net_reclassification_improvement(*scored).events.value)
-    assert row["idi"] == pytest.approx(integrated_discrimination_improvement(*scored).idi.value)
+    events, _, idi = once(reclassification, Units.of(*scored))
+    assert (row["nri_events"], row["idi"]) == pytest.approx((events, idi))
     assert row["idi_low"] < row["idi"] < row["idi_high"]
     assert reclassification_comparisons(predictions, {}, rng=np.random.default_rng(0), n_bootstrap=50).empty

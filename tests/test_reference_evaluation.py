@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from alneval.decision_curve import decision_curve, net_benefit
+from alneval.estimate import once
 from alneval.multireader import obuchowski_rockette, reader_components, reader_covariance
 from alneval.partial_auc import average_precision, roc_band
-from alneval.prevalence import decision_curve_at_prevalence, predictive_values
+from alneval.prevalence import predictive_values, prior_shift
 from alneval.roc import delong_test_unpaired
+from alneval.units import Units
 
 REFERENCES = Path(__file__).parent / "references"
 EXPECTED = json.loads((REFERENCES / "complete" / "expected.json").read_text())
@@ -36,7 +38,7 @@ def test_interval_of_an_unpaired_difference():
 
 def test_decision_curve_counted_in_r():
     data, thresholds = read("calibration.csv"), EXPECTED["thresholds"]
-    curve = decision_curve(data["y"], data["p"], thresholds)
+    curve = decision_curve(Units.of(data["y"], data["p"]), thresholds)
     for column, name in (
         ("net_benefit", "net_benefit"),
         ("treat_all", "treat_all"),
@@ -44,22 +46,21 @@ def test_decision_curve_counted_in_r():
         ("interventions_avoided_per_100", "avoided_per_100"),
     ):
         np.testing.assert_allclose(curve[column], EXPECTED[name], atol=WITHIN, err_msg=name)
-    tied = net_benefit(data["y"], data["p_tied"], thresholds)
+    tied = once(net_benefit(thresholds), Units.of(data["y"], data["p_tied"]))
     np.testing.assert_allclose(tied, EXPECTED["net_benefit_tied"], atol=WITHIN)
 
 
 def test_decision_curve_at_another_prevalence_counted_in_r():
     data, thresholds = read("calibration.csv"), EXPECTED["thresholds"]
-    curve = decision_curve_at_prevalence(data["y"], data["p"], 0.1, prevalence_from=0.4, thresholds=thresholds)
+    curve = decision_curve(prior_shift(Units.of(data["y"], data["p"]), 0.4, 0.1), thresholds, prevalence=0.1)
     np.testing.assert_allclose(curve["net_benefit"], EXPECTED["net_benefit_at_10_percent"], atol=WITHIN)
 
 
 def test_predictive_values_with_logit_intervals():
     data, expected = read("calibration.csv"), EXPECTED["predictive"]
-    found = predictive_values(data["y"], data["p"], 0.4, 0.15)
-    assert (found.ppv, found.npv) == pytest.approx((expected["ppv"], expected["npv"]), abs=WITHIN)
-    assert [found.ppv_low, found.ppv_high] == pytest.approx(expected["ppv_limits"], abs=WITHIN)
-    assert [found.npv_low, found.npv_high] == pytest.approx(expected["npv_limits"], abs=WITHIN)
+    for name, value in zip(("ppv", "npv"), predictive_values(Units.of(data["y"], data["p"]), 0.4, 0.15), strict=True):
+        assert value.value == pytest.approx(expected[name], abs=WITHIN)
+        assert [value.low, value.high] == pytest.approx(expected[f"{name}_limits"], abs=WITHIN)
 
 
 @pytest.mark.parametrize("column", ["a", "reader"])

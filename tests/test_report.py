@@ -16,16 +16,11 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from alneval import figures
-from alneval.calibration import calibration_summary, flexible_calibration_curve
+from alneval.calibration import calibration_summary
 from alneval.decision_curve import decision_curve
+from alneval.evaluate import calibration_row
 from alneval.multireader import compare_model_with_readers
 from alneval.partial_auc import average_precision, precision_recall_band, roc_band
-from alneval.roc import auc, clustered_delong_test, delong_auc
-from alneval.tables import PREDICTION_COLUMNS, validate_predictions
-from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.files import palette_png
-from alnlib.pipeline.results import StudyCohort
-from alnlib.report.claims import published_rows
 from alneval.readers import (
     MODEL_READER_COLUMNS,
     models_against_readers,
@@ -33,9 +28,15 @@ from alneval.readers import (
     reader_groups,
     readers_beside_model,
 )
-from alneval.evaluate import calibration_row
+from alneval.roc import auc, clustered_delong_test, delong_auc
 from alneval.rows import estimate_text, number_of, prediction_rows, recovered_share
+from alneval.tables import PREDICTION_COLUMNS, validate_predictions
+from alneval.units import Units
+from alnlib.cohorts.schema import ClinicalVariable
+from alnlib.files import palette_png
 from alnlib.models.clinical import odds_ratio_rows
+from alnlib.pipeline.results import StudyCohort
+from alnlib.report.claims import published_rows
 from alnlib.studies import STUDIES, published_value, title_of
 
 
@@ -136,7 +137,9 @@ def test_what_an_abstract_does_not_give_is_not_available():
 
 def test_calibration_row_has_an_interval_for_every_estimate(scored):
     y, score = scored
-    row = calibration_row("s", "m", "test", calibration_summary(y, score, rng=np.random.default_rng(0), n_bootstrap=30))
+    row = calibration_row(
+        "s", "m", "test", calibration_summary(Units.of(y, score), np.random.default_rng(0), n_bootstrap=30)
+    )
     for name in ("intercept", "slope", "brier", "scaled_brier", "ici", "expected_observed"):
         assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"], name
     assert number_of(row, "brier") == {
@@ -161,7 +164,7 @@ def test_roc_figure_shows_the_auc_and_the_area_under_its_line_is_it(scored, ax):
 
 def test_calibration_figure_counts_every_patient_once(scored, ax):
     y, score = scored
-    curve = flexible_calibration_curve(y, score, rng=np.random.default_rng(0), n_bootstrap=10)
+    curve = calibration_summary(Units.of(y, score), np.random.default_rng(0), n_bootstrap=10).curve
     figures.plot_calibration(curve, score, y, ax)
     drawn = [line for line in ax.lines if len(line.get_xdata()) == len(curve.predicted)]
     np.testing.assert_allclose(drawn[0].get_ydata(), np.clip(curve.observed, 0, 1))
@@ -172,7 +175,7 @@ def test_calibration_curve_is_dotted_where_nobody_was_predicted(ax):
     rng = np.random.default_rng(0)
     score = np.r_[rng.uniform(0.1, 0.3, 40), 0.5, rng.uniform(0.7, 0.9, 40)]
     y = rng.random(81) < score
-    curve = flexible_calibration_curve(y, score, rng=rng, n_bootstrap=10)
+    curve = calibration_summary(Units.of(y, score), rng, n_bootstrap=10).curve
     figures.plot_calibration(curve, score, y, ax)
     diagonal, *lines = [line for line in ax.lines if line.get_linestyle() != "None" or line.get_marker() == "o"][:-1]
     assert [(line.get_linestyle(), len(line.get_xdata())) for line in lines] == [
@@ -186,12 +189,13 @@ def test_calibration_curve_is_dotted_where_nobody_was_predicted(ax):
     assert len(bands) == 2 and all(band.width < 0.25 for band in bands)
 
     ax.clear()
-    figures.plot_calibration(flexible_calibration_curve([0, 1, 0], [0.4] * 3), [0.4] * 3, [0, 1, 0], ax)  # one value
+    curve = calibration_summary(Units.of([0, 1, 0], [0.4] * 3), rng, n_bootstrap=10).curve
+    figures.plot_calibration(curve, [0.4] * 3, [0, 1, 0], ax)  # one value
 
 
 def test_decision_curve_figure_has_both_simple_policies(scored, ax):
     y, score = scored
-    table = decision_curve(y, score, rng=np.random.default_rng(0), n_bootstrap=10)
+    table = decision_curve(Units.of(y, score))
     figures.plot_decision_curves({"m": table}, ax, {"m": "C0"})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["treat none", "treat all", "m"]
 
