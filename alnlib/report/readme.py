@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ SIMULATED_ROWS = (
 """Name, study and model."""
 
 ATTAINABLE_ROWS = (
-    ("clinical variables", "clinical", None, None),
+    ("clinical variables", "clinical", "", ""),
     ("ultrasound still", "ultrasound", "tang", "DL_US"),
     ("ultrasound still + MRI + clinical (A)", "clinical_ultrasound_mri", "tang", "DL_MRI+US+Clinical"),
     ("CT node, fixed crop (B)", "ct_nodes_fixed_size", "park", "DenseNet121 FSC"),
@@ -62,9 +62,9 @@ ATTAINABLE_ROWS = (
     ("key frame of an ultrasound sweep (C)", "video_key_frame", "li_video", "static image"),
     ("the whole sweep (C)", "video", "li_video", "TIN"),
     ("mammograms + MRI (D)", "mri_mammography", "guo", "combined-MLP"),
-    ("MRI before therapy alone (E)", "response_mri_pre", None, None),
-    ("MRI after therapy alone (E)", "response_mri_post", None, None),
-    ("both visits (E)", "response_mri_longitudinal", None, None),
+    ("MRI before therapy alone (E)", "response_mri_pre", "", ""),
+    ("MRI after therapy alone (E)", "response_mri_post", "", ""),
+    ("both visits (E)", "response_mri_longitudinal", "", ""),
     ("both visits + clinical (E)", "response_clinical_mri_longitudinal", "li_nat", "DLR"),
 )
 """What is shown, its key in truth.json, and the study and model whose published AUC stands beside it."""
@@ -91,23 +91,25 @@ BREAST_ROWS = (
 )
 
 
-def simulated_table(numbers: Numbers) -> str:
-    """Markdown table of the simulated demo: what each model reached and what was attainable."""
-    lines = [
-        "| model (**simulated** patients) | internal test AUC | oracle there | external test AUC | oracle there | attainable |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, study, model in SIMULATED_ROWS:
-        keys = [f"{study}_{model}_test_auc", f"{study}_{model}_test_oracle_auc"]
-        keys += [f"{study}_{model}_external_auc", f"{study}_{model}_external_oracle_auc"]
-        keys += [f"attainable_{shown_to(study, model)}_primary_auc"]
-        texts = [numbers[key]["text"] if key in numbers else "" for key in keys]
-        lines.append(f"| {name} | {' | '.join(texts)} |")
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines)
 
 
+def simulated_table(numbers: Numbers) -> str:
+    """The simulated demo: what each model reached and what was attainable."""
+    rows = []
+    for name, study, model in SIMULATED_ROWS:
+        keys = [f"{study}_{model}_{split}_{whose}auc" for split in ("test", "external") for whose in ("", "oracle_")]
+        keys += [f"attainable_{shown_to(study, model)}_primary_auc"]
+        rows.append([name, *(numbers[key]["text"] if key in numbers else "" for key in keys)])
+    sides = ("internal test AUC", "oracle there", "external test AUC", "oracle there", "attainable")
+    return markdown(("model (**simulated** patients)", *sides), rows)
+
+
 def times_table(root: Path) -> str:
-    """Markdown table of how long the commands take; the run itself as `benchmarks/stage_times.py` measured it."""
+    """How long the commands take; the run itself as `benchmarks/stage_times.py` measured it."""
     with open(root / TIMES, encoding="utf-8", newline="") as stream:
         whole = next(row for row in csv.DictReader(stream) if row["stage"] == "whole run")
     minutes = f"{float(whole['seconds']) / 60:.0f} minutes once installed ([by stage]({TIMES.as_posix()}))"
@@ -117,31 +119,27 @@ def times_table(root: Path) -> str:
         ("the same again, nothing changed", "under 3 seconds"),
         ("`python3 run_all.py test`", "about 40 minutes"),
     )
-    lines = ["| step | two CPU cores, no GPU |", "|---|---|", *(f"| {step} | {time} |" for step, time in rows)]
-    return "\n".join(lines)
+    return markdown(("step", "two CPU cores, no GPU"), rows)
 
 
 def attainable_table(numbers: Numbers) -> str:
-    """Markdown table: the best AUC that anybody could reach in the simulated cohort, beside what the studies published."""
-    lines = [
-        "| what is shown | attainable AUC (**simulated**, known) | published AUC (real, other patients) |",
-        "|---|---|---|",
+    """The best AUC that anybody could reach in the simulated cohort, beside what the studies published."""
+    rows = [
+        (name, numbers[f"attainable_{key}_primary_auc"]["text"], _published(study, model))
+        for name, key, study, model in ATTAINABLE_ROWS
     ]
-    for name, key, study, model in ATTAINABLE_ROWS:
-        known = numbers[f"attainable_{key}_primary_auc"]["text"]
-        lines.append(f"| {name} | {known} | {_published(study, model) if study else 'not available'} |")
-    return "\n".join(lines)
+    known, published = "attainable AUC (**simulated**, known)", "published AUC (real, other patients)"
+    return markdown(("what is shown", known, published), rows)
 
 
 def _published(study: str, model: str) -> str:
-    """On the study's test or validation patients."""
-    splits = ("test", "validation")
-    found = [known for split in splits if (known := published_value(study, model, split)) and known.value is not None]
-    return f"{found[0].value:.3f}" if found else "not available"
+    """On the study's test patients."""
+    figure = published_value(study, model, "test")
+    return "not available" if figure is None or figure.value is None else f"{figure.value:.3f}"
 
 
 def real_table(numbers: Numbers, rows: tuple[tuple[str, str], ...]) -> str:
-    """Markdown table of a public cohort's numbers."""
+    """A public cohort's numbers."""
     return "\n".join(
         ["| real patients | |", "|---|---|", *(f"| {name} | {numbers[key]['text']} |" for name, key in rows)]
     )
