@@ -48,15 +48,15 @@ def test_repeated_rows_of_a_patient_say_nothing_new():
     once = weighted_difference_interval(gained, lost, [0.5])
     three = np.repeat(np.arange(80), 3)
     ignored = weighted_difference_interval(gained[three], lost[three], [0.5])
-    known = weighted_difference_interval(gained[three], lost[three], [0.5], cluster=three)
+    known = weighted_difference_interval(gained[three], lost[three], [0.5], patient=three)
     np.testing.assert_allclose(known, once, rtol=0.02)  # 80 / 79 in the variance between patients
     assert (ignored[1] - ignored[0]) < 0.65 * (known[1] - known[0])
     nobody = np.zeros((240, 1))
     np.testing.assert_allclose(
-        weighted_difference_interval(nobody, nobody, [0.5], cluster=three),
+        weighted_difference_interval(nobody, nobody, [0.5], patient=three),
         weighted_difference_interval(nobody[:80], nobody[:80], [0.5]),
     )
-    alone = weighted_difference_interval(gained, lost, [0.5], cluster=np.arange(80))
+    alone = weighted_difference_interval(gained, lost, [0.5], patient=np.arange(80))
     assert (alone[1] - alone[0]) >= (once[1] - once[0])
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from alneval.roc import clustered_delong_auc, delong_auc
+from alneval.delong import auc_interval
 from alneval.subgroups import SUBGROUP_COLUMNS, subgroup_table
+from alneval.units import Units
 
 
 def patients(n: int, effects: dict[str, float], seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -28,18 +29,15 @@ def test_every_level_is_what_delong_gives_on_its_patients():
     assert list(table.columns) == list(SUBGROUP_COLUMNS)
     for level, found in table.set_index("level").iterrows():
         part = rows[(attributes["center"] == level).to_numpy()]
-        expected = delong_auc(part["y_true"], part["y_score"])
-        assert (found["auc"], found["auc_low"], found["auc_high"]) == (expected.auc, expected.low, expected.high)
+        expected = auc_interval(Units.of_rows(part))
+        assert (found["auc"], found["auc_low"], found["auc_high"]) == (expected.value, expected.low, expected.high)
 
 
 def test_heterogeneity_by_hand():
     """Two levels: Q is the squared z of the difference of independent AUCs, chi-square with one degree of freedom."""
     rows, attributes = patients(80, {"a": 0.3, "b": 2.0})
-    a, b = (
-        delong_auc(*(rows.loc[(attributes["center"] == level).to_numpy(), name] for name in ("y_true", "y_score")))
-        for level in "ab"
-    )
-    z = (a.auc - b.auc) / np.hypot(a.standard_error, b.standard_error)
+    a, b = (auc_interval(Units.of_rows(rows[(attributes["center"] == level).to_numpy()])) for level in "ab")
+    z = (a.value - b.value) / np.hypot(a.standard_error, b.standard_error)
     found = subgroup_table(rows, attributes)["p_heterogeneity"]
     assert found.to_list() == pytest.approx([2 * stats.norm.sf(abs(z))] * 2)
     assert found.iloc[0] < 0.001
@@ -70,5 +68,5 @@ def test_several_rows_of_a_patient_give_clustered_intervals():
     twice = pd.concat([rows, rows.assign(y_score=rows["y_score"] + 0.01)])
     found = subgroup_table(twice, attributes).iloc[0]
     part = twice[(attributes["center"].loc[twice["patient_id"]] == "a").to_numpy()]
-    expected = clustered_delong_auc(part["y_true"], part["y_score"], part["patient_id"])
+    expected = auc_interval(Units.of_rows(part))
     assert (found["auc_low"], found["auc_high"]) == pytest.approx((expected.low, expected.high))

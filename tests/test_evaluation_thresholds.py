@@ -11,28 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alneval.intervals import wilson_interval
-from alneval.thresholds import (
-    operating_point,
-    sensitivity_at_specificity,
-    threshold_at_sensitivity,
-    threshold_at_specificity,
-    youden_threshold,
-)
+from alneval.thresholds import operating_point, threshold_at_specificity, youden_threshold
+from alneval.units import Units
+from tests.strategies import labeled_scores
 
 REFERENCES = Path(__file__).parent / "references" / "evaluation"
 EXPECTED = json.loads((REFERENCES / "expected.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def paired():
-    return pd.read_csv(REFERENCES / "paired.csv")
-
-
-@st.composite
-def labeled_scores(draw):
-    n = draw(st.integers(3, 25))
-    y = draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(lambda v: 0 < sum(v) < len(v)))
-    return np.array(y, dtype=int), np.array(draw(st.lists(st.integers(0, 5), min_size=n, max_size=n))) / 5
 
 
 def rates(y, score, threshold):
@@ -42,8 +26,8 @@ def rates(y, score, threshold):
 
 def test_youden_threshold_agrees_with_proc(paired):
     reference = EXPECTED["youden"]
-    threshold = youden_threshold(paired["y"], paired["b"])
-    point = operating_point(paired["y"], paired["b"], threshold)
+    threshold = youden_threshold(units := Units.of(paired["y"], paired["b"]))
+    point = operating_point(units, threshold)
     assert threshold == pytest.approx(reference["threshold"], abs=1e-12)
     assert point.sensitivity.value == pytest.approx(reference["sensitivity"], abs=1e-12)
     assert point.specificity.value == pytest.approx(reference["specificity"], abs=1e-12)
@@ -55,44 +39,39 @@ def test_chosen_thresholds_are_the_best_of_all_cuts(data, wanted):
     y, score = data
     cuts = [rates(y, score, threshold) for threshold in [*np.unique(score), score.max() + 1]]
     best = max(sum(cut) for cut in cuts)
-    sensitivity, specificity = rates(y, score, youden_threshold(y, score))
+    sensitivity, specificity = rates(y, score, youden_threshold(Units.of(y, score)))
     assert sensitivity + specificity == pytest.approx(best)
     assert sensitivity == pytest.approx(max(cut[0] for cut in cuts if sum(cut) > best - 1e-9))
 
-    reached = rates(y, score, threshold_at_sensitivity(y, score, wanted))
-    assert reached[0] >= wanted - 1e-12
-    assert reached[1] == max(cut[1] for cut in cuts if cut[0] >= wanted - 1e-12)
-    reached = rates(y, score, threshold_at_specificity(y, score, wanted))
+    reached = rates(y, score, threshold_at_specificity(Units.of(y, score), wanted))
     assert reached[1] >= wanted - 1e-12
     assert reached[0] == max(cut[0] for cut in cuts if cut[1] >= wanted - 1e-12)
-    assert sensitivity_at_specificity(y, score, wanted).value == reached[0]
 
 
 def test_wanted_shares_are_not_missed_by_rounding():
     """0.56 x 25 is 14.000000000000002 in floating point; 14 of 25 must do."""
     assert 0.56 * 25 > 14
-    y, score = np.repeat([0, 1], 25), np.tile(np.arange(25.0), 2)
-    assert operating_point(y, score, threshold_at_sensitivity(y, score, 0.56)).true_positives == 14
-    assert operating_point(y, score, threshold_at_specificity(y, score, 0.56)).true_negatives == 14
+    units = Units.of(np.repeat([0, 1], 25), np.tile(np.arange(25.0), 2))
+    assert operating_point(units, threshold_at_specificity(units, 0.56)).true_negatives == 14
 
 
 def test_threshold_survives_scores_written_with_eight_digits(paired):
     probability = 1 / (1 + np.exp(-paired["b"] + np.linspace(0, 1e-3, len(paired))))
-    threshold = youden_threshold(paired["y"], probability)
+    threshold = youden_threshold(Units.of(paired["y"], probability))
     rounded = pd.Series([float(f"{value:.8g}") for value in probability])
     assert ((rounded >= float(f"{threshold:.8g}")) == (probability >= threshold)).all()
 
 
 def test_thresholds_are_finite_even_when_nobody_may_be_called_positive():
-    y, score = [1, 1, 0], [0.2, 0.3, 1.0]
-    threshold = threshold_at_specificity(y, score, 1.0)
-    assert np.isfinite(threshold) and operating_point(y, score, threshold).false_positives == 0
-    assert youden_threshold([0, 1], [0.5, 0.5]) == 0.5
+    units = Units.of([1, 1, 0], [0.2, 0.3, 1.0])
+    threshold = threshold_at_specificity(units, 1.0)
+    assert np.isfinite(threshold) and operating_point(units, threshold).false_positives == 0
+    assert youden_threshold(Units.of([0, 1], [0.5, 0.5])) == 0.5
 
 
 def test_operating_point_counts_by_hand():
     point = operating_point(
-        [1, 1, 1, 0, 0, 0, 0], [0.9, 0.5, 0.2, 0.5, 0.4, 0.1, 0.1], 0.5
+        Units.of([1, 1, 1, 0, 0, 0, 0], [0.9, 0.5, 0.2, 0.5, 0.4, 0.1, 0.1]), 0.5
     )  # a score of 0.5 is positive
     counts = (point.true_positives, point.false_positives, point.true_negatives, point.false_negatives)
     assert counts == (2, 1, 3, 1)
@@ -105,10 +84,10 @@ def test_operating_point_counts_by_hand():
 
 
 def test_missing_class_gives_nan_not_a_crash():
-    point = operating_point([1, 1], [0.2, 0.9], 0.5)
+    point = operating_point(Units.of([1, 1], [0.2, 0.9]), 0.5)
     assert isnan(point.specificity.value) and point.sensitivity.value == 0.5
     rng = np.random.default_rng(0)
-    clustered = operating_point([1, 1], [0.2, 0.9], 0.5, cluster=["p1", "p1"], rng=rng, n_bootstrap=20)
+    clustered = operating_point(Units.of([1, 1], [0.2, 0.9], patient=["p1", "p1"]), 0.5, rng=rng, n_bootstrap=20)
     assert isnan(clustered.specificity.low)
 
 
@@ -118,9 +97,9 @@ def test_intervals_over_patients_do_not_shrink_when_rows_are_repeated():
     y = rng.integers(0, 2, 80)
     score = np.round(rng.normal(size=80) + y, 1)
     repeated = np.repeat(np.arange(80), 5)
-    once = operating_point(y, score, 0.5)
-    by_row = operating_point(y[repeated], score[repeated], 0.5)
-    by_patient = operating_point(y[repeated], score[repeated], 0.5, cluster=repeated, rng=rng)
+    once = operating_point(Units.of(y, score), 0.5)
+    by_row = operating_point(Units.of(y[repeated], score[repeated]), 0.5)
+    by_patient = operating_point(Units.of(y[repeated], score[repeated], patient=repeated), 0.5, rng=rng)
     width = {name: p.sensitivity.high - p.sensitivity.low for name, p in
              (("once", once), ("row", by_row), ("patient", by_patient))}  # fmt: skip
     assert width["patient"] == pytest.approx(width["once"], rel=0.15)
@@ -129,19 +108,19 @@ def test_intervals_over_patients_do_not_shrink_when_rows_are_repeated():
 
 def test_agreement_of_all_units_falls_back_to_the_number_of_patients():
     y, score, patients = [1] * 6 + [0] * 3, [0.9] * 6 + [0.1] * 3, ["a", "a", "a", "b", "b", "c", "c", "d", "e"]
-    point = operating_point(y, score, 0.5, cluster=patients, rng=np.random.default_rng(0), n_bootstrap=50)
+    point = operating_point(Units.of(y, score, patient=patients), 0.5, rng=np.random.default_rng(0), n_bootstrap=50)
     assert point.sensitivity.low == wilson_interval(3, 3).low and point.sensitivity.high == 1.0
-    assert (point.sensitivity.count, point.sensitivity.n) == (6, 6)
-    none = operating_point(y, score, 2.0, cluster=patients, rng=np.random.default_rng(0), n_bootstrap=50)
+    assert (point.sensitivity.n_positive, point.sensitivity.n) == (6, 6)
+    none = operating_point(Units.of(y, score, patient=patients), 2.0, rng=np.random.default_rng(0), n_bootstrap=50)
     assert (none.sensitivity.low, none.sensitivity.high) == (0.0, wilson_interval(0, 3).high)
 
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="finite"):
-        operating_point([0, 1], [0.1, 0.2], np.inf)
+        operating_point(Units.of([0, 1], [0.1, 0.2]), np.inf)
     with pytest.raises(ValueError, match="rng"):
-        operating_point([0, 1], [0.1, 0.2], 0.1, cluster=[1, 2])
+        operating_point(Units.of([0, 1], [0.1, 0.2], patient=[1, 1]), 0.1)
     with pytest.raises(ValueError, match="specificity"):
-        threshold_at_specificity([0, 1], [0.1, 0.2], 90)
+        threshold_at_specificity(Units.of([0, 1], [0.1, 0.2]), 90)
     with pytest.raises(ValueError, match="both classes"):
-        youden_threshold([1, 1], [0.1, 0.2])
+        youden_threshold(Units.of([1, 1], [0.1, 0.2]))
