@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from alneval.curves import average_precision, partial_auc
+from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import once
+from alneval.mcnemar import clustered_mcnemar_p, mcnemar_p
 from alneval.multiplicity import holm
-from alneval.partial_auc import average_precision, partial_auc
 from alneval.reclassification import reclassification
-from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc, delong_test
 from alneval.tables import (
     CALL_COLUMNS,
     COMPARISON_COLUMNS,
@@ -24,12 +25,10 @@ from alneval.tables import (
     PREDICTION_COLUMNS,
     RECLASSIFICATION_COLUMNS,
     call_comparison_table,
-    clustered_mcnemar_p,
     comparison_table,
     curve_table,
     discrimination_table,
     locked_thresholds,
-    mcnemar_p,
     read_predictions,
     reclassification_comparisons,
     validate_predictions,
@@ -57,8 +56,8 @@ def model_rows(study, model, signal, splits, nodes_per_patient=1, seed=0):
                 patient_id = f"{split[0]}{patient:03d}"
                 unit_id = patient_id if nodes_per_patient == 1 else f"{patient_id}_{node}"
                 score = 1 / (1 + np.exp(-(signal * y - 0.5 + level + 0.5 * noise.normal())))
-                rows.append((study, model, split, patient_id, unit_id, y, round(score, 4)))
-    return pd.DataFrame(rows, columns=["study", "model", "split", "patient_id", "unit_id", "y_true", "y_score"])
+                rows.append((study, model, "main", split, patient_id, unit_id, y, round(score, 4)))
+    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +81,10 @@ def test_discrimination_has_the_contract_columns_and_locked_thresholds(predictio
     assert ",".join(table.columns) == ",".join(DISCRIMINATION_COLUMNS) == CONTRACT
     assert len(table) == 3 * 2 + 2 * 2
     validation, test = (rows_of(predictions, model="fusion", split=split) for split in ("validation", "test"))
-    threshold = youden_threshold(validation["y_true"], validation["y_score"])
+    threshold = youden_threshold(Units.of_rows(validation))
     row = rows_of(table, model="fusion", split="test").iloc[0]
-    area = delong_auc(test["y_true"], test["y_score"])
-    point = operating_point(test["y_true"], test["y_score"], threshold)
-    assert (row["auc"], row["auc_low"], row["auc_high"]) == (area.auc, area.low, area.high)
+    area, point = auc_interval(units := Units.of_rows(test)), operating_point(units, threshold)
+    assert (row["auc"], row["auc_low"], row["auc_high"]) == (area.value, area.low, area.high)
     assert (row["threshold"], row["threshold_from"], row["note"]) == (threshold, "validation", "")
     for name in ("sensitivity", "specificity", "ppv", "npv", "accuracy"):
         share = getattr(point, name)
@@ -100,7 +98,7 @@ def test_several_nodes_per_patient_are_clustered(predictions):
     table = discrimination_table(predictions, rng=np.random.default_rng(0), n_bootstrap=500)
     test = rows_of(predictions, model="fsc", split="test")
     row = rows_of(table, model="fsc", split="test").iloc[0]
-    area = clustered_delong_auc(test["y_true"], test["y_score"], test["patient_id"])
+    area = auc_interval(Units.of_rows(test))
     assert (row["auc_low"], row["auc_high"]) == (area.low, area.high)
     assert row["n"] == 120 and "40 patients" in row["note"] and row["threshold_from"] == "cross_validation"
     squared = (test["y_score"] - test["y_true"]) ** 2
@@ -159,13 +157,13 @@ def test_comparisons_are_paired_clustered_and_corrected(predictions):
     assert len(table) == 2 * 3 + 2 * 1
     a, b = (rows_of(predictions, model=name, split="test") for name in ("clinical", "fusion"))
     row = rows_of(table, split="test", model_a="clinical", model_b="fusion").iloc[0]
-    result = delong_test(a["y_true"], a["y_score"].to_numpy(), b["y_score"].to_numpy())
-    assert (row["delta"], row["delta_low"], row["p"]) == pytest.approx((result.delta, result.low, result.p))
+    result = auc_difference(Units.of(a["y_true"], a["y_score"], b["y_score"]))
+    assert (row["delta"], row["delta_low"], row["p"]) == pytest.approx((result.value, result.low, result.p))
     family = rows_of(table, study="tang", split="test")
     np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
     a, b = (rows_of(predictions, model=name, split="test") for name in ("fsc", "asc"))
     row = rows_of(table, study="park", split="test").iloc[0]
-    clustered = clustered_delong_test(a["y_true"], a["y_score"].to_numpy(), b["y_score"].to_numpy(), a["patient_id"])
+    clustered = auc_difference(Units.of(a["y_true"], a["y_score"], b["y_score"], patient=a["patient_id"]))
     assert row["p"] == pytest.approx(clustered.p) == pytest.approx(row["p_holm"])
     assert "clustered" in row["method"]
 
@@ -178,7 +176,7 @@ def test_comparisons_use_common_units_in_any_order(predictions):
     kept = tang[~tang["patient_id"].isin(["t003", "t010"])]
     a, b = rows_of(kept, model="clinical"), rows_of(kept, model="fusion")
     assert row["n"] == 78
-    assert row["p"] == pytest.approx(delong_test(a["y_true"], a["y_score"], b["y_score"]).p)
+    assert row["p"] == pytest.approx(auc_difference(Units.of(a["y_true"], a["y_score"], b["y_score"])).p)
 
 
 def test_what_cannot_be_compared_says_why(predictions):
@@ -309,7 +307,7 @@ def test_calls_at_locked_thresholds_by_hand():
     validation = [(1, 0.6, 0.4), (1, 0.7, 0.45), (0, 0.4, 0.3), (0, 0.3, 0.2)]
     test = [(1, 0.6, 0.3)] * 3 + [(1, 0.4, 0.4)] + [(1, 0.6, 0.4)] + [(0, 0.6, 0.3)] * 4 + [(0, 0.3, 0.3)]
     rows = [
-        ("s", model, split, f"{split}{i}", f"{split}{i}", y, score)
+        ("s", model, "main", split, f"{split}{i}", f"{split}{i}", y, score)
         for split, patients in (("validation", validation), ("test", test))
         for i, (y, *scores) in enumerate(patients)
         for model, score in zip("ab", scores, strict=True)
@@ -366,12 +364,12 @@ def test_curve_table_holds_the_separate_functions_and_knows_patients(predictions
     assert tuple(table.columns) == CURVE_COLUMNS
     for row in table.to_dict("records"):
         part = rows_of(predictions, study=row["study"], model=row["model"], split=row["split"])
-        scored = part["y_true"], part["y_score"]
-        if part["y_true"].nunique() < 2:
+        units = Units.of_rows(part)
+        if not units.has_both_classes:
             assert isnan(row["partial_auc"])
             continue
-        assert row["partial_auc"] == pytest.approx(partial_auc(*scored, specificity=(0.8, 1), corrected=True))
-        assert row["average_precision"] == pytest.approx(average_precision(*scored))
+        assert row["partial_auc"] == pytest.approx(once(partial_auc(0.8, 1, standardized=True), units))
+        assert row["average_precision"] == pytest.approx(once(average_precision, units))
         for name in ("partial_auc", "sensitivity_at_specificity", "average_precision"):
             assert row[f"{name}_low"] <= row[f"{name}_high"]
     shuffled = predictions.sample(frac=1, random_state=1)
