@@ -111,17 +111,11 @@ class Study:
     @property
     def claims(self) -> tuple[Claim, ...]:
         """The contrasts, and a claim of kind "level" for every published figure that has a value."""
+        given = [figure for figure in self.published if figure.value is not None]
+        words = [f"The abstract gives this {METRIC_NAMES[figure.metric]}." for figure in given]
         return self.contrasts + tuple(
-            Claim(
-                figure.model,
-                None,
-                figure.split,
-                figure.metric,
-                kind="level",
-                sentence=f"The abstract gives this {METRIC_NAMES[figure.metric]}.",
-            )
-            for figure in self.published
-            if figure.value is not None
+            Claim(figure.model, None, figure.split, figure.metric, kind="level", sentence=sentence)
+            for figure, sentence in zip(given, words, strict=True)
         )
 
     def model(self, name: str) -> Model | None:
@@ -152,12 +146,7 @@ TANG = Study(
         Model("DL_MRI", "24_mri", "mri"),
         Model("DL_MRI+US", "31_fusion", "ultrasound_mri", joins=("DL_MRI", "DL_US")),
         Model("clinical", "21_clinical", "clinical"),
-        Model(
-            "DL_MRI+US+Clinical",
-            "31_fusion",
-            "clinical_ultrasound_mri",
-            joins=("DL_MRI", "DL_US", "clinical"),
-        ),
+        Model("DL_MRI+US+Clinical", "31_fusion", "clinical_ultrasound_mri", joins=("DL_MRI", "DL_US", "clinical")),
     ),
     published=(
         Published("DL_MRI+US+Clinical", "test", "auc", 0.819, 0.734, 0.903),
@@ -174,12 +163,10 @@ TANG = Study(
 )
 
 CT_CROPS = {"FSC": "ct_nodes_fixed_size", "ASC": "ct_nodes_adjustable_square"}
-CT_NETWORKS = {
-    "DenseNet": ("densenet121",),
-    "ResNet": ("resnet50", "resnet18"),
-    "EfficientNet": ("efficientnet_b0",),
-}
+CT_NETWORKS = {"DenseNet": ("densenet121",), "ResNet": ("resnet50", "resnet18"), "EfficientNet": ("efficientnet_b0",)}
 """Published network and the architectures that may stand for it here."""
+
+PARK_BEST = tuple(f"DenseNet121 {crop}" for crop in CT_CROPS)
 
 PARK = Study(
     key="park",
@@ -190,13 +177,7 @@ PARK = Study(
     n={"patients": 523, "node images": 1128, "malignant images": 538, "benign images": 590},
     models=(
         *(Model(f"DenseNet121 {crop}", "25_ct_nodes", shown, (f"CT_{crop}",)) for crop, shown in CT_CROPS.items()),
-        Model(
-            "DenseNet121 FSC+ASC",
-            "25_ct_nodes",
-            "ct_nodes",
-            ("CT_FSC+ASC",),
-            joins=("DenseNet121 FSC", "DenseNet121 ASC"),
-        ),
+        Model("DenseNet121 FSC+ASC", "25_ct_nodes", "ct_nodes", ("CT_FSC+ASC",), joins=PARK_BEST),
         *(
             Model(f"{network} {crop}", "25_ct_nodes", shown, tuple(f"CT_{crop}/{name}" for name in names), "candidate")
             for crop, shown in CT_CROPS.items()
@@ -214,7 +195,7 @@ PARK = Study(
     contrasts=(
         *_contrasts(
             "DenseNet121 FSC+ASC",
-            ("DenseNet121 FSC", "DenseNet121 ASC"),
+            PARK_BEST,
             "The ensemble of both crops has the highest AUC of the three.",
         ),
         *(

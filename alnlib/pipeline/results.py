@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from alneval.estimate import format_interval
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, palette_png, write_csv, write_json
 from alnlib.memo import keep_within
@@ -250,9 +251,7 @@ def number_text(value: Any, low: Any = None, high: Any = None, digits: int = 3) 
         return "not available"
     if isinstance(value, (str, bool, int)):
         return str(value)
-    if low is None or high is None:
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f}" if low is None or high is None else format_interval(value, low, high, digits)
 
 
 def _plain(value: Any) -> Any:

@@ -20,10 +20,11 @@ from scipy import stats
 
 from alneval.curves import weighted_auc
 from alneval.delong import auc_difference
-from alneval.estimate import Estimate, difference, format_p
+from alneval.estimate import Estimate, difference, format_interval, format_p
 from alneval.figures import INK, SPLIT_NAMES
 from alneval.multiplicity import holm
 from alneval.units import Units
+from alnlib.pipeline.results import number_text
 from alnlib.studies import (
     METRIC_NAMES,
     STUDIES,
@@ -359,8 +360,7 @@ def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
     for figure in published:
         of_figure = texts.setdefault((figure.model, figure.split), dict.fromkeys(metrics, "not available"))
         if figure.metric in metrics and figure.value is not None:
-            interval = f" ({figure.low:.3f} to {figure.high:.3f})" if figure.low is not None else ""
-            of_figure[figure.metric] = f"{figure.value:.3f}{interval}"
+            of_figure[figure.metric] = number_text(figure.value, figure.low, figure.high)
     rows = [{"model": model, "split": split} | of_figure for (model, split), of_figure in texts.items()]
     return pd.DataFrame(rows, columns=["model", "split", *metrics]).assign(origin="published")
 
@@ -421,7 +421,7 @@ def _interval(row: Mapping[str, object], name: str, low: str = "", high: str = "
         return none
     if pd.isna(row.get(low)):
         return f"{row[name]:.3f}"
-    return f"{row[name]:.3f} ({row[low]:.3f} to {row[high]:.3f})"
+    return format_interval(row[name], row[low], row[high])
 
 
 def plot_claims(ledger: pd.DataFrame, ax: Axes, limits: tuple[float, float] = (-0.4, 0.4)) -> Axes:
