@@ -38,18 +38,11 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from alneval.bootstrap import bootstrap_auc_interval
 from alneval.calibration import calibration_intercept, calibration_slope
+from alneval.curves import weighted_auc
 from alneval.decision_curve import decision_curve, gain, net_benefit
+from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import Estimate, interval
-from alneval.roc import (
-    AucEstimate,
-    DelongResult,
-    clustered_delong_auc,
-    clustered_delong_test,
-    delong_auc,
-    delong_test,
-)
 from alneval.units import Units
 
 SIZES = (100, 300, 1000)
@@ -315,26 +308,21 @@ def methods(cell: Cell) -> Iterator[Method]:
     by_patient = ", by patient" if clustered else ""
     formulas, resampled = (cell.auc == COMPARED_AUC[name] for name in ("formula", "resampled"))
 
-    def area(interval: str) -> Limits:
+    def area(name: str) -> Limits:
         def limits(sample: Sample, _: np.random.Generator) -> list[tuple[float, float]]:
-            if clustered:
-                return ends(clustered_delong_auc(sample.y, sample.score, sample.patient, interval=interval))
-            return ends(delong_auc(sample.y, sample.score, interval=interval))
+            return ends(auc_interval(Units.of(sample.y, sample.score, patient=sample.patient), interval=name))
 
         return limits
 
     def difference(reference: str) -> Limits:
         def limits(sample: Sample, _: np.random.Generator) -> list[tuple[float, float]]:
-            scores = (sample.y, sample.score, sample.other)
-            if clustered:
-                return ends(clustered_delong_test(*scores, sample.patient, reference=reference))
-            return ends(delong_test(*scores, reference=reference))
+            units = Units.of(sample.y, sample.score, sample.other, patient=sample.patient)
+            return ends(auc_difference(units, reference=reference))
 
         return limits
 
     def percentile_auc(sample: Sample, rng: np.random.Generator) -> list[tuple[float, float]]:
-        options = {"rng": rng, "n_bootstrap": RESAMPLES, "cluster": sample.patient}
-        return ends(bootstrap_auc_interval(sample.y, sample.score, **options))
+        return ends(interval(weighted_auc, Units.of(sample.y, sample.score, patient=sample.patient), rng, n=RESAMPLES))
 
     def calibration(know_patients: bool) -> Limits:
         def limits(sample: Sample, _: np.random.Generator) -> list[tuple[float, float]]:
@@ -409,7 +397,7 @@ def profile_slope(sample: Sample, _: np.random.Generator) -> list[tuple[float, f
     return [tuple(limits)]
 
 
-def ends(estimate: AucEstimate | DelongResult | Estimate) -> list[tuple[float, float]]:
+def ends(estimate: Estimate) -> list[tuple[float, float]]:
     return [(estimate.low, estimate.high)]
 
 

@@ -23,9 +23,11 @@ from scipy.special import expit
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from alneval.bootstrap import bootstrap_aucs
-from alneval.roc import delong_covariance
+from alneval.curves import weighted_auc
+from alneval.delong import covariance
+from alneval.estimate import resamples
 from alneval.tables import PREDICTION_COLUMNS
+from alneval.units import Units
 
 RESAMPLES = 2000
 ROUNDS = 5
@@ -49,7 +51,9 @@ def bootstrap_rows(rng: np.random.Generator) -> list[dict[str, object]]:
         return np.array([roc_auc_score(y[row], score[row, 0]) for row in indices])
 
     def ours() -> np.ndarray:
-        return bootstrap_aucs(y, score, rng=np.random.default_rng(2), n_bootstrap=RESAMPLES)[:, 0]
+        units = Units.of(y, score)
+        drawn = resamples(units, RESAMPLES, np.random.default_rng(2))
+        return np.concatenate([weighted_auc(units, weights) for weights in drawn])
 
     assert abs(plain().std() / ours().std() - 1) < 0.1
     return [row("bootstrap", f"{RESAMPLES} resampled AUCs, n = 254", "scikit-learn in a loop", ours, plain)]
@@ -59,7 +63,7 @@ def delong_rows(rng: np.random.Generator) -> list[dict[str, object]]:
     y, scores = simulated_scores(rng, 100_000, 20)
 
     def ours() -> np.ndarray:
-        return delong_covariance(y, scores)[1]
+        return covariance(Units.of(y, scores))[1]
 
     def plain() -> np.ndarray:
         return delong_by_three_rankings(y, scores)
@@ -84,7 +88,7 @@ def evaluate_rows(rng: np.random.Generator) -> list[dict[str, object]]:
     for model in range(models):
         probability = expit(rng.normal(size=n) + (0.8 + 0.2 * model) * y - 0.7)
         ids = [f"{patient:04d}" for patient in range(n)]
-        values = ("benchmark", f"model {model + 1}", split, ids, ids, y.astype(int), probability.round(6))
+        values = ("benchmark", f"model {model + 1}", "main", split, ids, ids, y.astype(int), probability.round(6))
         tables.append(pd.DataFrame(dict(zip(PREDICTION_COLUMNS, values, strict=True))))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "predictions.csv"

@@ -12,8 +12,8 @@ from scipy import integrate, stats
 
 from alneval.calibration import joint_calibration
 from alneval.decision_curve import net_benefit, treat_all
+from alneval.delong import auc
 from alneval.estimate import once
-from alneval.roc import auc
 from alneval.units import Units
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from alneval.delong import auc
 from alneval.folds import patient_level_folds
-from alneval.roc import auc
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
 from alnlib.models.clinical import clinical_pipeline

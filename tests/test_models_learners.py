@@ -13,8 +13,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from alneval.delong import auc
 from alneval.folds import patient_level_folds
-from alneval.roc import auc
 from alnlib.errors import InputError
 from alnlib.models.learners import (
     WINNER,

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from alneval.roc import auc
+from alneval.delong import auc
 from alnlib.errors import InputError
 from alnlib.models.clinical import cross_validated_scores
 from alnlib.radiomics.select import (

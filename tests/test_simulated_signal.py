@@ -12,7 +12,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alneval.roc import AucEstimate, clustered_delong_auc, delong_auc
+from alneval.delong import auc_interval
+from alneval.estimate import Estimate
+from alneval.units import Units
 from alnlib.imaging.crop import (
     adjustable_square_crop,
     box_center_mm,
@@ -73,15 +75,13 @@ def unit_names(rng: np.random.Generator, n: int) -> tuple[str, ...]:
     return tuple(f"{first}-{i}" for i in range(n))
 
 
-def network_auc(render, sizes: tuple[int, int, int], signal: float, seed: int = SEED) -> AucEstimate:
+def network_auc(render, sizes: tuple[int, int, int], signal: float, seed: int = SEED) -> Estimate:
     """AUC, on fresh patients, of a network trained from scratch. sizes: training, validation and test patients."""
     spec = SimulationSpec(**dict.fromkeys(SimulationSpec.signals(), signal))
     streams = np.random.default_rng(seed).spawn(3)
     train, validation, test = (render(n, spec, stream) for n, stream in zip(sizes, streams, strict=True))
     score = predict_proba(fit_classifier(NETWORK, train, validation), test)
-    if test.patient_ids == test.unit_ids:
-        return delong_auc(test.y, score)
-    return clustered_delong_auc(test.y, score, test.patient_ids)
+    return auc_interval(Units.of(test.y, score, patient=test.patient_ids))
 
 
 CASES = [
