@@ -14,26 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from alnlib.files import sha256_file
 from tests.toy import write_toy_notebook
 
-COHORT_YAML = """\
-name: toy
-title: A toy cohort
-provenance: simulated
-endpoints:
-  aln_metastasis: {label: ALN metastasis, positive: N+, negative: N0}
-primary_endpoint: aln_metastasis
-centers: [North]
-external_centers: []
-clinical: {}
-readers: {}
-license: none
-citation: none
-source: tests
-"""
+COHORT = {"name": "toy", "title": "A toy cohort", "provenance": "simulated", "license": "none", "citation": "none"}
+COHORT |= {"endpoints": {"aln_metastasis": {"label": "ALN metastasis", "positive": "N+", "negative": "N0"}}}
+COHORT |= {"primary_endpoint": "aln_metastasis", "centers": ["North"], "external_centers": [], "source": "tests"}
 
 MODULE = '''\
 """Thermograms: the skin's temperature as gray values. Nothing here reads other pictures."""
@@ -117,7 +106,7 @@ def copy(toy_repository) -> Path:
     patients = pd.DataFrame({"patient_id": [f"p{i:02d}" for i in range(12)], "center": "North"})
     patients = patients.assign(split=["train", "test"] * 6, aln_metastasis=[0, 0, 1, 1] * 3)
     patients.to_csv(data / "patients.csv", index=False)
-    (data / "cohort.yaml").write_text(COHORT_YAML)
+    (data / "cohort.yaml").write_text(yaml.safe_dump(COHORT))
     rng = np.random.default_rng(0)
     for row in patients.itertuples():
         gray = rng.integers(80, 120, (8, 8)) + 60 * row.aln_metastasis
