@@ -1,6 +1,6 @@
 """Cohort folders: what is written is read back the same, and every mistake of a user is named with file, row and remedy.
 
-Truth: the data contract in DESIGN.md, section 4; each bad case changes one thing in a folder that is accepted.
+Truth: the data contract of README; each bad case changes one thing in a folder that is accepted.
 """
 
 from __future__ import annotations
@@ -586,3 +586,19 @@ def test_all_problems_come_at_once_in_file_and_row_order(folder):
         ("readers.csv", 2, "score"),
     ]
     assert "6 problems" in str(error.value)
+
+
+def test_a_folder_with_older_names_is_read_the_same(folder):
+    before = read_cohort(folder)
+    described, patients = folder / "cohort.yaml", folder / "patients.csv"
+    older = described.read_text().replace("centers:", "centres:").replace("license:", "licence:")
+    described.write_text(older.replace("external_centers", "external_centres"))
+    patients.write_text(patients.read_text().replace("center", "centre", 1))
+    assert "centres: [North, South]" in described.read_text()
+    after = read_cohort(folder)
+    assert (after.centers, after.external_centers, after.license) == (
+        before.centers,
+        before.external_centers,
+        before.license,
+    )
+    pd.testing.assert_frame_equal(after.patients, before.patients)

@@ -1,4 +1,4 @@
-"""The cohort dataclasses and the text forms of boxes and spacings. Truth: the data contract in DESIGN.md, section 4."""
+"""The cohort dataclasses and the text forms of boxes and spacings. Truth: the data contract of README."""
 
 from __future__ import annotations
 

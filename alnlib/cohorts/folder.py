@@ -52,6 +52,10 @@ ENDPOINT_KEYS = ("label", "positive", "negative")
 VARIABLE_KEYS = ("label", "kind", "unit", "levels")
 
 
+OLDER_NAMES = {"centre": "center", "centres": "centers", "external_centres": "external_centers", "licence": "license"}
+"""What columns and keys were called in cohort folders before they were spelled the American way; still read."""
+
+
 def write_cohort(cohort: Cohort, folder: str | Path) -> list[Path]:
     """Write cohort.yaml, patients.csv, images.csv and readers.csv (the last without rows if there are no scores); return them.
 
@@ -188,7 +192,7 @@ def _examine_description(path: Path, draft: _Draft) -> None:
 
     lines: dict[str, int] = {}
     if not path.is_file():
-        problem("file is missing", "write it; the data contract in DESIGN.md and the README list its keys")
+        problem("file is missing", "write it; README lists its keys under "Your own cohort"")
         return
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -369,6 +373,8 @@ def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int]]]:
     def visit(mapping: yaml.Node, prefix: str) -> None:
         seen = set()
         for key_node, value_node in mapping.value:
+            if not prefix:
+                key_node.value = OLDER_NAMES.get(key_node.value, key_node.value)
             key, line = f"{prefix}{key_node.value}", key_node.start_mark.line + 1
             if key in seen:
                 repeated.append((key, line))
@@ -380,7 +386,7 @@ def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int]]]:
 
     if isinstance(node, yaml.MappingNode):
         visit(node, "")
-    return yaml.safe_load(text), lines, repeated
+    return None if node is None else yaml.SafeLoader("").construct_document(node), lines, repeated
 
 
 def _as_text(value: Any) -> str | None:
@@ -448,7 +454,7 @@ def _read_table(path: Path, problems: list[Problem]) -> pd.DataFrame | None:
     if not rows:
         problem("file is empty", "write at least the header line")
         return None
-    header = rows[0]
+    header = [OLDER_NAMES.get(column, column) for column in rows[0]]
     for position, column in enumerate(header, start=1):
         if column == "":
             problem(f"column {position} has no name", "name it, or remove the trailing comma", line_numbers[0])
@@ -543,7 +549,7 @@ def _examine_patients(path: Path, draft: _Draft) -> None:
         )
     else:  # cohort.yaml could not be read: which columns it declares is not known
         _check_columns(
-            path, table, PATIENT_ID_COLUMNS, tuple({*table.columns, *PATIENT_ID_COLUMNS}), problems, "see DESIGN.md"
+            path, table, PATIENT_ID_COLUMNS, tuple({*table.columns, *PATIENT_ID_COLUMNS}), problems, "see README, Your own cohort"
         )
     if not len(table):
         problems.append(Problem(str(path), None, None, None, "no patient in this cohort", "add one line per patient"))
