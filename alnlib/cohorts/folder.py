@@ -192,7 +192,7 @@ def _examine_description(path: Path, draft: _Draft) -> None:
 
     lines: dict[str, int] = {}
     if not path.is_file():
-        problem("file is missing", "write it; README lists its keys under "Your own cohort"")
+        problem("file is missing", "write it; README (Your own cohort) lists its keys")
         return
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -549,7 +549,12 @@ def _examine_patients(path: Path, draft: _Draft) -> None:
         )
     else:  # cohort.yaml could not be read: which columns it declares is not known
         _check_columns(
-            path, table, PATIENT_ID_COLUMNS, tuple({*table.columns, *PATIENT_ID_COLUMNS}), problems, "see README, Your own cohort"
+            path,
+            table,
+            PATIENT_ID_COLUMNS,
+            tuple({*table.columns, *PATIENT_ID_COLUMNS}),
+            problems,
+            "see README, Your own cohort",
         )
     if not len(table):
         problems.append(Problem(str(path), None, None, None, "no patient in this cohort", "add one line per patient"))
