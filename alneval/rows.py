@@ -19,6 +19,10 @@ from alneval.units import Units
 TESTED_SPLITS = ("cross_validation", "test", "external")
 """Splits on which models are compared, and their calibration and net benefit judged."""
 
+Key = tuple[str, str, str]
+"""study, model, split"""
+KEYS = ["study", "model", "split"]
+
 
 def prediction_rows(
     study: str,

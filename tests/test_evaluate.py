@@ -20,23 +20,21 @@ import pytest
 from alneval.calibration import calibration_summary
 from alneval.decision_curve import decision_curve, net_benefit
 from alneval.estimate import once
-from alneval.evaluate import (
+from alneval.folder import default_folder, file_names, write_evaluation
+from alneval.models import (
     TABLES,
     Evaluation,
     calibration_row,
     curve_bands,
     decision_curves,
-    default_folder,
     evaluate_predictions,
-    file_names,
     net_benefit_table,
     old_models,
     paired_table,
     prevalence_tables,
     recalibration_table,
-    roc_figure,
-    write_evaluation,
 )
+from alneval.panels import roc_figure
 from alneval.prevalence import prior_shift
 from alneval.recalibration import PlattRecalibration
 from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc
@@ -76,7 +74,7 @@ def predictions_of(
         alike = np.repeat(rng.normal(size=n), rows_per_patient)
         for k in range(models):
             score = 1 / (1 + np.exp(-(0.5 + 0.7 * k) * (y - 0.5) - 0.5 * alike - rng.normal(size=y.size)))
-            rows = (study, f"model {k}", split, patients, units, y, score.round(5))
+            rows = (study, f"model {k}", "main", split, patients, units, y, score.round(5))
             tables.append(pd.DataFrame(dict(zip(PREDICTION_COLUMNS, rows, strict=True))))
     return pd.concat(tables, ignore_index=True)
 
@@ -404,14 +402,17 @@ def test_cross_validated_rows_are_compared_but_not_called():
     assert np.isfinite(pairs.loc["test", "p_mcnemar_positives"])
 
 
-def test_models_that_stand_for_a_study_and_the_one_that_others_are_held_to():
-    rows = predictions_of(3, ("test",), 30).replace(
-        {"model 0": "DL/resnet", "model 1": "DL", "model 2": "clinical_ridge"}
-    )
-    assert set(main_rows(rows)["model"]) == {"DL"}
-    assert old_models(rows) == {"mine": "DL/resnet"}
-    assert old_models(rows.replace({"clinical_ridge": "clinical"})) == {"mine": "clinical"}
-    assert old_models(main_rows(rows)) == {}
+def test_models_are_chosen_by_role_and_never_by_name():
+    """Names that an older rule took for candidates and twins, of a stranger whose file has no such column."""
+    rows = predictions_of(4, ("test",), 30)
+    names = dict(zip(rows["model"].unique(), ("cnn/v2", "LASSO_ridge", "ER+/HER2- model", "clinical+"), strict=True))
+    strange = rows.replace({"model": names})
+    assert set(main_rows(strange)["model"]) == set(names.values())
+    assert old_models(strange) == {"mine": "cnn/v2"}
+    roles = strange["model"].map({"cnn/v2": "candidate", "LASSO_ridge": "companion"}).fillna("main")
+    assert set(main_rows(strange.assign(role=roles))["model"]) == {"LASSO_ridge", "ER+/HER2- model", "clinical+"}
+    assert old_models(strange.replace({"LASSO_ridge": "clinical"})) == {"mine": "clinical"}
+    assert old_models(strange[strange["model"] == "cnn/v2"]) == {}
 
 
 def test_bands_are_left_out_where_they_could_not_be_told_apart():

@@ -18,7 +18,7 @@ from PIL import Image
 from alneval import figures
 from alneval.calibration import calibration_summary
 from alneval.decision_curve import decision_curve
-from alneval.evaluate import calibration_row
+from alneval.models import calibration_row
 from alneval.multireader import compare_model_with_readers
 from alneval.partial_auc import average_precision, precision_recall_band, roc_band
 from alneval.readers import (

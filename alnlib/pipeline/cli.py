@@ -130,7 +130,7 @@ def evaluate(
     """Discrimination, comparisons, calibration and net benefit of anybody's predictions."""
     begun = time.monotonic()
     os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever display or setting there is
-    from alneval.evaluate import default_folder, write_evaluation
+    from alneval.folder import default_folder, write_evaluation
 
     folder = out if out is not None else default_folder(predictions)
     options = {"seed": seed, "n_bootstrap": n_bootstrap, "provenance": provenance, "force": force}
