@@ -18,8 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,7 @@ import pandas as pd
 
 from alneval.delong import auc
 from alnlib.imaging.cache import cached_crops
-from alnlib.imaging.slices25d import crop_mri
-from alnlib.imaging.stills import crop_stills
+from alnlib.imaging.spec import CropSpec
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, fit_classifier, predict_proba
 from alnsim import SimulationSpec, simulate_cohort
@@ -45,28 +43,27 @@ class Variant:
 
     notebook: str
     name: str
-    make: Callable[..., np.ndarray]
-    crop: dict[str, Any]
+    crop: CropSpec
     fit: dict[str, Any] = field(default_factory=dict)
 
 
 def variants() -> list[Variant]:
     """The notebooks' settings first, then one change at a time."""
-    still = {"kind": "adjustable_square", "side_px": 64}
-    volume = {"kind": "adjustable_square", "side_px": 48, "sequence": "DCE_early"}
+    still = CropSpec("US", 64, size_mm=38.0)
+    volume = CropSpec("MRI", 48, size_mm=60.0, channels=["pre/DCE_early"])
     return [
-        Variant("22", "starting point", crop_stills, still),
-        Variant("22", "crop of fixed width", crop_stills, still | {"kind": "fixed_size"}),
-        Variant("22", "any epoch may be kept", crop_stills, still, {"choose_from": 0.0}),
-        Variant("22", "learning rate 0.0003", crop_stills, still, {"learning_rate": 3e-4}),
-        Variant("22", "48 pixels", crop_stills, still | {"side_px": 48}),
-        Variant("24", "starting point", crop_mri, volume),
-        Variant("24", "crop of fixed width", crop_mri, volume | {"kind": "fixed_size"}),
-        Variant("24", "any epoch may be kept", crop_mri, volume, {"choose_from": 0.0}),
-        Variant("24", "learning rate 0.0003", crop_mri, volume, {"learning_rate": 3e-4}),
-        Variant("24", "64 pixels", crop_mri, volume | {"side_px": 64}),
-        Variant("24", "enhancement: DCE_early less DCE_pre", crop_mri, volume | {"subtract": "DCE_pre"}),
-        Variant("24", "ADC", crop_mri, volume | {"sequence": "ADC"}),
+        Variant("22", "starting point", still),
+        Variant("22", "crop of fixed width", replace(still, kind="fixed_size")),
+        Variant("22", "any epoch may be kept", still, {"choose_from": 0.0}),
+        Variant("22", "learning rate 0.0003", still, {"learning_rate": 3e-4}),
+        Variant("22", "48 pixels", replace(still, side_px=48)),
+        Variant("24", "starting point", volume),
+        Variant("24", "crop of fixed width", replace(volume, kind="fixed_size")),
+        Variant("24", "any epoch may be kept", volume, {"choose_from": 0.0}),
+        Variant("24", "learning rate 0.0003", volume, {"learning_rate": 3e-4}),
+        Variant("24", "64 pixels", replace(volume, side_px=64)),
+        Variant("24", "enhancement: DCE_early less DCE_pre", replace(volume, channels=["pre/DCE_early-DCE_pre"])),
+        Variant("24", "ADC", replace(volume, channels=["pre/ADC"])),
     ]
 
 
@@ -77,10 +74,8 @@ def measure(task: tuple[int, Variant, str, Path]) -> dict[str, Any]:
     images = pd.read_csv(folder / "images.csv", dtype=str).astype(object)
     images = images.where(images.notna(), None)
     outcome = pd.read_csv(folder / "patients.csv", dtype={"patient_id": str}).set_index("patient_id")["aln_metastasis"]
-    rows = images if variant.make is crop_mri else images[images["modality"] == "US"]
     ids = list(outcome.index)
-    options = variant.crop | ({"patient_ids": ids} if variant.make is crop_mri else {})
-    crops = cached_crops(variant.make, rows, folder, data / "crops", **options)
+    crops = cached_crops(images, folder, data / "crops", variant.crop, ids)
     everyone = CropDataset(crops, outcome.to_numpy(int), ids)
     order = np.random.default_rng(seed).permutation(len(ids))
     train, validation, test = np.split(order, [TRAIN, TRAIN + VALIDATION])

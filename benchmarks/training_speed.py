@@ -53,9 +53,8 @@ from monai.transforms import (
 from torch import nn
 
 from alnlib.imaging.cache import cached_crops
-from alnlib.imaging.sampling import crop_sweeps
-from alnlib.imaging.slices25d import crop_mri, mri_rows
-from alnlib.imaging.stills import crop_stills
+from alnlib.imaging.lesions import one_per_patient
+from alnlib.imaging.spec import CropSpec
 from alnlib.models.cnn2d import build_cnn2d
 from alnlib.models.video import build_video_network
 from alnlib.paths import resolve_data
@@ -108,21 +107,20 @@ class Job:
         labels = pd.read_csv(self.root / "patients.csv", dtype={"patient_id": str}).set_index("patient_id")[
             "aln_metastasis"
         ]
-        if self.case == "mri":
-            rows = mri_rows(images)
-        else:
-            rows = images[images["modality"] == ("USV" if self.case == "sweeps" else "US")]
+        rows = one_per_patient(images, self.crop_spec)
         rows = rows.assign(y=rows["patient_id"].map(labels)).dropna(subset="y")
         return rows.sample(frac=1, random_state=SEED).head(self.train + self.validation).reset_index(drop=True)
 
     def crops(self, rows: pd.DataFrame) -> np.ndarray:
         """(n, channels, height, width), for sweeps (n, 1, all frames, height, width); uint8, memory-mapped."""
-        found = cached_crops(self.make, rows, self.root, self.store, side_px=SIDE_PX)
-        return found if self.case == "mri" else found[:, None]
+        crops = cached_crops(rows, self.root, self.store, self.crop_spec)
+        return crops if self.case == "mri" else crops[:, None]
 
     @property
-    def make(self) -> Callable[..., np.ndarray]:
-        return {"ultrasound": crop_stills, "mri": crop_mri, "sweeps": crop_sweeps}[self.case]
+    def crop_spec(self) -> CropSpec:
+        modality = {"ultrasound": "US", "mri": "MRI", "sweeps": "USV"}[self.case]
+        kind = "fixed_size" if modality == "US" else "adjustable_square"
+        return CropSpec(modality, SIDE_PX, kind, 38.0, channels=["pre/DCE_early"] if modality == "MRI" else [])
 
     def spec(self) -> FitSpec:
         return FitSpec(

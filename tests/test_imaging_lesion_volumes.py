@@ -9,7 +9,8 @@ import pytest
 from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
 from alnlib.imaging.cache import cached_crops
-from alnlib.imaging.lesion_volumes import crop_volumes
+from alnlib.imaging.lesions import crop as cut
+from alnlib.imaging.spec import CropSpec
 from alnlib.imaging.volumes import VolumeGeometry
 from alnsim.nifti import write_volume
 
@@ -20,6 +21,17 @@ SLOPE = np.array([1.0, 2.0, 3.0])
 
 WHOLE = (0.0, 100.0)
 CENTER_MM = np.array([3.0, -5.0, 4.0])
+
+
+def box_of(channels, depth, side_px, size_mm=(40.0, 50.0), percentiles=None) -> CropSpec:
+    depth_mm, size_mm = size_mm
+    return CropSpec(
+        "MRI", side_px, size_mm=size_mm, percentiles=percentiles, channels=channels, depth=depth, depth_mm=depth_mm
+    )
+
+
+def crop_volumes(images, root, channels, patient_ids=None, **options) -> np.ndarray:
+    return cut(images, root, box_of(channels, **options), patient_ids)
 
 
 def ramp(geometry: VolumeGeometry, shape: tuple[int, int, int]) -> np.ndarray:
@@ -114,11 +126,11 @@ def test_patients_come_in_the_order_asked_for_and_are_kept(folder):
     images = pd.concat([table(("pre", "T2", name, f"{name}-mask"), patient=name) for name in ("fine", "coarse")])
     options = {"channels": ["pre/T2"], "depth": 4, "side_px": 6}
     both = crop_volumes(images, folder, **options)
-    swapped = cached_crops(crop_volumes, images, folder, folder / "kept", patient_ids=["coarse", "fine"], **options)
+    swapped = cached_crops(images, folder, folder / "kept", box_of(**options), ["coarse", "fine"])
     np.testing.assert_array_equal(both[::-1], swapped)
-    again = cached_crops(crop_volumes, images, folder, folder / "kept", patient_ids=["coarse", "fine"], **options)
+    again = cached_crops(images, folder, folder / "kept", box_of(**options), ["coarse", "fine"])
     np.testing.assert_array_equal(swapped, again)
-    assert len(list((folder / "kept").glob("crop_volumes-*.npy"))) == 1
+    assert len(list((folder / "kept").glob("MRI-*.npy"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.errors import InputError
-from alnlib.imaging.nodes import crop_node_masks, crop_nodes
+from alnlib.imaging.lesions import crop, crop_outlines
+from alnlib.imaging.spec import CropSpec
 from alnsim import SimulationSpec, simulate_cohort
 from tests.real_data import real_data
 
@@ -50,6 +51,15 @@ def slice_hu(tmp_path):
     return hounsfield
 
 
+def spec_of(kind, side_px, size_mm=45.0, margin_fraction=0.15, level=40.0, width=400.0, picture_rescale=None):
+    window = level - width / 2, level + width / 2
+    return CropSpec("CT", side_px, kind, size_mm, margin_fraction, None, window, picture_rescale)
+
+
+def crop_nodes(images, root, *settings, **options) -> np.ndarray:
+    return crop(images, root, spec_of(*settings, **options))
+
+
 def table(count: int = 1, **columns) -> pd.DataFrame:
     rows = {
         "image_id": [f"n{number}" for number in range(count)],
@@ -67,24 +77,24 @@ def gray(hounsfield: np.ndarray, level: float = 40.0, width: float = 400.0) -> n
 
 def test_the_fixed_crop_is_the_window_of_hounsfield_units_round_the_middle_of_the_box(slice_hu, tmp_path):
     """20 mm are 40 pixels of 0.5 mm: rows 5 to 45 and columns 20 to 60, and nothing is resampled."""
-    crop = crop_nodes(table(), tmp_path, "fixed_size", 40, size_mm=20.0)
-    assert crop.shape == (1, 40, 40) and crop.dtype == np.uint8
-    np.testing.assert_array_equal(crop[0], gray(slice_hu[5:45, 20:60]))
+    cut = crop_nodes(table(), tmp_path, "fixed_size", 40, size_mm=20.0)
+    assert cut.shape == (1, 40, 40) and cut.dtype == np.uint8
+    np.testing.assert_array_equal(cut[0], gray(slice_hu[5:45, 20:60]))
     lung = crop_nodes(table(), tmp_path, "fixed_size", 40, size_mm=20.0, level=-600, width=1500)
     np.testing.assert_array_equal(lung[0], gray(slice_hu[5:45, 20:60], -600, 1500))
 
 
 def test_the_adjustable_crop_is_the_longer_edge_and_margin(slice_hu, tmp_path):
     """20 pixels and 15 %: 23, from half a pixel before 30 - 1.5 and 25 - 11.5."""
-    crop = crop_nodes(table(), tmp_path, "adjustable_square", 23)
-    np.testing.assert_array_equal(crop[0], gray(slice_hu[13:36, 28:51]))
+    cut = crop_nodes(table(), tmp_path, "adjustable_square", 23)
+    np.testing.assert_array_equal(cut[0], gray(slice_hu[13:36, 28:51]))
 
 
 def test_beyond_the_border_lies_air(slice_hu, tmp_path):
     corner = table(box=["0 0 10 10"])
-    crop = crop_nodes(corner, tmp_path, "fixed_size", 40, size_mm=20.0)[0]
-    assert (crop[:15] == 0).all() and (crop[:, :15] == 0).all()
-    np.testing.assert_array_equal(crop[15:, 15:], gray(slice_hu[:25, :25]))
+    cut = crop_nodes(corner, tmp_path, "fixed_size", 40, size_mm=20.0)[0]
+    assert (cut[:15] == 0).all() and (cut[:, :15] == 0).all()
+    np.testing.assert_array_equal(cut[15:, 15:], gray(slice_hu[:25, :25]))
     lung = crop_nodes(corner, tmp_path, "fixed_size", 40, size_mm=20.0, level=-600, width=1500)[0]
     assert (lung[:15] == gray(-1000, -600, 1500)).all() and gray(-1000, -600, 1500) == 60
     assert (crop_nodes(corner, tmp_path, "adjustable_square", 20, margin_fraction=1.0)[0][:5] == 0).all()
@@ -112,8 +122,8 @@ def test_a_picture_needs_its_slope_and_intercept(slice_hu, tmp_path):
     slope = 4095 / 255
     Image.fromarray(np.rint((slice_hu + 1024) / slope).astype(np.uint8)).save(tmp_path / "b.png")
     rows = table(path=["b.png"], pixel_spacing_mm=["0.5 0.5"])
-    crop = crop_nodes(rows, tmp_path, "fixed_size", 40, size_mm=20.0, picture_rescale=(slope, -1024))
-    np.testing.assert_allclose(crop[0], gray(slice_hu[5:45, 20:60]), atol=255 * 0.5 * slope / 400 + 0.5)
+    cut = crop_nodes(rows, tmp_path, "fixed_size", 40, size_mm=20.0, picture_rescale=(slope, -1024))
+    np.testing.assert_allclose(cut[0], gray(slice_hu[5:45, 20:60]), atol=255 * 0.5 * slope / 400 + 0.5)
     with pytest.raises(InputError, match=r"^patient 007: image n0: .*b.png is a picture.*picture_rescale"):
         crop_nodes(rows, tmp_path, "fixed_size", 40)
 
@@ -131,7 +141,6 @@ def test_a_picture_needs_its_slope_and_intercept(slice_hu, tmp_path):
         ({"box": ["0 0 61 10"]}, "fixed_size", "reaches outside the image of 60 x 80"),
         ({"box": ["0 0 61 10"]}, "adjustable_square", "reaches outside the image of 60 x 80"),
         ({"box": ["70 0 90 10"]}, "fixed_size", "reaches outside the image of 60 x 80"),
-        ({}, "round", "choose one of fixed_size, adjustable_square"),
     ],
 )
 def test_what_is_wrong_is_named_with_patient_image_and_remedy(columns, kind, reason, slice_hu, tmp_path):
@@ -185,12 +194,12 @@ def test_public_ct_slices_with_their_boxes():
     fixed = crop_nodes(rows, folder, "fixed_size", 56, size_mm=44.8, picture_rescale=(slope, -1024))
     adjusted = crop_nodes(rows, folder, "adjustable_square", 56, picture_rescale=(slope, -1024))
     assert fixed.shape == adjusted.shape == (50, 56, 56)
-    for row, box, crop in zip(rows.itertuples(), edges, fixed, strict=True):
+    for row, box, near in zip(rows.itertuples(), edges, fixed, strict=True):
         picture = np.asarray(Image.open(folder / row.path).convert("L")).astype(float)
         first = [int(np.floor((low + high) / 2 - 28)) for low, high in zip(box[:2], box[2:], strict=True)]
         padded = np.pad(gray(picture * slope - 1024), 56)
         expected = padded[first[0] + 56 : first[0] + 112, first[1] + 56 : first[1] + 112]
-        np.testing.assert_allclose(crop, expected, atol=1)
+        np.testing.assert_allclose(near, expected, atol=1)
     middle = adjusted[:, 20:36, 20:36].mean(axis=(1, 2))
     assert np.mean((middle > 30) & (middle < 225)) > 0.8
 
@@ -200,13 +209,13 @@ def test_outlines_lie_on_the_grid_of_the_crops(slice_hu, tmp_path, kind, edge_mm
     """The node is 80 HU in fat of -100: with a window from -100 to 80, the crop is its own mask."""
     options = {"kind": kind, "side_px": 40, "size_mm": 20.0, "margin_fraction": 0.2}
     crops = crop_nodes(table(), tmp_path, level=-10, width=180, **options)
-    masks, spacing = crop_node_masks(table(), tmp_path, **options)
+    masks, spacing = crop_outlines(table(), tmp_path, spec_of(**options))
     np.testing.assert_array_equal(masks, crops >= 128)
     assert 0 < masks.mean() < 1
     np.testing.assert_allclose(spacing, [[edge_mm / 40, edge_mm / 40]])
 
 
 def test_a_node_without_a_mask_has_no_outline_and_no_spacing(slice_hu, tmp_path):
-    masks, spacing = crop_node_masks(table(mask_path=[None], box=["20 30 30 50"]), tmp_path, "fixed_size", 16)
+    masks, spacing = crop_outlines(table(mask_path=[None], box=["20 30 30 50"]), tmp_path, spec_of("fixed_size", 16))
     assert not masks.any() and np.isnan(spacing).all()
-    assert crop_node_masks(table().iloc[:0], tmp_path, "fixed_size", 16)[0].shape == (0, 16, 16)
+    assert crop_outlines(table().iloc[:0], tmp_path, spec_of("fixed_size", 16))[0].shape == (0, 16, 16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ from PIL import Image
 from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.errors import InputError
-from alnlib.imaging.clips import Clip, read_clip
-from alnlib.imaging.sampling import clip_crop, crop_sweeps, key_frame, key_frame_crops, key_frames, segment_indices
+from alnlib.imaging.clips import key_frame, read_clip, segment_indices
+from alnlib.imaging.lesions import crop
+from alnlib.imaging.rows import key_frames
+from alnlib.imaging.spec import KEY, CropSpec
 from alnsim import SimulationSpec, simulate_cohort
 
 
@@ -54,8 +55,20 @@ def table(**columns) -> pd.DataFrame:
     return pd.DataFrame(rows | columns).reindex(columns=list(IMAGE_COLUMNS)).astype({"box": "str"})
 
 
-def clip_of(frames: np.ndarray, **fields) -> Clip:
-    return replace(Clip(frames, (0.5, 0.5), None, None, Path("sweep")), **fields)
+def crop_sweeps(images, root, n_frames=None, **options) -> np.ndarray:
+    return crop(images, root, CropSpec("USV", **({"size_mm": 38.0, "frames": n_frames} | options)))
+
+
+def key_frame_crops(images, root, **options) -> np.ndarray:
+    return crop_sweeps(images, root, KEY, **options)
+
+
+def cut(folder: Path, frames: np.ndarray, box: str, **options) -> np.ndarray:
+    """The crops of one sweep of these frames."""
+    (folder / "c").mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / "c" / f"{number}.png")
+    return crop_sweeps(table(path=["c", "c"], box=[box, box], mask_path=[None, None]).head(1), folder, **options)[0]
 
 
 def test_middle_frames_of_equal_segments():
@@ -97,22 +110,25 @@ def test_the_same_generator_gives_the_same_frames_and_nonsense_is_refused():
             segment_indices(*numbers)
 
 
-def test_a_crop_is_the_square_round_the_box_in_every_frame():
+@pytest.mark.parametrize(
+    ("box", "options", "rows"),
+    [
+        ("12 20 22 40", {"margin_fraction": 0.0}, slice(7, 27)),
+        ("12 20 22 40", {"kind": "fixed_size", "size_mm": 10.0}, slice(7, 27)),
+        ("", {"kind": "fixed_size", "size_mm": 10.0}, slice(10, 30)),
+    ],
+)
+def test_a_crop_is_the_square_round_the_box_in_every_frame(box, options, rows, tmp_path):
     """Gray runs from 0 to 255 over the clip and 1 % of pixels at each end; no resampling: the crop is the frames' own pixels."""
     frames = np.full((3, 40, 60), 128, np.uint8)
     frames[:, :, :3], frames[:, :, -3:] = 0, 255
     frames[1, 10:30, 20:40] = 51
-    crops = clip_crop(clip_of(frames), (12, 20, 22, 40), side_px=20, margin_fraction=0.0)
-    np.testing.assert_array_equal(crops, frames[:, 7:27, 20:40])
-    fixed = clip_crop(clip_of(frames), (12, 20, 22, 40), kind="fixed_size", side_px=20, size_mm=10.0)
-    np.testing.assert_array_equal(fixed, frames[:, 7:27, 20:40])
-    middle = clip_crop(clip_of(frames), None, kind="fixed_size", side_px=20, size_mm=10.0)
-    np.testing.assert_array_equal(middle, frames[:, 10:30, 20:40])
+    np.testing.assert_array_equal(cut(tmp_path, frames, box, side_px=20, **options), frames[:, rows, 20:40])
 
 
-def test_frames_keep_their_brightness_against_each_other_and_the_border_is_black():
+def test_frames_keep_their_brightness_against_each_other_and_the_border_is_black(tmp_path):
     frames = np.stack([np.full((40, 60), gray, np.uint8) for gray in (50, 100, 150)])
-    crops = clip_crop(clip_of(frames), (0, 0, 20, 20), side_px=40, margin_fraction=1.0)
+    crops = cut(tmp_path, frames, "0 0 20 20", side_px=40, margin_fraction=1.0)
     np.testing.assert_array_equal(crops[:, 15, 15], [0, 128, 255])
     assert (crops[:, :10] == 0).all() and (crops[:, :, :10] == 0).all() and crops[1:, 10:, 10:].all()
 
@@ -124,7 +140,7 @@ def test_the_rows_are_cropped_in_their_order_from_box_or_mask(folder):
     np.testing.assert_array_equal(backwards[::-1], crops)
     boxed = table(box=["10 20 20 40"] * 2, mask_path=[None, None])
     np.testing.assert_array_equal(crop_sweeps(boxed, folder, side_px=16, n_frames=4), crops)
-    whole = clip_crop(read_clip(folder / "b"), (10, 20, 20, 40), side_px=16)
+    whole = crop_sweeps(table().tail(1), folder, side_px=16)[0]
     np.testing.assert_array_equal(crops[1], whole[[0, 2, 4, 7]])
     stills = table(modality=["US", "USV"])
     np.testing.assert_array_equal(crop_sweeps(stills, folder, side_px=16, n_frames=4), crops[1:])
@@ -156,17 +172,16 @@ def test_key_frame_crops_know_nothing_of_other_frames(folder):
         ({"box": ["0 1 2 3 9 9", ""]}, {}, "6 numbers where row0 col0 row1 col1"),
         ({"box": ["5 5 1 1", ""]}, {}, "inverted or empty"),
         ({"path": ["missing.avi", "b"]}, {}, "missing.avi: no such file"),
-        ({}, {"kind": "round"}, "choose one of fixed_size, adjustable_square"),
     ],
 )
-@pytest.mark.parametrize("crop", [crop_sweeps, key_frame_crops])
-def test_what_is_missing_is_named_with_patient_and_remedy(crop, columns, options, reason, folder):
+@pytest.mark.parametrize("frames", [None, KEY])
+def test_what_is_missing_is_named_with_patient_and_remedy(frames, columns, options, reason, folder):
     with pytest.raises(InputError, match=f"^patient 007: image x: .*{reason}"):
-        crop(table(**columns), folder, side_px=16, **options)
+        crop_sweeps(table(**columns), folder, frames, side_px=16, **options)
 
 
 def test_sweeps_of_different_length_need_a_number_of_frames(folder):
-    with pytest.raises(InputError, match=r"^patient 008: image y: .*b has 9 frames, a 6; .*n_frames"):
+    with pytest.raises(InputError, match=r"^patient 008: image y: .*b has 9 frames, a 6; .*\(frames\)"):
         crop_sweeps(table(), folder, side_px=16)
 
 

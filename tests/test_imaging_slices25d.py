@@ -9,7 +9,9 @@ import pytest
 from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.errors import InputError
-from alnlib.imaging.slices25d import crop_mri, mri_rows
+from alnlib.imaging.lesions import crop as cut
+from alnlib.imaging.mri import channel_before_therapy, mri_rows
+from alnlib.imaging.spec import CropSpec
 from alnlib.imaging.volumes import VolumeGeometry, read_volume_mask
 from alnsim import SimulationSpec, simulate_cohort
 from alnsim.nifti import write_volume
@@ -43,6 +45,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def crop_mri(
+    images, root, timepoint="pre", sequence="DCE_early", subtract="", patient_ids=None, **options
+) -> np.ndarray:
+    channel = f"{timepoint or ''}/{sequence}" + (f"-{subtract}" if subtract else "")
+    return cut(images, root, CropSpec("MRI", **options, channels=[channel]), patient_ids)
+
+
 def table(count: int = 1, **columns) -> pd.DataFrame:
     rows = {
         "image_id": [f"i{number}" for number in range(count)],
@@ -65,11 +74,9 @@ def test_three_slices_round_the_largest_in_a_square_round_the_lesion(folder):
     np.testing.assert_array_equal(fixed[0], VALUES[5:8, 15:45, 25:55])
 
 
-def test_neighbors_at_a_distance_and_at_the_end_of_the_volume(folder):
-    """6 mm are 2 slices, 20 mm are 7 (of which 3 remain above slice 6); 1 mm is still the next slice."""
-    for distance, slices in [(6.0, [4, 6, 8]), (20.0, [0, 6, 9]), (1.0, [5, 6, 7])]:
-        crop = crop_mri(table(), folder, side_px=24, value_range=RANGE, neighbor_mm=distance)
-        np.testing.assert_array_equal(crop[0], VALUES[slices, 18:42, 28:52])
+def test_at_the_end_of_the_volume_the_last_slice_repeats(folder):
+    crop = crop_mri(table(box=["9 25 30 10 35 50"], mask_path=[None]), folder, side_px=24, value_range=RANGE)
+    np.testing.assert_array_equal(crop[0], VALUES[[8, 9, 9], 18:42, 28:52])
 
 
 def test_a_box_alone_is_cut_in_its_middle_slice_and_moves_the_crop_of_a_mask(folder):
@@ -188,16 +195,25 @@ def test_one_row_per_patient_in_the_order_asked_for(folder):
     rows = table(
         4, sequence_or_view=["DCE_early", "T2", "DCE_early", "DCE_early"], timepoint=["pre", "pre", "pre", "post"]
     )
-    assert mri_rows(rows)["patient_id"].tolist() == ["007", "009"]
-    assert mri_rows(rows, patient_ids=["009", "007"])["image_id"].tolist() == ["i2", "i0"]
-    assert mri_rows(rows, timepoint=None)["patient_id"].tolist() == ["007", "009", "010"]
+    assert mri_rows(rows, "pre", "DCE_early")["patient_id"].tolist() == ["007", "009"]
+    assert mri_rows(rows, "pre", "DCE_early", patient_ids=["009", "007"])["image_id"].tolist() == ["i2", "i0"]
+    assert mri_rows(rows, None, "DCE_early")["patient_id"].tolist() == ["007", "009", "010"]
     with pytest.raises(InputError, match=r"^patient 008: images.csv has no MRI DCE_early at timepoint pre \(2 such"):
-        mri_rows(rows, patient_ids=["007", "008", "010"])
+        mri_rows(rows, "pre", "DCE_early", patient_ids=["007", "008", "010"])
     with pytest.raises(InputError, match="^patient 007: several images are MRI DCE_early"):
-        mri_rows(pd.concat([rows, rows]))
+        mri_rows(pd.concat([rows, rows]), "pre", "DCE_early")
     with pytest.raises(InputError, match="choose one of fixed_size, adjustable_square"):
         crop_mri(rows, folder, side_px=8, kind="round")
     assert crop_mri(rows, folder, sequence="DWI", side_px=8).shape == (0, 3, 8, 8)
+
+
+def test_a_sequence_before_therapy_is_named_as_the_table_has_it():
+    rows = table(3, sequence_or_view=["DCE_early", "DCE_pre", "T2"], timepoint=["pre", "pre", None])
+    assert channel_before_therapy(rows, "DCE_early", "DCE_pre") == "pre/DCE_early-DCE_pre"
+    assert channel_before_therapy(rows, "DCE_early") == "pre/DCE_early"
+    assert channel_before_therapy(rows, "T2", "DCE_late") == "/T2"
+    with pytest.raises(InputError, match="nobody has ADC; .*one of DCE_early, DCE_pre, T2"):
+        channel_before_therapy(rows, "ADC")
 
 
 @pytest.fixture(scope="module")
@@ -212,17 +228,17 @@ def cohort(tmp_path_factory):
 @pytest.mark.parametrize("sequence", ["DCE_early", "T2", "ADC"])
 @pytest.mark.parametrize("kind", ["adjustable_square", "fixed_size"])
 def test_mri_of_a_simulated_cohort_oblique_as_it_is(sequence, kind, cohort):
-    rows = mri_rows(cohort.images, sequence=sequence)
-    crops = crop_mri(cohort.images, cohort.root, sequence=sequence, kind=kind, side_px=48)
+    rows = mri_rows(cohort.images, "pre", sequence)
+    crops = crop_mri(cohort.images, cohort.root, sequence=sequence, kind=kind, side_px=48, size_mm=60.0)
     assert crops.shape == (len(rows), 3, 48, 48) and len(rows) == 5
     assert np.mean(crops == 255) < 0.02  # little of the lesion is clipped
-    later = crop_mri(cohort.images, cohort.root, "post", sequence, kind=kind, side_px=48)
+    later = crop_mri(cohort.images, cohort.root, "post", sequence, kind=kind, side_px=48, size_mm=60.0)
     assert later.shape == (2, 3, 48, 48)
 
 
 def test_the_crop_shows_the_lesion_of_a_simulated_patient_in_its_place(cohort):
     """Truth: the simulator's masks, cropped as if they were images: middle, area and enhancement of the largest slice."""
-    rows = mri_rows(cohort.images)
+    rows = mri_rows(cohort.images, "pre", "DCE_early")
     crops = crop_mri(cohort.images, cohort.root, side_px=48)[:, 1].astype(float)
     covered = crop_mri(rows.assign(path=rows["mask_path"]), cohort.root, side_px=48, value_range=(0.0, 1.0))
     assert (covered.mean(axis=(2, 3)).argmax(axis=1) == 1).all()
@@ -241,6 +257,8 @@ def test_the_crop_shows_the_lesion_of_a_simulated_patient_in_its_place(cohort):
 def test_enhancement_is_brighter_in_the_lesion_than_the_unenhanced_image(cohort):
     contrast = {}
     for name, options in {"peak": {}, "enhancement": {"subtract": "DCE_pre"}}.items():
-        crops = crop_mri(cohort.images, cohort.root, side_px=48, kind="fixed_size", **options)[:, 1].astype(float)
+        crops = crop_mri(cohort.images, cohort.root, side_px=48, kind="fixed_size", size_mm=60.0, **options)[
+            :, 1
+        ].astype(float)
         contrast[name] = crops[:, 20:28, 20:28].mean() / crops.mean()
     assert contrast["enhancement"] > contrast["peak"] > 1

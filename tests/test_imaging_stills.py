@@ -9,7 +9,9 @@ from PIL import Image
 
 from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
-from alnlib.imaging.stills import crop_stills, read_still, still_panels
+from alnlib.imaging.lesions import crop
+from alnlib.imaging.rows import read_still
+from alnlib.imaging.spec import CropSpec
 
 
 @pytest.fixture
@@ -25,10 +27,15 @@ def folder(tmp_path):
     return tmp_path
 
 
+def crop_stills(images, root, **options) -> np.ndarray:
+    return crop(images, root, CropSpec("US", **({"size_mm": 38.0} | options)))
+
+
 def table(**columns) -> pd.DataFrame:
     rows = {
         "image_id": ["a", "b"],
         "patient_id": ["007", "008"],
+        "modality": ["US", "US"],
         "path": ["0.png", "1.png"],
         "mask_path": ["0_mask.png", "1_mask.png"],
         "pixel_spacing_mm": ["0.5 0.5", "0.5 0.5"],
@@ -72,28 +79,21 @@ def test_gain_does_not_change_a_crop(folder):
 
 def test_what_is_missing_is_named_with_patient_and_remedy(folder):
     without_box = table(mask_path=[None, None])
-    with pytest.raises(InputError, match="patient 007: image a has neither box nor mask.*fixed_size"):
+    with pytest.raises(InputError, match="patient 007: image a: .*0.png has neither box nor mask.*fixed_size"):
         crop_stills(without_box, folder, kind="adjustable_square", side_px=32)
     without_spacing = table(pixel_spacing_mm=[None, None])
-    with pytest.raises(InputError, match="patient 007: image a has no pixel spacing.*pixel_spacing_mm"):
+    with pytest.raises(InputError, match="patient 007: image a: .*0.png has no pixel spacing.*pixel_spacing_mm"):
         crop_stills(without_spacing, folder, kind="fixed_size", side_px=32)
     with pytest.raises(InputError, match="choose one of fixed_size, adjustable_square"):
         crop_stills(table(), folder, kind="round", side_px=32)
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(folder / "0_mask.png")
-    with pytest.raises(InputError, match="patient 007: 0_mask.png: the mask is empty"):
+    with pytest.raises(InputError, match="patient 007: image a: 0_mask.png: the mask is empty"):
         crop_stills(table(), folder, kind="adjustable_square", side_px=32)
 
 
 def test_a_still_without_a_box_is_cropped_round_its_middle(folder):
     crops = crop_stills(table(mask_path=[None, None]), folder, kind="fixed_size", side_px=16, size_mm=10)
     assert crops.shape == (2, 16, 16)
-
-
-def test_panels_carry_outline_and_spacing(folder):
-    first, second = still_panels(table(), folder)
-    assert (first.title, second.title) == ("007", "008")
-    assert first.mask.sum() == 200
-    assert first.spacing_mm == (0.5, 0.5)
 
 
 def test_no_rows_give_no_crops(folder):

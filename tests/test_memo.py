@@ -17,7 +17,7 @@ from alnlib.cohorts import manifest
 from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
 from alnlib.imaging.cache import cached_crops
-from alnlib.imaging.stills import crop_stills
+from alnlib.imaging.spec import CropSpec
 from alnlib.memo import FileDigests, LibraryCode, Repeats, code_of, keep_within, sealed_length, write_sealed
 from alnlib.paths import repository_root
 from alnlib.pipeline.cache import why_stale
@@ -60,8 +60,7 @@ def stage(path: Path, images: pd.DataFrame, folder: Path, monkeypatch) -> object
 
 
 def crops(path: Path, images: pd.DataFrame, folder: Path, monkeypatch) -> object:
-    options = {"kind": "adjustable_square", "side_px": 8}
-    return cached_crops(crop_stills, images, path.parent, folder, **options).tobytes()
+    return cached_crops(images, path.parent, folder, CropSpec("US", 8)).tobytes()
 
 
 def download(path: Path, images: pd.DataFrame, folder: Path, monkeypatch) -> object:
@@ -169,7 +168,11 @@ def test_library_code_follows_imports_but_not_beyond(tmp_path):
     [
         ("alnlib.models.clinical", "alnlib/models/clinical.py", ("alnlib/models/cnn", "alnlib/training/")),
         ("alnlib.training.fit", "alnlib/models/video.py", ("alnlib/imaging/", "alnlib/pipeline/", "alnlib/cohorts/")),
-        ("alnlib.imaging.stills", "alnlib/imaging/read.py", ("alnlib/imaging/volumes", "alneval/", "alnlib/memo")),
+        (
+            "alnlib.imaging.lesions",
+            "alnlib/imaging/read.py",
+            ("alnlib/models/", "alnlib/training/", "alneval/", "alnlib/memo"),
+        ),
         ("alnlib.radiomics.extract", "alnlib/radiomics/settings/mri.yaml", ("alneval/", "alnlib/models/")),
     ],
 )

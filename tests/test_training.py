@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alnlib.errors import DoesNotApply, InputError
-from alnlib.imaging.sampling import segment_indices
+from alnlib.imaging.clips import segment_indices
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset, intensity_statistics, require_both_classes, sample_frames, standardize
 from alnlib.training.fit import (
@@ -338,7 +338,7 @@ def clips_of_motion(n: int, seed: int, frames: int = 9, side: int = 24) -> CropD
 
 
 def test_frames_are_one_of_each_segment_the_middle_one_when_nothing_is_drawn():
-    """Nine frames in three segments: 0-2, 3-5, 6-8; the same middle frames as `imaging.sampling`."""
+    """Nine frames in three segments: 0-2, 3-5, 6-8; the same middle frames as `imaging.clips`."""
     clips = torch.arange(9.0).view(1, 1, 9, 1, 1).repeat(200, 1, 1, 2, 2)
     assert sample_frames(clips, 3)[0, 0, :, 0, 0].tolist() == [1, 4, 7]
     drawn = sample_frames(clips, 3, torch.Generator().manual_seed(1))

@@ -1,7 +1,7 @@
 """Ultrasound sweeps and other moving images as gray frames with spacing, timing and key frame.
 
 Multi-frame DICOM, AVI, MP4, MOV, MKV and WMV video, and folders of numbered frames. Nothing is sampled, resized or
-normalized here (see `sampling`); single images are read in `read`.
+normalized here; single images are read in `read`, crops cut in `lesions`.
 """
 
 from __future__ import annotations
@@ -97,6 +97,27 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
         f"{path}: is no clip; export it as multi-frame DICOM or as a video ({', '.join(VIDEO_SUFFIXES)}), or name the "
         "folder that holds its numbered frames"
     )
+
+
+def segment_indices(n_frames: int, n_segments: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """(n_segments,) int64 frame numbers in order, one of each of n_segments stretches as equal as whole frames allow.
+
+    With rng (training): a random frame of each stretch, all alike probable. Without (scoring): its middle frame, the
+    earlier of two. Frames repeat only where the clip is shorter than n_segments. Raises ValueError for numbers below 1.
+    Temporal segment networks, Wang et al. 2016, ECCV, LNCS 9912:20.
+    """
+    if n_frames < 1 or n_segments < 1:
+        raise ValueError(f"{n_frames} frames in {n_segments} segments: expected at least 1 of each")
+    edges = np.arange(n_segments + 1) * n_frames // n_segments
+    first, last = edges[:-1], np.maximum(edges[1:] - 1, edges[:-1])
+    if rng is None:
+        return (first + last) // 2
+    return rng.integers(first, last, endpoint=True)
+
+
+def key_frame(clip: Clip) -> int:
+    """The frame that the file calls representative; where it names none, the middle one (the earlier of two)."""
+    return int(segment_indices(len(clip.frames), 1)[0]) if clip.key_frame is None else clip.key_frame
 
 
 def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip:

@@ -53,7 +53,8 @@ def adjustable_square_crop(
     """
     if margin_fraction < 0:
         raise ValueError(f"margin_fraction is {margin_fraction}; it cannot be negative")
-    row0, col0, row1, col1 = _checked_box(box, image)
+    check_box(box, image)
+    row0, col0, row1, col1 = box
     side = math.ceil(max(row1 - row0, col1 - col0) * (1.0 + margin_fraction) - 1e-9)
     first = _start(0.5 * (row0 + row1), side), _start(0.5 * (col0 + col1), side)
     return _window(image, first, (side, side), padding, fill)
@@ -98,12 +99,18 @@ def resample_to_square(image: np.ndarray, size_px: int) -> np.ndarray:
     return np.array(picture.resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
+def square_as_bytes(fractions: np.ndarray, side_px: int) -> np.ndarray:
+    """(side_px, side_px) uint8 of a square with values in [0, 1]."""
+    return np.round(255 * resample_to_square(fractions, side_px)).astype(np.uint8)
+
+
 def resample_mask_to_square(mask: np.ndarray, size_px: int) -> np.ndarray:
     """(size_px, size_px) bool: pixels at least half covered by the mask."""
     return resample_to_square(np.asarray(mask) != 0, size_px) >= 0.5
 
 
-def _checked_box(box: Box, image: np.ndarray) -> Box:
+def check_box(box: Box, image: np.ndarray) -> None:
+    """Raise InputError for a box that reaches outside the image, ValueError for an inverted one."""
     row0, col0, row1, col1 = box
     if row0 >= row1 or col0 >= col1:
         raise ValueError(f"box {box} is empty or inverted; expected row0 < row1 and col0 < col1")
@@ -112,7 +119,6 @@ def _checked_box(box: Box, image: np.ndarray) -> Box:
             f"box {box} reaches outside the image of {image.shape[0]} x {image.shape[1]} pixels; "
             "boxes are row0 col0 row1 col1, upper edges exclusive: correct it in images.csv"
         )
-    return row0, col0, row1, col1
 
 
 def _start(center: float, extent: int) -> int:

@@ -84,3 +84,13 @@ def plot_rows(axes: np.ndarray, rows: Sequence[Sequence[Panel]], **options: obje
     for ax in axes[len(rows) :].flat:
         ax.set_axis_off()
     return axes
+
+
+def plot_crops(axes: Iterable[Axes], crops: Iterable[np.ndarray], titles: Iterable[str]) -> None:
+    """Draw uint8 crops (rows, columns) as a network sees them, one on each of the axes, which are all switched off."""
+    axes = list(axes)
+    for ax, crop, title in zip(axes, crops, titles, strict=False):
+        ax.imshow(crop, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(title, fontsize=7, fontweight="normal", loc="center")
+    for ax in axes:
+        ax.set_axis_off()

@@ -1,4 +1,4 @@
-"""Gray values to a fixed range before a network sees them: percentiles for ultrasound, a window for CT.
+"""Gray values to a fixed range before a network sees them: by percentiles, or from one value to another.
 
 Statistics of a training set (mean, standard deviation over patients) belong to training, not here.
 """
@@ -8,32 +8,25 @@ from __future__ import annotations
 import numpy as np
 
 
-def percentile_scale(
-    image: np.ndarray, low: float = 1.0, high: float = 99.0, reference: np.ndarray | None = None
-) -> np.ndarray:
+def percentile_scale(image: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
     """float32 in [0, 1]: the `low` percentile becomes 0, the `high` one 1, values beyond are clipped.
 
-    reference: pixels that give the percentiles, e.g. the whole still when a crop is scaled (default: the image
-    itself). A constant image becomes 0.5 everywhere. Takes out gain and most of the dynamic range; keeps the order of
+    A constant image becomes 0.5 everywhere. Takes out gain and most of the dynamic range; keeps the order of
     gray values. Raises ValueError unless 0 <= low < high <= 100, or for values that are not finite.
     """
     if not 0.0 <= low < high <= 100.0:
         raise ValueError(f"percentiles {low} and {high}: expected 0 <= low < high <= 100")
     image = np.asarray(image, dtype=np.float32)
-    pixels = image if reference is None else np.asarray(reference, dtype=np.float32)
-    if not (np.isfinite(image).all() and np.isfinite(pixels).all()):
+    if not np.isfinite(image).all():
         raise ValueError("the image holds values that are not finite")
-    bottom, top = (float(edge) for edge in np.percentile(pixels, (low, high)))
+    bottom, top = (float(edge) for edge in np.percentile(image, (low, high)))
     if top <= bottom:
-        bottom, top = float(pixels.min()), float(pixels.max())
-    if top <= bottom:
-        return np.full(image.shape, 0.5, dtype=np.float32)
-    return np.clip((image - np.float32(bottom)) / np.float32(top - bottom), 0.0, 1.0)
+        bottom, top = float(image.min()), float(image.max())
+    return range_scale(image, bottom, top) if bottom < top else np.full(image.shape, 0.5, dtype=np.float32)
 
 
-def ct_window(hounsfield: np.ndarray, level: float = 40.0, width: float = 400.0) -> np.ndarray:
-    """float32 in [0, 1]: HU level - width / 2 becomes 0 and level + width / 2 becomes 1, clipped beyond. Default: soft tissue."""
-    if width <= 0:
-        raise ValueError(f"width is {width}; expected a positive number of HU")
-    low = np.float32(level - width / 2.0)
-    return np.clip((np.asarray(hounsfield, dtype=np.float32) - low) / np.float32(width), 0.0, 1.0)
+def range_scale(values: np.ndarray | float, black: float, white: float) -> np.ndarray:
+    """float32 in [0, 1]: the value `black` becomes 0 and `white` 1, clipped beyond; a window of CT, or a range of ADC."""
+    if not black < white:
+        raise ValueError(f"value range {black} to {white}: expected black below white")
+    return np.clip((np.asarray(values, dtype=np.float32) - np.float32(black)) / np.float32(white - black), 0.0, 1.0)

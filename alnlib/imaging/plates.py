@@ -16,7 +16,7 @@ from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.montage import Panel
 from alnlib.imaging.read import read_mask
-from alnlib.imaging.stills import read_still
+from alnlib.imaging.rows import read_still
 from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
 
 MODALITIES = {

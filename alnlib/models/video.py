@@ -1,6 +1,6 @@
 """The networks for ultrasound video: TIN on 2-D ResNets, R(2+1)D and ResNet-3D, with any number of channels.
 
-The still-image baseline is `cnn2d`; frames are chosen in `alnlib.imaging.sampling`, fits are made in `alnlib.training`.
+The still-image baseline is `cnn2d`; frames are chosen in `alnlib.imaging.clips`, fits are made in `alnlib.training`.
 """
 
 from __future__ import annotations

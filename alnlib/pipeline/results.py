@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from alnlib.cohorts.schema import Cohort
+    from alnlib.imaging.spec import CropSpec
 
 UNLABELED = ("sources", "cohort", "predictions")
 """Tables in any other folder carry a column `provenance`, so that a simulated number says so wherever it is copied."""
@@ -123,15 +124,15 @@ class RunFolder:
         keep_within(folder, "*.pt", limit_gb)
         return folder
 
-    def cropped(self, make: Callable[..., np.ndarray], images: pd.DataFrame, **options: Any) -> np.ndarray:
-        """make(images, data folder, **options), such as `alnlib.imaging.stills.crop_stills`, kept between runs.
+    def cropped(self, images: pd.DataFrame, spec: CropSpec, patient_ids: Sequence[str] | None = None) -> np.ndarray:
+        """`alnlib.imaging.lesions.crop` of images of the data folder, kept between runs.
 
-        A read-only array mapped from a file below crops/ (git-ignored) that is made anew whenever pixels, rows, options or the
-        code of `alnlib.imaging` changed.
+        A read-only array mapped from a file below crops/ (git-ignored) that is made anew whenever pixels, rows, specification or
+        the code of `alnlib.imaging` changed.
         """
         from alnlib.imaging.cache import cached_crops
 
-        return cached_crops(make, images, self.data, self.folder / "crops", **options)
+        return cached_crops(images, self.data, self.folder / "crops", spec, patient_ids)
 
     def kept(self, name: str) -> Path:
         """Folder below crops/ (git-ignored) in which slow steps keep what they computed between runs."""

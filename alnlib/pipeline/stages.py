@@ -97,10 +97,13 @@ MODEL_STAGES = (
         makes=(
             "predictions/ultrasound.csv",
             *_tables("ultrasound", "training_history", "choice"),
+            "ultrasound/crop.json",
             "numbers/22_ultrasound.json",
         ),
         reads_data=True,
         about=(Images("US"),),
+        source="22_stills",
+        preset={"modality": "US", "model": "DL_US", "topic": "ultrasound", "stage": "22_ultrasound"},
     ),
     Stage(
         "23_ultrasound_video",
@@ -121,9 +124,19 @@ MODEL_STAGES = (
         "24_mri",
         "Three 2-D networks on MRI, three slices as channels",
         needs=(*COHORT, *TRUTH),
-        makes=("predictions/mri.csv", *_tables("mri", "training_history", "choice"), "numbers/24_mri.json"),
+        makes=(
+            "predictions/mri.csv",
+            *_tables("mri", "training_history", "choice"),
+            "mri/crop.json",
+            "numbers/24_mri.json",
+        ),
         reads_data=True,
         about=(Images("MRI", lesion=True),),
+        source="22_stills",
+        preset={
+            **{"modality": "MRI", "model": "DL_MRI", "topic": "mri", "stage": "24_mri"},
+            **{"sequence": "DCE_early", "subtract": "DCE_pre", "crop_mm": 60.0},
+        },
     ),
     Stage(
         "25_ct_nodes",
@@ -213,6 +226,7 @@ EVALUATION_STAGES = (
             *(*COHORT, *TRUTH, *PREDICTIONS, "evaluation/discrimination.csv"),
             *("features/mammography_mri.parquet", "features/longitudinal_mri.parquet"),
             *_tables("ct", "leakage", "leakage_difference", "image_level"),
+            *("ultrasound/crop.json", "mri/crop.json", "ct/crops.json"),
         ),
         makes=(
             *_tables("evaluation", "validity", "permuted", "selection_leak", "resplits"),

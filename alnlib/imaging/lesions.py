@@ -1,0 +1,166 @@
+"""Crops round lesions and nodes, for a network: the images of a table, cut as one `CropSpec` says, whatever the modality.
+
+Squares of arrays are in `crop`, volumes of MRI in `mri`, networks in `alnlib.models`; random changes belong to training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from alnlib.errors import InputError
+from alnlib.imaging.clips import key_frame, segment_indices
+from alnlib.imaging.crop import (
+    Box,
+    adjustable_square_crop,
+    box_center_mm,
+    check_box,
+    fixed_size_crop,
+    resample_mask_to_square,
+    square_as_bytes,
+)
+from alnlib.imaging.mri import crop_boxes, crop_slices, mri_rows
+from alnlib.imaging.read import Image2D
+from alnlib.imaging.rows import of_patient, of_patients, read_still, read_sweep
+from alnlib.imaging.spec import KEY, CropSpec
+
+AIR_HU = -1000.0
+
+
+def crop(
+    images: pd.DataFrame, root: str | Path, spec: CropSpec, patient_ids: Sequence[str] | None = None
+) -> np.ndarray:
+    """(n, *spec.shape) uint8: the n images of the specification's modality in an images table, in their order.
+
+    The box is the row's, else that of its mask. Gray values are scaled over the whole image, clip or volume before anything
+    is cut; beyond the border lies black (CT: air). US, MG: (n, rows, columns); one without a box is cut round its middle, if
+    the size is fixed. CT: the same, in a window of HU; the place of a node must be known. USV: (n, frames, rows, columns), the
+    same square of every frame, round the box in the key frame; only the key frame (spec.frames = KEY) is scaled by itself, as
+    in an archived still. MRI: one per patient, (n, 3, rows, columns) slices or (n, channels, depth, rows, columns), as in
+    `alnlib.imaging.mri`; images is then the whole table, since other rows may be needed.
+    patient_ids: one image of each of these patients, in this order, the first if there are several (MRI: InputError).
+    Raises InputError, naming patient, file and remedy, for an image that cannot be read, a box outside the image, a box or
+    spacing that is needed and missing, or values in unknown units.
+    """
+    root = Path(root)
+    if spec.modality == "MRI":
+        return (crop_slices if spec.depth is None else crop_boxes)(images, root, spec, patient_ids)
+    rows = images[images["modality"] == spec.modality]
+    if patient_ids is not None:
+        rows = of_patients(one_per_patient(images, spec), patient_ids, f"image of modality {spec.modality}")
+    cut = {"CT": _node, "USV": _sweep}.get(spec.modality, _still)
+    crops: list[np.ndarray] = []
+    for _, row in rows.iterrows():
+        with of_patient(row):
+            crops.append(cut(row, root, spec))
+            if crops[-1].shape != crops[0].shape:
+                raise InputError(
+                    f"{root / row['path']} has {len(crops[-1])} frames, {rows['path'].iloc[0]} {len(crops[0])}; say how many "
+                    "to take of each (frames)"
+                )
+    return np.stack(crops) if crops else np.empty((0, *spec.shape), np.uint8)
+
+
+def one_per_patient(images: pd.DataFrame, spec: CropSpec) -> pd.DataFrame:
+    """The row of each patient from which the crop is cut if patients are asked for: the first of the modality, of MRI that of
+    the first channel."""
+    if spec.modality != "MRI":
+        return images[images["modality"] == spec.modality].drop_duplicates("patient_id")
+    channel = spec.read_channels()[0]
+    return mri_rows(images, channel.timepoint, channel.sequence)
+
+
+def crop_outlines(images: pd.DataFrame, root: str | Path, spec: CropSpec) -> tuple[np.ndarray, np.ndarray]:
+    """(n, rows, columns) bool outlines of lesions on the grid of `crop`, and (n, 2) row and column spacing in mm.
+
+    For the same rows of US, MG or CT. A row without a mask, or whose lesion covers less than half of every pixel of the crop,
+    is all false. The spacing is that of the crop's pixels, nan where the image has none or there is no mask. Raises InputError
+    as `crop`.
+    """
+    masks, spacings = [], []
+    for _, row in images[images["modality"] == spec.modality].iterrows():
+        with of_patient(row):
+            still = read_still(row, root)
+            known = still.image.spacing_mm or (np.nan, np.nan)
+            if still.mask is None:
+                masks.append(np.zeros(spec.shape, bool))
+                spacings.append((np.nan, np.nan))
+                continue
+            square = _square(still.mask.astype(np.float32), still.box, still.image.spacing_mm, spec, still.image.path)
+        masks.append(resample_mask_to_square(square, spec.side_px))
+        spacings.append(tuple(step * edge / spec.side_px for step, edge in zip(known, square.shape, strict=True)))
+    return np.array(masks, bool).reshape(-1, *spec.shape), np.array(spacings).reshape(-1, 2)
+
+
+def _still(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
+    still = read_still(row, root)
+    pixels = spec.scaled(still.image.pixels)
+    return square_as_bytes(_square(pixels, still.box, still.image.spacing_mm, spec, still.image.path), spec.side_px)
+
+
+def _node(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
+    node = read_still(row, root)
+    if node.box is None:
+        raise InputError(
+            f"{node.image.path} has neither box nor mask, so the node's place is unknown; give one in images.csv, or leave the "
+            "image out"
+        )
+    pixels, air = spec.scaled(_hounsfield(node.image, spec.picture_rescale)), float(spec.scaled(AIR_HU))
+    return square_as_bytes(
+        _square(pixels, node.box, node.image.spacing_mm, spec, node.image.path, fill=air), spec.side_px
+    )
+
+
+def _sweep(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
+    """(frames, rows, columns), or (rows, columns) of the key frame. A clip is scaled before frames are chosen."""
+    clip, box = read_sweep(row, root)
+    key, frames = key_frame(clip), clip.frames
+    if spec.frames == KEY:
+        scaled = spec.scaled(frames[[key]])
+    else:
+        scaled = spec.scaled(frames)[slice(None) if spec.frames is None else segment_indices(len(frames), spec.frames)]
+    squares = [square_as_bytes(_square(frame, box, clip.spacing_mm, spec, clip.path), spec.side_px) for frame in scaled]
+    return squares[0] if spec.frames == KEY else np.stack(squares)
+
+
+def _square(
+    image: np.ndarray,
+    box: Box | None,
+    spacing_mm: tuple[float, float] | None,
+    spec: CropSpec,
+    path: Path,
+    fill: float = 0.0,
+) -> np.ndarray:
+    """The square of a kind round a box; without a box, the fixed size round the middle. path: for errors."""
+    if box is not None:
+        check_box(box, image)
+    if spec.kind == "adjustable_square":
+        if box is None:
+            raise InputError(
+                f"{path} has neither box nor mask for an adjustable crop; give one in images.csv, or choose crop fixed_size"
+            )
+        return adjustable_square_crop(image, box, spec.margin_fraction, padding="constant", fill=fill)
+    if spacing_mm is None:
+        raise InputError(
+            f"{path} has no pixel spacing for a crop in mm; give pixel_spacing_mm in images.csv, or choose crop "
+            "adjustable_square"
+        )
+    center = box_center_mm(box or (0, 0, *image.shape), spacing_mm)
+    return fixed_size_crop(image, center, spec.size_mm, spacing_mm, padding="constant", fill=fill)
+
+
+def _hounsfield(image: Image2D, picture_rescale: tuple[float, float] | None) -> np.ndarray:
+    if image.modality == "CT":
+        return image.pixels
+    if image.modality is not None:
+        raise InputError(f"{image.path} is {image.modality}, not CT; correct path or modality in images.csv")
+    if picture_rescale is None:
+        raise InputError(
+            f"{image.path} is a picture whose gray values are in unknown units; export the slice as DICOM, or give its "
+            "slope and intercept to HU (picture_rescale)"
+        )
+    slope, intercept = picture_rescale
+    return np.float32(slope) * image.pixels + np.float32(intercept)

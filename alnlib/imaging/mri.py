@@ -1,0 +1,256 @@
+"""Crops of MRI round a lesion: three slices of one sequence (2.5-D), or a box in mm of several sequences and visits.
+
+Volumes and masks are read in `volumes`; `lesions.crop` is the door for every modality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from alnlib.errors import InputError
+from alnlib.imaging.crop import fixed_size_crop, square_as_bytes
+from alnlib.imaging.rows import is_given, of_patient, of_patients, row_box
+from alnlib.imaging.spec import Channel, CropSpec
+from alnlib.imaging.volumes import MISPLACED_VOXELS, Volume, VolumeGeometry, read_volume, read_volume_mask
+
+Box3D = tuple[int, int, int, int, int, int]
+"""z0, row0, col0, z1, row1, col1, half open."""
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """Where a lesion lies in one volume. box: half open, in the volume's own indices. mask: (z, y, x) bool, or None."""
+
+    box: Box3D
+    mask: np.ndarray | None
+
+
+def mri_rows(
+    images: pd.DataFrame, timepoint: str | None, sequence: str, patient_ids: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The one row per patient of an images table with this sequence, indexed from 0.
+
+    timepoint: None takes every row, for tables that do not say. patient_ids: whose, in this order; None: all, in the order
+    of the table. Raises InputError for a patient who has it twice, or who was asked for and lacks it.
+    """
+    rows = images[(images["modality"] == "MRI") & (images["sequence_or_view"] == sequence)]
+    if timepoint is not None:
+        rows = rows[rows["timepoint"] == timepoint]
+    which = f"MRI {sequence}" + ("" if timepoint is None else f" at timepoint {timepoint}")
+    twice = rows.loc[rows["patient_id"].duplicated(), "patient_id"]
+    if len(twice):
+        raise InputError(
+            f"patient {twice.iloc[0]}: several images are {which}; keep one of them in images.csv, or choose a timepoint"
+        )
+    return rows.reset_index(drop=True) if patient_ids is None else of_patients(rows, patient_ids, which)
+
+
+def channel_before_therapy(images: pd.DataFrame, sequence: str, subtract: str = "") -> str:
+    """A sequence as `CropSpec.channels` names it, of timepoint "pre" where the table says so, less another where anybody has it.
+
+    Raises InputError if nobody has the sequence.
+    """
+    named = images.loc[images["modality"] == "MRI", ["sequence_or_view", "timepoint"]]
+    own = named[named["sequence_or_view"] == sequence]
+    if own.empty:
+        known = sorted(set(named["sequence_or_view"].dropna()))
+        raise InputError(f"nobody has {sequence}; set sequence to one of {', '.join(known) or 'none: there is no MRI'}")
+    timepoint = "pre" if (own["timepoint"] == "pre").any() else ""
+    has_base = subtract != "" and (named["sequence_or_view"] == subtract).any()
+    return f"{timepoint}/{sequence}" + (f"-{subtract}" if has_base else "")
+
+
+def crop_slices(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: Sequence[str] | None) -> np.ndarray:
+    """(n, 3, side_px, side_px) uint8: slice below, largest slice, slice above, of the n patients of `mri_rows`.
+
+    The largest slice is that with most voxels of the mask (of equals, the one nearest to the middle), without a mask the
+    middle of the box; box and mask come from the row. The adjustable square is the longer edge of the box in mm plus the
+    margin. Rows run to the back and columns to the patient's left, whatever the file's order; an oblique volume is taken along
+    its nearest axes, not resampled. At the end of the volume the last slice repeats.
+    At a later timepoint the mask of a lesion that has gone is empty: the crop is then cut where it was in the same patient's
+    images of timepoint "pre", by scanner coordinates, so the visits must be registered.
+    """
+    channel = spec.read_channels()[0]
+    crops = []
+    for _, row in mri_rows(images, channel.timepoint, channel.sequence, patient_ids).iterrows():
+        with of_patient(row):
+            volume = read_volume(root / row["path"])
+            lesion = _lesion(row, volume, images, root)
+            values = spec.scaled(_values(channel, row, volume, images, root))
+            crops.append(_three_slices(values, volume.geometry, lesion, spec))
+    return np.stack(crops) if crops else np.empty((0, *spec.shape), np.uint8)
+
+
+def crop_boxes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: Sequence[str] | None) -> np.ndarray:
+    """(n, channels, depth, side_px, side_px) uint8: the same box in mm of every channel, for n patients in their order.
+
+    The box, depth_mm across slices and size_mm in the plane, is centered on the lesion (mask, else box) of the first channel;
+    all others, later visits too, are read at the same scanner coordinates, so they must be registered. Axes are those of the
+    scanner: slices towards the head, rows to the back, columns to the patient's left; values are interpolated linearly, and
+    along an axis along which the box is sampled more coarsely than the file averaged before.
+    """
+    channels = spec.read_channels()
+    patients = list(mri_rows(images, channels[0].timepoint, channels[0].sequence, patient_ids)["patient_id"])
+    crops = np.zeros((len(patients), *spec.shape), np.uint8)
+    step = np.array([spec.depth_mm / spec.depth, spec.size_mm / spec.side_px, spec.size_mm / spec.side_px])
+    offsets = [(np.arange(n) - (n - 1) / 2) * gap for n, gap in zip(spec.shape[1:], step, strict=True)]
+    around = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1)[..., ::-1]  # LPS (x, y, z)
+    centers: dict[str, np.ndarray] = {}
+    for place, channel in enumerate(channels):
+        rows = mri_rows(images, channel.timepoint, channel.sequence, patients)
+        for patient, (_, row) in enumerate(rows.iterrows()):
+            with of_patient(row):
+                volume = read_volume(root / row["path"])
+                values = spec.scaled(_values(channel, row, volume, images, root))
+                if place == 0:
+                    centers[row["patient_id"]] = _center_mm(_lesion(row, volume, images, root), volume)
+                crops[patient, place] = _sampled(values, volume, centers[row["patient_id"]] + around, step)
+    return crops
+
+
+def _values(channel: Channel, row: pd.Series, volume: Volume, images: pd.DataFrame, root: Path) -> np.ndarray:
+    """Of a volume, less those of the sequence that the channel subtracts. Raises InputError unless their voxels are the same."""
+    if channel.subtract is None:
+        return volume.values
+    other = read_volume(
+        root / mri_rows(images, channel.timepoint, channel.subtract, [row["patient_id"]])["path"].iloc[0]
+    )
+    corners = (np.array(volume.shape) - 1) * np.array(list(np.ndindex(2, 2, 2)))
+    if other.shape == volume.shape:
+        apart = np.linalg.norm(other.geometry.position_mm(corners) - volume.geometry.position_mm(corners), axis=1).max()
+        if apart <= MISPLACED_VOXELS * min(volume.geometry.spacing_mm):
+            return volume.values - other.values
+    raise InputError(
+        f"{volume.path} ({volume.shape}, {volume.geometry}) and {other.path} ({other.shape}, {other.geometry}) do not have the "
+        "same voxels; resample one to the other before subtracting"
+    )
+
+
+def _lesion(row: pd.Series, volume: Volume, images: pd.DataFrame, root: Path) -> Lesion:
+    drawn = _drawn_lesion(row, volume, root)
+    if drawn is not None:
+        return drawn
+    before = images[
+        (images["modality"] == "MRI") & (images["patient_id"] == row["patient_id"]) & (images["timepoint"] == "pre")
+    ]
+    if row["timepoint"] == "pre" or not is_given(row["mask_path"]) or before.empty:
+        raise InputError(
+            f"{row['path']} has neither a box nor a mask that is not empty, so the lesion's place is unknown; give one in "
+            "images.csv, or leave the patient out"
+        )
+    # The same sequence if there is one: all of a visit share the mask.
+    same = before[before["sequence_or_view"] == row["sequence_or_view"]]
+    earlier = (same if len(same) else before).iloc[0]
+    old = read_volume(root / earlier["path"])
+    drawn = _drawn_lesion(earlier, old, root)
+    if drawn is None:
+        raise InputError(f"{earlier['path']} has neither box nor mask either; give one in images.csv")
+    return Lesion(_moved_box(drawn.box, old, volume), None)
+
+
+def _drawn_lesion(row: pd.Series, volume: Volume, root: Path) -> Lesion | None:
+    box, mask = row_box(row, 6), None
+    if is_given(row["mask_path"]):
+        mask = read_volume_mask(root / row["mask_path"], volume)
+        if not mask.any():
+            mask = None
+    if box is None and mask is not None:
+        ranges = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        box = (*(int(inside[0]) for inside in ranges), *(int(inside[-1]) + 1 for inside in ranges))
+    if box is None:
+        return None
+    if any(high > size for high, size in zip(box[3:], volume.shape, strict=True)):
+        raise InputError(
+            f"box {box} reaches outside the volume of {' x '.join(map(str, volume.shape))} voxels (z, y, x), {volume.path}; "
+            "boxes are z0 row0 col0 z1 row1 col1, upper edges exclusive: correct it in images.csv"
+        )
+    return Lesion(box, mask)
+
+
+def _moved_box(box: Box3D, old: Volume, new: Volume) -> Box3D:
+    """The box at the same scanner coordinates in another volume, clipped to it."""
+    corners = np.where(np.array(list(np.ndindex(2, 2, 2))), box[3:], box[:3]) - 0.5
+    place = np.linalg.inv(new.geometry.affine) @ np.c_[old.geometry.position_mm(corners), np.ones(8)].T
+    index = place[2::-1].T + 0.5
+    low = np.clip(np.rint(index.min(axis=0)), 0, None).astype(int)
+    high = np.clip(np.rint(index.max(axis=0)), None, new.shape).astype(int)
+    if (low >= high).any():
+        raise InputError(
+            f"the lesion has gone, and its place in {old.path} lies outside {new.path}; register the visits, or give a box in "
+            "images.csv"
+        )
+    return (*low.tolist(), *high.tolist())
+
+
+def _three_slices(values: np.ndarray, geometry: VolumeGeometry, lesion: Lesion, spec: CropSpec) -> np.ndarray:
+    order, flips = _axial(geometry)
+    values = _turned(values, order, flips)
+    spacing = tuple(geometry.spacing_mm[axis] for axis in order)
+    box = _turned_box(lesion.box, order, flips, values.shape)
+    middle = _largest_slice(None if lesion.mask is None else _turned(lesion.mask, order, flips), box)
+    center_mm = tuple(0.5 * (box[axis] + box[axis + 3]) * spacing[axis] for axis in (1, 2))
+    size_mm = spec.size_mm
+    if spec.kind == "adjustable_square":
+        size_mm = max((box[axis + 3] - box[axis]) * spacing[axis] for axis in (1, 2)) * (1.0 + spec.margin_fraction)
+    chosen = np.clip([middle - 1, middle, middle + 1], 0, len(values) - 1)
+    squares = [fixed_size_crop(values[z], center_mm, size_mm, spacing[1:], padding="constant") for z in chosen]
+    return np.stack([square_as_bytes(square, spec.side_px) for square in squares])
+
+
+def _axial(geometry: VolumeGeometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Array axes that run nearest to head, back and left, in this order, and whether each must be turned round."""
+    along = np.array(geometry.direction).T[::-1, ::-1]  # [array axis, (head, back, left)]
+    order = max(permutations(range(3)), key=lambda axes: sum(abs(along[axis, k]) for k, axis in enumerate(axes)))
+    return order, tuple(bool(along[axis, k] < 0) for k, axis in enumerate(order))
+
+
+def _turned(values: np.ndarray, order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> np.ndarray:
+    return np.flip(values.transpose(order), [k for k in range(3) if flips[k]])
+
+
+def _turned_box(
+    box: Box3D, order: tuple[int, int, int], flips: tuple[bool, bool, bool], shape: tuple[int, ...]
+) -> Box3D:
+    """shape: of the turned volume."""
+    low, high = [box[axis] for axis in order], [box[axis + 3] for axis in order]
+    for k in range(3):
+        if flips[k]:
+            low[k], high[k] = shape[k] - high[k], shape[k] - low[k]
+    return (*low, *high)
+
+
+def _largest_slice(mask: np.ndarray | None, box: Box3D) -> int:
+    middle = 0.5 * (box[0] + box[3] - 1)
+    if mask is None:
+        return int(middle)
+    area = mask.sum(axis=(1, 2))
+    largest = np.flatnonzero(area == area.max())
+    return int(largest[np.abs(largest - middle).argmin()])
+
+
+def _center_mm(lesion: Lesion, volume: Volume) -> np.ndarray:
+    """(3,) LPS (x, y, z): the center of gravity of the mask, else the middle of the box."""
+    if lesion.mask is not None:
+        index = np.array(ndimage.center_of_mass(lesion.mask))
+    else:
+        index = (np.array(lesion.box[:3]) + np.array(lesion.box[3:]) - 1) / 2
+    return volume.geometry.position_mm(index)
+
+
+def _sampled(values: np.ndarray, volume: Volume, places_mm: np.ndarray, step_mm: np.ndarray) -> np.ndarray:
+    """uint8 values at places_mm (..., 3) LPS; step_mm: (z, y, x), between places along the scanner's axes."""
+    axes = np.abs(np.array(volume.geometry.direction))[:, ::-1]  # rows: x, y, z; columns: file axes z, y, x
+    finest = axes.T @ step_mm[::-1]  # step along every axis of the file, exact where they are the scanner's
+    sigma = np.maximum(finest / np.array(volume.geometry.spacing_mm) - 1, 0) / 2
+    smooth = ndimage.gaussian_filter(values, sigma, mode="nearest") if sigma.any() else values
+    inverse = np.linalg.inv(volume.geometry.affine)
+    index = (places_mm @ inverse[:3, :3].T + inverse[:3, 3])[..., ::-1]
+    sampled = ndimage.map_coordinates(smooth, np.moveaxis(index, -1, 0), order=1, mode="constant", cval=0.0)
+    return np.round(255 * np.clip(sampled, 0, 1)).astype(np.uint8)
