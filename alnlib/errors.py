@@ -29,6 +29,20 @@ class Problem:
     message: str
     remedy: str
 
+    @classmethod
+    def of(
+        cls,
+        file: object,
+        message: str,
+        remedy: str,
+        row: int | None = None,
+        column: str | None = None,
+        value: object = None,
+    ) -> Problem:
+        """A problem in the order in which one tells it; `file` and `value` as text, an empty value left out."""
+        shown = None if value is None or str(value) == "" else str(value)
+        return cls(str(file), None if row is None else int(row), column, shown, message, remedy)
+
     def __str__(self) -> str:
         place = self.file
         if self.row is not None:

@@ -15,7 +15,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from alnlib.cohorts import duke
-from alnlib.cohorts.duke import CLINICAL_SHEET, find_duke_series, read_duke, read_duke_acquisition
+from alnlib.cohorts.duke import CLINICAL_SHEET, find_duke_series, read_duke
 from alnlib.cohorts.folder import read_cohort, write_cohort
 from alnlib.cohorts.schema import parse_box
 from alnlib.errors import InputError
@@ -124,14 +124,6 @@ def test_real_cohort_survives_the_cohort_folder(cohort, tmp_path):
     pd.testing.assert_frame_equal(copy.patients, cohort.patients, rtol=1e-7)
     pd.testing.assert_frame_equal(copy.images, cohort.images)
     pd.testing.assert_frame_equal(copy.readers, cohort.readers)
-
-
-def test_real_acquisition_is_apart_from_the_predictors(cohort):
-    acquisition = read_duke_acquisition(cohort.root)
-    assert len(acquisition) == 922
-    assert set(acquisition["manufacturer"]) <= {"GE", "Siemens", "MPTronic"}
-    assert (acquisition["days_to_mri"] > acquisition["days_to_surgery"]).sum() == 9
-    assert not {"manufacturer", "field_strength_t"} & set(cohort.clinical)
 
 
 # ------------------------------------------------------------------------------------------------------ small workbook

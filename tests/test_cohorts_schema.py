@@ -13,9 +13,9 @@ from alnlib.cohorts.schema import (
     ClinicalVariable,
     Cohort,
     Endpoint,
-    empty_images,
     empty_readers,
     format_box,
+    images_table,
     is_label,
     is_number,
     parse_box,
@@ -28,7 +28,7 @@ def small_cohort() -> Cohort:
     endpoints = {"y": Endpoint("Y", "yes", "no")}
     return Cohort(
         "toy", "Toy", "simulated", endpoints, "y", ["H"], [], {}, {}, "none", "none", "here",
-        patients, empty_images(), empty_readers(), Path("."),
+        patients, images_table({}), empty_readers(), Path("."),
     )  # fmt: skip
 
 

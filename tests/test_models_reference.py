@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alnlib.cohorts.schema import Cohort, Endpoint, empty_images, empty_readers
+from alnlib.cohorts.schema import Cohort, Endpoint, empty_readers, images_table
 from alnlib.models.reference import (
     BESIDE_COLUMNS,
     COLUMNS,
@@ -57,7 +57,7 @@ def cohort_of(patients: pd.DataFrame) -> Cohort:
         citation="",
         source="",
         patients=patients,
-        images=empty_images(),
+        images=images_table({}),
         readers=empty_readers(),
         root=Path("."),
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alnlib.cohorts.schema import IMAGE_COLUMNS, ClinicalVariable, Cohort, Endpoint
-from alnlib.errors import InputError, Problem
+from alnlib.cohorts.schema import ClinicalVariable, Cohort, Endpoint, images_table
+from alnlib.cohorts.workbook import Workbook, cell_text
 
 SHEET_PATTERN = "BrEaST-Lesions-USG-clinical-data*.xlsx"
 DOI = "10.7937/9WKK-Q141"
@@ -94,36 +94,21 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
     Raises InputError if the workbook or an image is missing, a column is missing, or a word is unknown.
     """
     data = Path(data)
-    path = _find_workbook(data)
-    sheet = _read_sheet(path)
-    problems: list[Problem] = []
-
-    def decode(heading: str, understand) -> pd.Series:
-        return _decode(sheet, heading, understand, path, problems)
-
-    patients = pd.DataFrame({"patient_id": [f"case{int(case):03d}" for case in sheet[CASE]], "center": "BrEaST"})
-    labels = [_CLASSES.get(_text(cell)) for cell in sheet[CLASS]]
-    for at, label in enumerate(labels):
-        if label is None:
-            remedy = f"expected {', '.join(_CLASSES)}"
-            problems.append(Problem(str(path), at + 2, CLASS, _text(sheet.at[at, CLASS]), "unknown class", remedy))
-    patients["malignant"] = pd.array([pd.NA if label is None else label for label in labels], dtype="Int64")
-    patients["age_years"] = decode("Age", _number).astype("float64")
-    patients["tissue_composition"] = decode("Tissue_composition", _tissue).astype("str")
-    patients["margin"] = decode("Margin", _worst_margin).astype("str")
-    patients["calcifications"] = decode("Calcifications", _CALCIFICATIONS.__getitem__).astype("str")
+    book = _read_sheet(data)
+    remedy = f"{book.unchanged}, or write {', '.join(_CLASSES)}"
+    patients = pd.DataFrame({"patient_id": [f"case{int(case):03d}" for case in book.sheet[CASE]], "center": "BrEaST"})
+    patients["malignant"] = _decode(book, CLASS, _CLASSES.__getitem__, "unknown class", remedy).astype("Int64")
+    patients["age_years"] = _decode(book, "Age", _number).astype("float64")
+    patients["tissue_composition"] = _decode(book, "Tissue_composition", _tissue).astype("str")
+    patients["margin"] = _decode(book, "Margin", _worst_margin).astype("str")
+    patients["calcifications"] = _decode(book, "Calcifications", _CALCIFICATIONS.__getitem__).astype("str")
     for column, (heading, _, levels) in _SINGLE.items():
-        patients[column] = decode(heading, dict(zip(levels, levels, strict=True)).__getitem__).astype("str")
+        patients[column] = _decode(book, heading, dict(zip(levels, levels, strict=True)).__getitem__).astype("str")
     for column, (heading, _, findings) in _FINDINGS.items():
-        patients[column] = decode(heading, _has_finding(heading, findings)).astype("str")
-    scores = decode("BIRADS", BIRADS_SCORES.__getitem__).astype("float64")
-    spacing_mm = decode(PIXEL_SIZE, _number).astype("float64") * MM_PER_CM
-    images = _images(sheet, patients["patient_id"], spacing_mm, data, path, problems)
-    if problems:
-        problems = list(dict.fromkeys(problems))
-        raise InputError(
-            f"{path}: {len(problems)} problems in the data set", sorted(problems, key=lambda p: p.row or 0)
-        )
+        patients[column] = _decode(book, heading, _has_finding(heading, findings)).astype("str")
+    scores = _decode(book, "BIRADS", BIRADS_SCORES.__getitem__).astype("float64")
+    images = _images(book, patients["patient_id"], data)
+    book.raise_problems()
 
     clinical = {
         "age_years": ClinicalVariable("Age", "continuous", "years"),
@@ -135,7 +120,7 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
     }
     clinical |= {name: ClinicalVariable(label, "nominal", None, levels) for name, (_, label, levels) in _SINGLE.items()}
     clinical |= {name: ClinicalVariable(label, "nominal", None, _NO_YES) for name, (_, label, _) in _FINDINGS.items()}
-    readers = pd.DataFrame({"patient_id": patients["patient_id"], "reader_id": READER_ID, "score": scores})
+    scores = {"patient_id": patients["patient_id"], "reader_id": READER_ID, "score": scores}
     return Cohort(
         name="breast-lesions-usg",
         title="BrEaST-Lesions-USG",
@@ -151,102 +136,51 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
         source=f"The Cancer Imaging Archive, doi {DOI}",
         patients=patients[["patient_id", "center", "malignant", *clinical]],
         images=images,
-        readers=readers[readers["score"].notna()].reset_index(drop=True),
+        readers=pd.DataFrame(scores).dropna(subset="score").reset_index(drop=True),
         root=data,
     )
 
 
-def _find_workbook(data: Path) -> Path:
-    found = sorted([*data.glob(SHEET_PATTERN), *data.glob(f"*/{SHEET_PATTERN}"), *data.glob(f"*/*/{SHEET_PATTERN}")])
-    if not found:
-        raise InputError(
-            f"{data}: no workbook {SHEET_PATTERN} there or below; get it with "
-            f"'python3 run_all.py download breast-lesions-usg --data {data}', or from The Cancer Imaging Archive, doi {DOI}"
-        )
-    return found[-1]
+def _read_sheet(data: Path) -> Workbook:
+    headings = [CASE, IMAGE, MASK, PIXEL_SIZE, CLASS, "Age", "BIRADS", "Tissue_composition", "Margin", "Calcifications"]
+    headings += sorted({heading for heading, *_ in (*_SINGLE.values(), *_FINDINGS.values())})
+    book = Workbook(data, SHEET_PATTERN, "breast-lesions-usg", DOI, headings)
+    cases = pd.to_numeric(book.sheet[CASE], errors="coerce")
+    for at in book.sheet.index[cases.isna() | cases.duplicated()]:
+        case = cell_text(book.sheet.at[at, CASE])
+        book.note(at, CASE, "case number missing or repeated", "keep one row per case", case)
+    book.raise_problems()
+    return book
 
 
-def _read_sheet(path: Path) -> pd.DataFrame:
-    try:
-        sheet = pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""])
-    except Exception as error:  # zipfile, openpyxl and pandas each have their own for a broken workbook
-        raise InputError(f"{path}: cannot be read as an Excel workbook ({error}); download it again") from error
-    headings = {heading for heading, *_ in (*_SINGLE.values(), *_FINDINGS.values())}
-    needed = [CASE, IMAGE, MASK, PIXEL_SIZE, CLASS, "Age", "BIRADS", "Tissue_composition", "Margin", "Calcifications"]
-    missing = [
-        Problem(str(path), 1, heading, None, "column is missing", f"use the workbook of doi {DOI} unchanged")
-        for heading in [*needed, *sorted(headings)]
-        if heading not in sheet.columns
-    ]
-    if missing:
-        raise InputError(f"{path}: not the BrEaST-Lesions-USG workbook, or an edited one", missing)
-    cases = pd.to_numeric(sheet[CASE], errors="coerce")
-    wrong = [
-        Problem(
-            str(path),
-            at + 2,
-            CASE,
-            _text(sheet.at[at, CASE]),
-            "case number missing or repeated",
-            "keep one row per case",
-        )
-        for at in sheet.index[cases.isna() | cases.duplicated()]
-    ]
-    if wrong:
-        raise InputError(f"{path}: case numbers are missing or repeated", wrong)
-    return sheet
-
-
-def _images(
-    sheet: pd.DataFrame, patient_ids: pd.Series, spacing_mm: pd.Series, data: Path, path: Path, problems: list[Problem]
-) -> pd.DataFrame:
+def _images(book: Workbook, patient_ids: pd.Series, data: Path) -> pd.DataFrame:
     places = {place.name: place.relative_to(data).as_posix() for place in sorted(data.rglob("*.png"))}
-
-    def place_of(heading: str, at: int) -> str | float:
-        name = _text(sheet.at[at, heading])
-        if name in NOT_GIVEN:
-            if heading == IMAGE:
-                problems.append(
-                    Problem(str(path), at + 2, heading, None, "no image named", "use the workbook unchanged")
-                )
-            return np.nan
-        if name not in places:
-            remedy = f"put it below {data}, or run 'python3 run_all.py download breast-lesions-usg'"
-            problems.append(Problem(str(path), at + 2, heading, name, "file is missing", remedy))
-        return places.get(name, np.nan)
-
-    texts = pd.DataFrame(
+    remedy = f"put it below {data}, or run 'python3 run_all.py download breast-lesions-usg'"
+    paths, masks = (_decode(book, heading, places.__getitem__, "file is missing", remedy) for heading in (IMAGE, MASK))
+    for at in book.sheet.index:
+        if cell_text(book.sheet.at[at, IMAGE]) in NOT_GIVEN:
+            book.note(at, IMAGE, "no image named", book.unchanged)
+    sizes = _decode(book, PIXEL_SIZE, _number).astype("float64") * MM_PER_CM
+    return images_table(
         {
             "image_id": patient_ids + "_us",
             "patient_id": patient_ids,
             "modality": "US",
             "sequence_or_view": "B-mode",
-            "path": [place_of(IMAGE, at) for at in sheet.index],
-            "mask_path": [place_of(MASK, at) for at in sheet.index],
-            "pixel_spacing_mm": [np.nan if np.isnan(mm) else f"{mm:.8g} {mm:.8g}" for mm in spacing_mm],
+            "path": paths,
+            "mask_path": masks,
+            "pixel_spacing_mm": [np.nan if np.isnan(mm) else f"{mm:.8g} {mm:.8g}" for mm in sizes],
         }
-    ).reindex(columns=list(IMAGE_COLUMNS))
-    return texts.astype("str").where(texts.notna()).astype({"unit_label": "Int64"})
+    )
 
 
-def _decode(sheet: pd.DataFrame, heading: str, understand, path: Path, problems: list[Problem]) -> pd.Series:
-    """Apply `understand` to every given cell; KeyError and ValueError become problems with the row."""
-    decoded = []
-    for at, cell in sheet[heading].items():
-        text = _text(cell)
-        value: object = np.nan
-        if text not in NOT_GIVEN:
-            try:
-                value = understand(text)
-            except (KeyError, ValueError):
-                remedy = f"case {sheet.at[at, CASE]}: use the workbook of doi {DOI} unchanged"
-                problems.append(Problem(str(path), int(at) + 2, heading, text, "unknown entry", remedy))
-        decoded.append(value)
-    return pd.Series(decoded, index=sheet.index, dtype=object)
+def _decode(book: Workbook, heading: str, understand, message: str = "unknown entry", remedy: str = "") -> pd.Series:
+    """`understand` of the text of every given cell; what it does not know becomes a problem with the row."""
 
+    def place(at: int) -> str:
+        return f"case {book.sheet.at[at, CASE]}: {remedy or book.unchanged}"
 
-def _text(cell: object) -> str:
-    return "" if cell is None or (isinstance(cell, float) and np.isnan(cell)) else str(cell).strip()
+    return book.decode(heading, lambda cell: understand(cell_text(cell)), NOT_GIVEN, message, place)
 
 
 def _number(text: str) -> float:

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from alnlib.cohorts.download import dce_phases
-from alnlib.cohorts.schema import IMAGE_COLUMNS, ClinicalVariable, Cohort, Endpoint, empty_images, format_box
-from alnlib.errors import InputError, Problem
+from alnlib.cohorts.schema import ClinicalVariable, Cohort, Endpoint, format_box, images_table
+from alnlib.cohorts.workbook import Workbook, find_workbook
+from alnlib.errors import InputError
 
 CLINICAL_SHEET = "Clinical_and_Other_Features.xlsx"
 BOXES_SHEET = "Annotation_Boxes.xlsx"
@@ -31,8 +32,6 @@ SUSPICIOUS_NODES = "Lymphadenopathy or Suspicious Nodes"
 BIRTH = "Date of Birth (Days)"
 SIDE = "Tumor Location"
 POSITION = "Position"
-DAYS_TO_MRI = "Days to MRI (From the Date of Diagnosis)"
-DAYS_TO_SURGERY = "Days to Surgery (from the date of diagnosis)"
 
 DAYS_PER_YEAR = 365.25
 NOT_GIVEN = ("", "NA", "NC", "NP", "x")
@@ -97,9 +96,6 @@ _CODED = {
 
 _SIDES = {"L": "left", "R": "right"}
 
-_MANUFACTURERS = {0: "GE", 1: "MPTronic", 2: "Siemens"}
-_FIELD_STRENGTHS_T = {0: 1.494, 1: 1.5, 2: 2.8936, 3: 3.0}
-
 
 def read_duke(data: str | Path) -> Cohort:
     """The Duke cohort from `data`, the folder that holds the clinical workbook (at any depth) and, if downloaded, MRI.
@@ -117,36 +113,32 @@ def read_duke(data: str | Path) -> Cohort:
     and metastasis at presentation (a consequence of spread that also decides on surgery). Left out for other reasons: race
     and ethnicity (no biological predictor, and categories too small); the clock position (a quarter name only the side,
     the rest is free text); mammography and ultrasound descriptors (collected for 273 patients); the other breast's tumor.
-    Nine MRI are dated after surgery; `read_duke_acquisition` gives the dates for a sensitivity analysis.
+    Nine MRI are dated after surgery.
 
     Images: one row per MRI series found below `data` (see `find_duke_series`); the tumor box, drawn on the dynamic
     series, only for those. Raises InputError if the workbook is missing, lacks a column, or holds an unknown code.
     """
     data = Path(data)
-    path = _find_workbook(data, CLINICAL_SHEET)
-    sheet, rows = _read_sheet(path)
-    problems: list[Problem] = []
-    patients = pd.DataFrame({"patient_id": sheet[PATIENT], "center": "Duke"})
-    node_stage = _decode_integers(sheet, NODE_STAGE, {-1, 0, 1, 2, 3}, path, rows, problems)
-    stage_after = _decode_integers(sheet, NODE_STAGE_AFTER_THERAPY, {-1, 0, 1, 2, 3}, path, rows, problems)
-    suspicious = _decode_integers(sheet, SUSPICIOUS_NODES, {0, 1}, path, rows, problems)
-    node_positive = node_stage > 0
-    patients["aln_metastasis"] = node_positive.astype("Int64").where(node_stage >= 0)
-    patients["apcr"] = (stage_after == 0).astype("Int64").where((stage_after >= 0) & node_positive)
-    patients["age_years"] = _age_years(sheet, path, rows, problems)
+    book = _read_sheet(data)
+    stages = {-1, 0, 1, 2, 3}
+    node_stage = _decode_integers(book, NODE_STAGE, stages)
+    stage_after = _decode_integers(book, NODE_STAGE_AFTER_THERAPY, stages)
+    suspicious = _decode_integers(book, SUSPICIOUS_NODES, {0, 1})
+    patients = pd.DataFrame({"patient_id": book.sheet[PATIENT], "center": "Duke"})
+    patients["aln_metastasis"] = (node_stage > 0).astype("Int64").where(node_stage >= 0)
+    patients["apcr"] = (stage_after == 0).astype("Int64").where((stage_after >= 0) & (node_stage > 0))
+    remedy = "expected a negative whole number of days before diagnosis"
+    patients["age_years"] = _decode(book, BIRTH, _age_years, "not a date of birth", remedy).astype("float64")
     for column, coded in _CODED.items():
-        codes = _decode_integers(sheet, coded.heading, set(coded.codes), path, rows, problems)
-        patients[column] = codes.map(coded.codes).astype("str").where(codes.map(coded.codes).notna())
-    patients["tumor_side"] = _tumor_side(sheet)
-    if problems:
-        raise InputError(f"{path}: {len(problems)} cells could not be understood", problems)
+        names = _decode_integers(book, coded.heading, set(coded.codes)).map(coded.codes)
+        patients[column] = names.astype("str").where(names.notna())
+    patients["tumor_side"] = _tumor_side(book.sheet)
+    book.raise_problems()
 
     clinical = {"age_years": ClinicalVariable("Age at diagnosis", "continuous", "years")}
     clinical |= {column: coded.variable() for column, coded in _CODED.items()}
     clinical["tumor_side"] = ClinicalVariable("Tumor side", "nominal", None, ("left", "right"))
-    readers = pd.DataFrame(
-        {"patient_id": sheet[PATIENT], "reader_id": READER_ID, "score": suspicious.astype("float64")}
-    )
+    scores = {"patient_id": patients["patient_id"], "reader_id": READER_ID, "score": suspicious.astype("float64")}
     return Cohort(
         name="duke",
         title="Duke-Breast-Cancer-MRI",
@@ -163,33 +155,10 @@ def read_duke(data: str | Path) -> Cohort:
         license="CC BY-NC 4.0",
         citation="Saha A, Harowicz MR, Grimm LJ, et al. Br J Cancer 2018;119:508-516; data doi 10.7937/TCIA.e3sv-re93",
         source=f"The Cancer Imaging Archive, doi {DOI}",
-        patients=patients[["patient_id", "center", "aln_metastasis", "apcr", *clinical]],
+        patients=patients[["patient_id", "center", "aln_metastasis", "apcr", *clinical]].reset_index(drop=True),
         images=_images(data, set(patients["patient_id"]), patients.set_index("patient_id")["tumor_side"]),
-        readers=readers[readers["score"].notna()].reset_index(drop=True),
+        readers=pd.DataFrame(scores).dropna(subset="score").reset_index(drop=True),
         root=data,
-    )
-
-
-def read_duke_acquisition(data: str | Path) -> pd.DataFrame:
-    """How and when each MRI was made: patient_id, manufacturer, field_strength_t (tesla), days_to_mri and days_to_surgery.
-
-    Days count from diagnosis. These describe the acquisition (a possible confounder); they are not predictors.
-    """
-    path = _find_workbook(Path(data), CLINICAL_SHEET)
-    sheet, rows = _read_sheet(path, extra=("Manufacturer", "Field Strength (Tesla)", DAYS_TO_MRI, DAYS_TO_SURGERY))
-    problems: list[Problem] = []
-    manufacturer = _decode_integers(sheet, "Manufacturer", set(_MANUFACTURERS), path, rows, problems)
-    strength = _decode_integers(sheet, "Field Strength (Tesla)", set(_FIELD_STRENGTHS_T), path, rows, problems)
-    if problems:
-        raise InputError(f"{path}: {len(problems)} cells could not be understood", problems)
-    return pd.DataFrame(
-        {
-            "patient_id": sheet[PATIENT],
-            "manufacturer": manufacturer.map(_MANUFACTURERS),
-            "field_strength_t": strength.map(_FIELD_STRENGTHS_T),
-            "days_to_mri": pd.to_numeric(sheet[DAYS_TO_MRI], errors="coerce"),
-            "days_to_surgery": pd.to_numeric(sheet[DAYS_TO_SURGERY], errors="coerce"),
-        }
     )
 
 
@@ -231,100 +200,44 @@ def find_duke_series(data: str | Path) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------------ workbook
 
 
-def _find_workbook(data: Path, name: str) -> Path:
-    path = _find_optional(data, name)
-    if path is None:
-        raise InputError(
-            f"{data}: no {name} there or below; get it with 'python3 run_all.py download duke --data {data}', "
-            f"or from The Cancer Imaging Archive, doi {DOI}, and give its folder as --data"
-        )
-    return path
+def _read_sheet(data: Path) -> Workbook:
+    """The clinical workbook, its sheet without lines that name no patient, ids as text."""
+    headings = [PATIENT, NODE_STAGE, NODE_STAGE_AFTER_THERAPY, SUSPICIOUS_NODES, BIRTH, SIDE, POSITION]
+    book = Workbook(data, CLINICAL_SHEET, "duke", DOI, [*headings, *(coded.heading for coded in _CODED.values())])
+    book.sheet = book.sheet[book.sheet[PATIENT].notna()].copy()
+    book.sheet[PATIENT] = book.sheet[PATIENT].astype(str).str.strip()
+    for at in book.sheet.index[book.sheet[PATIENT].duplicated()]:
+        book.note(at, PATIENT, "patient appears twice", "keep one row", book.sheet.at[at, PATIENT])
+    book.raise_problems()
+    return book
 
 
-def _find_optional(data: Path, name: str) -> Path | None:
-    if (data / name).is_file():
-        return data / name
-    # the workbook lies at most two levels down; deeper lie hundreds of thousands of DICOM files
-    return next(iter(sorted([*data.glob(f"*/{name}"), *data.glob(f"*/*/{name}")])), None)
+def _decode(book: Workbook, heading: str, understand, message: str, remedy: str) -> pd.Series:
+    return book.decode(
+        heading, understand, NOT_GIVEN, message, lambda at: f"patient {book.sheet.at[at, PATIENT]}: {remedy}"
+    )
 
 
-def _read_workbook(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""])
-    except Exception as error:  # zipfile, openpyxl and pandas each have their own for a broken workbook
-        raise InputError(f"{path}: cannot be read as an Excel workbook ({error}); download it again") from error
-
-
-def _read_sheet(path: Path, extra: tuple[str, ...] = ()) -> tuple[pd.DataFrame, pd.Series]:
-    """The clinical sheet with ids as text, and the line of each row in the workbook."""
-    sheet = _read_workbook(path)
-    headings = [coded.heading for coded in _CODED.values()]
-    needed = [PATIENT, NODE_STAGE, NODE_STAGE_AFTER_THERAPY, SUSPICIOUS_NODES, BIRTH, SIDE, POSITION, *headings, *extra]
-    missing = [
-        Problem(str(path), 1, heading, None, "column is missing", f"use the workbook of doi {DOI} unchanged")
-        for heading in needed
-        if heading not in sheet.columns
-    ]
-    if missing:
-        raise InputError(f"{path}: not the Duke clinical workbook, or an edited one", missing)
-    sheet = sheet[sheet[PATIENT].notna()]
-    rows = pd.Series(sheet.index + 2, index=range(len(sheet)))
-    sheet = sheet.reset_index(drop=True)
-    sheet[PATIENT] = sheet[PATIENT].astype(str).str.strip()
-    repeated = sheet[PATIENT].duplicated()
-    if repeated.any():
-        problems = [
-            Problem(str(path), int(rows[at]), PATIENT, sheet.at[at, PATIENT], "patient appears twice", "keep one row")
-            for at in sheet.index[repeated]
-        ]
-        raise InputError(f"{path}: duplicated patients", problems)
-    return sheet, rows
-
-
-def _decode_integers(
-    sheet: pd.DataFrame, heading: str, accepted: set[int], path: Path, rows: pd.Series, problems: list[Problem]
-) -> pd.Series:
+def _decode_integers(book: Workbook, heading: str, accepted: set[int]) -> pd.Series:
     """A coded column as Int64, <NA> where not given; every cell that is not an accepted code becomes a problem."""
-    decoded = []
-    for at, cell in sheet[heading].items():
-        code = _integer(cell)
-        if code is None and not _is_given(cell):
-            decoded.append(pd.NA)
-        elif code in accepted:
-            decoded.append(code)
-        else:
-            decoded.append(pd.NA)
-            shown = ", ".join(str(code) for code in sorted(accepted))
-            remedy = f"patient {sheet.at[at, PATIENT]}: the data dictionary has the codes {shown}"
-            problems.append(Problem(str(path), int(rows[at]), heading.strip(), str(cell), "unknown code", remedy))
-    return pd.Series(decoded, index=sheet.index, dtype="Int64")
+
+    def understand(cell: object) -> int:
+        if float(cell) not in accepted:  # type: ignore[arg-type]
+            raise ValueError(cell)
+        return int(float(cell))  # type: ignore[arg-type]
+
+    codes = ", ".join(str(code) for code in sorted(accepted))
+    return _decode(book, heading, understand, "unknown code", f"the data dictionary has the codes {codes}").astype(
+        "Int64"
+    )
 
 
-def _is_given(cell: object) -> bool:
-    return not (cell is None or (isinstance(cell, float) and np.isnan(cell)) or str(cell).strip() in NOT_GIVEN)
-
-
-def _integer(cell: object) -> int | None:
-    try:
-        number = float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return int(number) if number.is_integer() else None
-
-
-def _age_years(sheet: pd.DataFrame, path: Path, rows: pd.Series, problems: list[Problem]) -> pd.Series:
+def _age_years(cell: object) -> float:
     """Age at diagnosis: the sheet has the birth date in days counted from diagnosis, hence negative."""
-    ages = []
-    for at, cell in sheet[BIRTH].items():
-        days = _integer(cell)
-        if days is not None and -130 * DAYS_PER_YEAR < days < 0:
-            ages.append(-days / DAYS_PER_YEAR)
-            continue
-        ages.append(np.nan)
-        if _is_given(cell):
-            remedy = f"patient {sheet.at[at, PATIENT]}: expected a negative whole number of days before diagnosis"
-            problems.append(Problem(str(path), int(rows[at]), BIRTH, str(cell), "not a date of birth", remedy))
-    return pd.Series(ages, index=sheet.index, dtype="float64")
+    days = float(cell)  # type: ignore[arg-type]
+    if not (days.is_integer() and -130 * DAYS_PER_YEAR < days < 0):
+        raise ValueError(cell)
+    return -days / DAYS_PER_YEAR
 
 
 def _tumor_side(sheet: pd.DataFrame) -> pd.Series:
@@ -345,12 +258,11 @@ def _images(data: Path, patient_ids: set[str], sides: pd.Series) -> pd.DataFrame
     series = find_duke_series(data)
     series = series[series["patient_id"].isin(patient_ids)].reset_index(drop=True)
     if not len(series):
-        return empty_images()
-    boxes_path = _find_optional(data, BOXES_SHEET)
-    boxes = _read_boxes(boxes_path) if boxes_path else {}
+        return images_table({})
+    boxes = _read_boxes(data) if find_workbook(data, BOXES_SHEET) else {}
     names = series["patient_id"] + "_" + series["sequence"]
     repeat = names.groupby(names).cumcount()
-    images = pd.DataFrame(
+    return images_table(
         {
             "image_id": names.where(repeat == 0, names + "_" + (repeat + 1).astype(str)),
             "patient_id": series["patient_id"],
@@ -362,23 +274,13 @@ def _images(data: Path, patient_ids: set[str], sides: pd.Series) -> pd.DataFrame
             "box": [_series_box(row, boxes.get(row.patient_id)) for row in series.itertuples()],
         }
     )
-    typed = images.reindex(columns=list(IMAGE_COLUMNS)).astype("str")
-    typed = typed.where(images.reindex(columns=list(IMAGE_COLUMNS)).notna())
-    return typed.astype({"unit_label": "Int64"})
 
 
-def _read_boxes(path: Path) -> dict[str, tuple[int, ...]]:
+def _read_boxes(data: Path) -> dict[str, tuple[int, ...]]:
     """Tumor boxes as published: start row, end row, start column, end column, start slice, end slice; 1-based, inclusive."""
-    sheet = _read_workbook(path)
-    headings = ["Start Row", "End Row", "Start Column", "End Column", "Start Slice", "End Slice"]
-    missing = [
-        Problem(str(path), 1, heading, None, "column is missing", f"use the workbook of doi {DOI} unchanged")
-        for heading in [PATIENT, *headings]
-        if heading not in sheet.columns
-    ]
-    if missing:
-        raise InputError(f"{path}: not the Duke box workbook, or an edited one", missing)
-    return {str(row[0]).strip(): tuple(int(edge) for edge in row[1:]) for row in sheet[[PATIENT, *headings]].to_numpy()}
+    headings = [PATIENT, *(f"{edge} {axis}" for axis in ("Row", "Column", "Slice") for edge in ("Start", "End"))]
+    book = Workbook(data, BOXES_SHEET, "duke", DOI, headings)
+    return {str(row[0]).strip(): tuple(int(edge) for edge in row[1:]) for row in book.sheet[headings].to_numpy()}
 
 
 def _series_box(row, box: tuple[int, ...] | None) -> str | float:
@@ -409,15 +311,8 @@ def _header(path: Path):
     import pydicom  # only a cohort with downloaded series needs it
     from pydicom.errors import InvalidDicomError
 
-    tags = [
-        "PatientID",
-        "Modality",
-        "SeriesDescription",
-        "SeriesNumber",
-        "SeriesInstanceUID",
-        "InstanceNumber",
-        "ImagePositionPatient",
-    ]
+    tags = ["PatientID", "Modality", "SeriesDescription", "SeriesNumber", "SeriesInstanceUID"]
+    tags += ["InstanceNumber", "ImagePositionPatient"]
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except (InvalidDicomError, OSError, EOFError) as error:

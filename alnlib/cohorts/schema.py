@@ -5,6 +5,7 @@ Reading and writing a cohort folder lives in `alnlib.cohorts.folder`; the public
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +31,8 @@ IMAGE_COLUMNS = (
     "laterality",
     "path",
     "mask_path",
-    "box",
-    "pixel_spacing_mm",
-    "unit_label",
 )
+IMAGE_COLUMNS += ("box", "pixel_spacing_mm", "unit_label")
 READER_COLUMNS = ("patient_id", "reader_id", "score")
 
 
@@ -120,10 +119,10 @@ class Cohort:
         )
 
 
-def empty_images() -> pd.DataFrame:
-    """An images table without rows, every column present and typed."""
-    frame = pd.DataFrame({column: pd.Series(dtype="str") for column in IMAGE_COLUMNS})
-    return frame.astype({"unit_label": "Int64"})
+def images_table(columns: dict[str, object]) -> pd.DataFrame:
+    """An images table of these columns (none: one without rows), the others missing, typed as in `Cohort`."""
+    texts = pd.DataFrame(columns).reindex(columns=list(IMAGE_COLUMNS))
+    return texts.astype("str").where(texts.notna()).astype({"unit_label": "Int64"}).reset_index(drop=True)
 
 
 def empty_readers() -> pd.DataFrame:
@@ -173,128 +172,66 @@ def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, Clinical
 
     Each check carries what is wrong as its title and the remedy as its description.
     """
-    import pandera.pandas as pa  # half a second that a command without validation need not pay
-
-    columns = {
-        "patient_id": pa.Column(str, [_not_empty("patient_id", "give every patient an id")]),
-        "center": pa.Column(
-            str,
-            [
-                _not_empty("center", "name the center of every patient, also when there is only one"),
-                _one_of(
-                    "unknown center",
-                    centers,
-                    f"use one of {_listed(centers)}, or add it to centers or external_centers in cohort.yaml",
-                    empty=True,
-                ),
-            ]
-            if centers
-            else [_not_empty("center", "name the center of every patient, also when there is only one")],
-        ),
-        "split": pa.Column(
-            str,
-            [
-                _one_of(
-                    "unknown split",
-                    GIVEN_SPLITS,
-                    f"use one of {_listed(GIVEN_SPLITS)}, or remove the column",
-                    empty=True,
-                )
-            ],
-            required=False,
-        ),
-    }
-    for column in endpoints:
-        columns[column] = pa.Column(
-            str,
-            [
-                _cell_check(
-                    is_label,
-                    "label is not 0, 1 or empty",
-                    'write 1 (positive), 0 (negative), or leave the cell empty where it is unknown (not "NA")',
-                )
-            ],
-            required=False,
-        )
-    for column, variable in clinical.items():
-        columns[column] = pa.Column(str, [_variable_check(variable)], required=False)
-    return pa.DataFrameSchema(columns, strict=False)
+    known_center = f"use one of {_listed(centers)}, or add it to centers or external_centers in cohort.yaml"
+    center = [_not_empty("center", "name the center of every patient, also when there is only one")]
+    if centers:
+        center.append(_one_of("unknown center", (*centers, ""), known_center))
+    splits = f"use one of {_listed(GIVEN_SPLITS)}, or remove the column"
+    label = 'write 1 (positive), 0 (negative), or leave the cell empty where it is unknown (not "NA")'
+    return _schema(
+        {"patient_id": _not_empty("patient_id", "give every patient an id"), "center": center},
+        {"split": _one_of("unknown split", (*GIVEN_SPLITS, ""), splits)}
+        | {column: _cell_check(is_label, _NO_LABEL, label) for column in endpoints}
+        | {column: _variable_check(variable) for column, variable in clinical.items()},
+    )
 
 
 def images_schema(patient_ids: frozenset[str]):
     """pandera schema of images.csv as text; file checks need the folder and live in `alnlib.cohorts.folder`."""
-    import pandera.pandas as pa  # see patients_schema
-
-    columns = {
-        "image_id": pa.Column(str, [_not_empty("image_id", "give every image an id of its own")]),
-        "patient_id": pa.Column(str, [_known_patient(patient_ids)]),
-        "modality": pa.Column(str, [_one_of("unknown modality", MODALITIES, f"use one of {_listed(MODALITIES)}")]),
-        "path": pa.Column(str, [_not_empty("path", "give the image's path relative to the cohort folder")]),
-        "timepoint": pa.Column(
-            str,
-            [_one_of("unknown timepoint", TIMEPOINTS, "use pre, post or leave it empty", empty=True)],
-            required=False,
-        ),
-        "laterality": pa.Column(
-            str, [_one_of("unknown laterality", LATERALITIES, "use L, R or leave it empty", empty=True)], required=False
-        ),
-        "box": pa.Column(
-            str,
-            [
-                _cell_check(
-                    _parses(parse_box),
-                    "malformed or inverted box",
-                    'write "row0 col0 row1 col1" (or "z0 row0 col0 z1 row1 col1") in whole pixels, lower edges first, '
-                    "upper edges exclusive",
-                )
-            ],
-            required=False,
-        ),
-        "pixel_spacing_mm": pa.Column(
-            str,
-            [
-                _cell_check(
-                    _parses(parse_pixel_spacing),
-                    "malformed pixel spacing",
-                    'write two positive numbers in mm, "row col", or leave it empty to use the file\'s own',
-                )
-            ],
-            required=False,
-        ),
-        "unit_label": pa.Column(
-            str, [_cell_check(is_label, "label is not 0, 1 or empty", "write 0, 1 or leave it empty")], required=False
-        ),
-    }
-    return pa.DataFrameSchema(columns, strict=False)
+    box = (
+        'write "row0 col0 row1 col1" (or "z0 row0 col0 z1 row1 col1") in whole pixels, lower edges first, '
+        "upper edges exclusive"
+    )
+    spacing = 'write two positive numbers in mm, "row col", or leave it empty to use the file\'s own'
+    return _schema(
+        {
+            "image_id": _not_empty("image_id", "give every image an id of its own"),
+            "patient_id": _known_patient(patient_ids),
+            "modality": _one_of("unknown modality", MODALITIES, f"use one of {_listed(MODALITIES)}"),
+            "path": _not_empty("path", "give the image's path relative to the cohort folder"),
+        },
+        {
+            "timepoint": _one_of("unknown timepoint", (*TIMEPOINTS, ""), "use pre, post or leave it empty"),
+            "laterality": _one_of("unknown laterality", (*LATERALITIES, ""), "use L, R or leave it empty"),
+            "box": _cell_check(_parses(parse_box), "malformed or inverted box", box),
+            "pixel_spacing_mm": _cell_check(_parses(parse_pixel_spacing), "malformed pixel spacing", spacing),
+            "unit_label": _cell_check(is_label, _NO_LABEL, "write 0, 1 or leave it empty"),
+        },
+    )
 
 
 def readers_schema(patient_ids: frozenset[str], reader_ids: tuple[str, ...]):
     """pandera schema of readers.csv as text."""
-    import pandera.pandas as pa  # see patients_schema
+    reader = f"describe it under readers (described now: {_listed(reader_ids) or 'none'})"
+    score = "write a number with a decimal point, higher = more suspicious; remove the row where the reader gave none"
+    return _schema(
+        {
+            "patient_id": _known_patient(patient_ids),
+            "reader_id": _one_of("reader is not described in cohort.yaml", reader_ids, reader),
+            "score": _cell_check(lambda text: text != "" and is_number(text), "reader score is not a number", score),
+        }
+    )
 
-    columns = {
-        "patient_id": pa.Column(str, [_known_patient(patient_ids)]),
-        "reader_id": pa.Column(
-            str,
-            [
-                _one_of(
-                    "reader is not described in cohort.yaml",
-                    reader_ids,
-                    f"describe it under readers (described now: {_listed(reader_ids) or 'none'})",
-                )
-            ],
-        ),
-        "score": pa.Column(
-            str,
-            [
-                _cell_check(
-                    lambda text: text != "" and is_number(text),
-                    "reader score is not a number",
-                    "write a number with a decimal point, higher = more suspicious; remove the row where the reader gave none",
-                )
-            ],
-        ),
-    }
+
+_NO_LABEL = "label is not 0, 1 or empty"
+
+
+def _schema(required: dict, optional: dict | None = None):
+    """Columns of text, each with its check or checks."""
+    import pandera.pandas as pa  # half a second that a command without validation need not pay
+
+    columns = {name: pa.Column(str, checks) for name, checks in required.items()}
+    columns |= {name: pa.Column(str, checks, required=False) for name, checks in (optional or {}).items()}
     return pa.DataFrameSchema(columns, strict=False)
 
 
@@ -315,38 +252,28 @@ def is_number(text: str) -> bool:
 
 def _variable_check(variable: ClinicalVariable):
     if variable.kind == "continuous":
-        return _cell_check(
-            is_number,
-            "not a number",
-            'write a number with a decimal point and no unit, or leave the cell empty where it is missing (not "NA")',
+        number = (
+            'write a number with a decimal point and no unit, or leave the cell empty where it is missing (not "NA")'
         )
-    return _one_of(
-        "unknown level",
-        variable.levels,
-        f"use one of the levels in cohort.yaml ({_listed(variable.levels)}), or leave the cell empty where it is missing",
-        empty=True,
-    )
+        return _cell_check(is_number, "not a number", number)
+    listed = f"use one of the levels in cohort.yaml ({_listed(variable.levels)}), or leave the cell empty where it is missing"
+    return _one_of("unknown level", (*variable.levels, ""), listed)
 
 
 def _known_patient(patient_ids: frozenset[str]):
-    return _cell_check(
-        lambda text: text in patient_ids,
-        "patient is not in patients.csv",
-        "add the patient to patients.csv or remove this row",
-    )
+    return _one_of("patient is not in patients.csv", patient_ids, "add the patient to patients.csv or remove this row")
 
 
 def _not_empty(column: str, remedy: str):
     return _cell_check(lambda text: text != "", f"{column} is empty", remedy)
 
 
-def _one_of(message: str, allowed: tuple[str, ...], remedy: str, *, empty: bool = False):
-    accepted = {*allowed, ""} if empty else set(allowed)
-    return _cell_check(lambda text: text in accepted, message, remedy)
+def _one_of(message: str, allowed: Collection[str], remedy: str):
+    return _cell_check(frozenset(allowed).__contains__, message, remedy)
 
 
 def _cell_check(accepts, message: str, remedy: str):
-    import pandera.pandas as pa  # see patients_schema
+    import pandera.pandas as pa  # see _schema
 
     return pa.Check(lambda column: column.map(accepts).astype(bool), title=message, description=remedy)
 

@@ -1,0 +1,78 @@
+"""The Excel workbook of a public cohort: found, read with its headings checked, its cells decoded and every odd one named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from alnlib.errors import InputError, Problem
+
+
+def find_workbook(data: Path, pattern: str) -> Path | None:
+    """The last workbook of this name in `data` or at most two levels below; deeper lie hundreds of thousands of images."""
+    found = sorted(path for depth in ("", "*/", "*/*/") for path in data.glob(depth + pattern))
+    return found[-1] if found else None
+
+
+class Workbook:
+    """The first sheet of a workbook.
+
+    path: the file. sheet: its rows, cells as Excel has them, indexed so that row i is line i + 2. problems: what was found
+    wrong with cells so far, for `raise_problems`.
+    """
+
+    def __init__(self, data: Path, pattern: str, cohort: str, doi: str, headings: Sequence[str]) -> None:
+        """Raises InputError if no such workbook is below `data`, it cannot be read, or it lacks one of `headings`."""
+        path = find_workbook(data, pattern)
+        if path is None:
+            raise InputError(
+                f"{data}: no {pattern} there or below; get it with 'python3 run_all.py download {cohort} --data {data}', "
+                f"or from The Cancer Imaging Archive, doi {doi}, and give its folder as --data"
+            )
+        self.path, self.problems = path, []
+        self.unchanged = f"use the workbook of doi {doi} unchanged"
+        try:
+            self.sheet = pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""])
+        except Exception as error:  # zipfile, openpyxl and pandas each have their own for a broken workbook
+            raise InputError(f"{path}: cannot be read as an Excel workbook ({error}); download it again") from error
+        absent = [heading for heading in headings if heading not in self.sheet.columns]
+        missing = [Problem.of(path, "column is missing", self.unchanged, 1, heading) for heading in absent]
+        if missing:
+            raise InputError(f"{path}: not the workbook of {cohort}, or an edited one", missing)
+
+    def note(self, at: int, heading: str, message: str, remedy: str, value: object = None) -> None:
+        """Remember what is wrong with the cell of row `at` under `heading`."""
+        self.problems.append(Problem.of(self.path, message, remedy, at + 2, heading.strip(), value))
+
+    def decode(
+        self, heading: str, understand: Callable, absent: Sequence[str], message: str, remedy: Callable[[int], str]
+    ) -> pd.Series:
+        """`understand` of every given cell of a column (object), NaN where the cell is empty or one of `absent`.
+
+        KeyError and ValueError become problems with their row; remedy: of the row.
+        """
+        decoded: list[object] = []
+        for at, cell in self.sheet[heading].items():
+            value: object = np.nan
+            if cell_text(cell) not in ("", *absent):
+                try:
+                    value = understand(cell)
+                except (KeyError, ValueError):
+                    self.note(at, heading, message, remedy(at), cell_text(cell))
+            decoded.append(value)
+        return pd.Series(decoded, index=self.sheet.index, dtype=object)
+
+    def raise_problems(self) -> None:
+        """Raise InputError with the problems noted so far, if there are any, in the order of their lines."""
+        if self.problems:
+            found = sorted(dict.fromkeys(self.problems), key=lambda problem: problem.row or 0)
+            count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
+            raise InputError(f"{self.path}: {count} in this workbook", found)
+
+
+def cell_text(cell: object) -> str:
+    """A cell as stripped text; "" for an empty one."""
+    return "" if cell is None or (isinstance(cell, float) and np.isnan(cell)) else str(cell).strip()
