@@ -219,6 +219,24 @@ def read_truth(folder: str | Path) -> pd.DataFrame:
 TRUTH_COLUMNS = ["modality", "endpoint", "unit", "center", "attainable_auc", "monte_carlo_se"]
 
 
+def read_oracle(folder: str | Path) -> pd.DataFrame:
+    """The simulation's own posterior probabilities, the best that a model could say: `ORACLE_COLUMNS`.
+
+    unit_id: the patient, or the image for a single CT node. Patients who lack a modality have no row for it.
+    """
+    parts = []
+    for table, unit in (("latent.csv", "patient_id"), ("latent_nodes.csv", "image_id")):
+        latent = pd.read_csv(Path(folder) / table, dtype={"patient_id": str, "image_id": str, "center": str})
+        known = [column for column in latent if column.startswith("oracle_")]
+        long = latent.assign(unit_id=latent[unit]).melt(["patient_id", "unit_id"], known, "modality", "probability")
+        parts.append(long.dropna(subset="probability"))
+    joined = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return joined.assign(modality=joined["modality"].str.removeprefix("oracle_"))[ORACLE_COLUMNS]
+
+
+ORACLE_COLUMNS = ["patient_id", "unit_id", "modality", "probability"]
+
+
 def oracle_scores(latent: pd.DataFrame, modalities: Sequence[str], spec: SimulationSpec) -> pd.DataFrame:
     """Exact posterior probability of each row of latent.csv given what each modality shows, one column each.
 

@@ -21,7 +21,6 @@ from alnlib.cohorts.manifest import (
     listed_files,
     read_checksum_list,
     read_manifest,
-    required_for,
     verify_files,
 )
 from alnlib.errors import InputError
@@ -95,11 +94,12 @@ def test_repository_manifest_is_valid_and_names_every_source_of_the_data_readme(
 
 
 def test_required_files_of_the_two_real_cohorts():
-    assert required_for("duke") == ("Clinical_and_Other_Features.xlsx",)
-    assert required_for("breast-lesions-usg") == (
+    needed = read_manifest().query("need == 'required' and cohort in ('duke', 'breast-lesions-usg')")
+    assert sorted(needed["file"]) == [
         "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx",
         "BrEaST-Lesions_USG-images_and_masks/",
-    )
+        "Clinical_and_Other_Features.xlsx",
+    ]
 
 
 def test_notebooks_named_in_the_manifest_follow_the_numbering():

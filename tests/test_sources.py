@@ -15,9 +15,10 @@ import pytest
 
 from alnlib.cohorts import sources
 from alnlib.cohorts.folder import read_cohort
-from alnlib.cohorts.sources import LISTED_ONE_BY_ONE, ORACLE_COLUMNS, known_endpoint, list_files, read_oracle
+from alnlib.cohorts.sources import LISTED_ONE_BY_ONE, known_endpoint, list_files
 from alnlib.errors import InputError
 from alnsim import SimulationSpec, simulate_cohort
+from alnsim.truth import ORACLE_COLUMNS, read_oracle
 
 SPEC = SimulationSpec(
     n_primary=8,

@@ -20,6 +20,7 @@ import pandas as pd
 from alnlib.cohorts.manifest import (
     VerificationReport,
     cohort_rows,
+    differing,
     listed_files,
     source_of,
     verify_files,
@@ -38,27 +39,15 @@ SERIES_COLUMNS = (
     "license",
     "doi",
     "series_uid",
-    "folder",
-    "status",
 )
+SERIES_COLUMNS += ("folder", "status")
 FREE_SPACE_MARGIN = 1.05
 CONNECT_TIMEOUT_SECONDS = 30
 RETRIES = 2
 INCOMING = ".incoming"
 
-_INDEX_COLUMNS = (
-    "PatientID",
-    "SeriesInstanceUID",
-    "SeriesDescription",
-    "SeriesNumber",
-    "Modality",
-    "instanceCount",
-    "series_size_MB",
-    "license_short_name",
-    "source_DOI",
-    "analysis_result_id",
-    "collection_id",
-)
+_INDEX_COLUMNS = ("PatientID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Modality", "instanceCount")
+_INDEX_COLUMNS += ("series_size_MB", "license_short_name", "source_DOI", "analysis_result_id", "collection_id")
 
 Fetcher = Callable[[str, Path, str | None], None]
 """(address, file to make, SHA-256 or None): leaves the whole, checked file under that name, or raises and leaves none."""
@@ -261,50 +250,30 @@ def format_download_report(report: DownloadReport) -> str:
 
 
 def _file_cells(files: pd.DataFrame) -> list[list[str]]:
-    header = ["file", "need", "status", "size", "license"]
-    return [header] + [
-        [
-            row["file"],
-            row["need"],
-            row["status"],
-            "" if pd.isna(row["bytes"]) else format_bytes(row["bytes"]),
-            row["license"],
-        ]
-        for row in files.to_dict("records")
-    ]
+    sizes = ["" if pd.isna(size) else format_bytes(size) for size in files["bytes"]]
+    shown = files.assign(size=sizes)[["file", "need", "status", "size", "license"]]
+    return [list(shown.columns), *shown.to_numpy().tolist()]
 
 
 def _series_cells(series: pd.DataFrame) -> list[list[str]]:
-    header = ["patient", "phase", "series", "instances", "size", "license", "status", "SeriesInstanceUID"]
-    return [header] + [
-        [
-            row["patient_id"],
-            "" if pd.isna(row["phase"]) else str(row["phase"]),
-            row["description"] or row["modality"],
-            str(row["instances"]),
-            format_bytes(row["bytes"]),
-            row["license"],
-            row["status"],
-            row["series_uid"],
-        ]
-        for row in series.to_dict("records")
-    ]
+    shown = series.assign(
+        patient=series["patient_id"],
+        phase=series["phase"].astype("string").fillna(""),
+        series=series["description"].where(series["description"] != "", series["modality"]),
+        instances=series["instances"].astype("string"),
+        size=series["bytes"].map(format_bytes),
+        SeriesInstanceUID=series["series_uid"],
+    )
+    shown = shown[["patient", "phase", "series", "instances", "size", "license", "status", "SeriesInstanceUID"]]
+    return [list(shown.columns), *shown.to_numpy().tolist()]
 
 
 def _patient_cells(series: pd.DataFrame) -> list[list[str]]:
     cells = [["patient", "series", "instances", "size", "license", "to fetch", "descriptions"]]
     for patient, own in series.groupby("patient_id"):
-        cells.append(
-            [
-                str(patient),
-                str(len(own)),
-                str(own["instances"].sum()),
-                format_bytes(own["bytes"].sum()),
-                ", ".join(sorted(set(own["license"]))),
-                str((own["status"] == "to fetch").sum()),
-                " | ".join(dict.fromkeys(own["description"])),
-            ]
-        )
+        counts = [str(len(own)), str(own["instances"].sum()), format_bytes(own["bytes"].sum())]
+        licenses, pending = ", ".join(sorted(set(own["license"]))), str((own["status"] == "to fetch").sum())
+        cells.append([str(patient), *counts, licenses, pending, " | ".join(dict.fromkeys(own["description"]))])
     return cells
 
 
@@ -347,13 +316,13 @@ def download_cohort(
     rows = cohort_rows(cohort, manifest)
     data_dir = Path(data_dir)
     tell = progress or (lambda line: None)
-    verified = _verify_present(rows, data_dir)
+    verified = verify_files(rows, data_dir, may_be_absent=True)
     verified.raise_if_wrong()
     files = _file_status(rows, verified, mirror)
     if not dry_run:
         _refuse_closed(rows, files, data_dir)
         _fetch_files(rows, files, verified, data_dir, fetcher or fetch_file, mirror, tell)
-        verified = _verify_present(rows, data_dir).raise_if_wrong()
+        verified = verify_files(rows, data_dir, may_be_absent=True).raise_if_wrong()
         done = _file_status(rows, verified, mirror)
         fetched = (files["status"] != "present") & (done["status"] == "present")
         files = done.assign(status=done["status"].mask(fetched, "fetched"))
@@ -365,26 +334,6 @@ def download_cohort(
     return DownloadReport(
         cohort, data_dir, dry_run, files, series, _citations(rows, series), tuple(dict.fromkeys(notes))
     )
-
-
-def _verify_present(rows: pd.DataFrame, data_dir: Path) -> VerificationReport:
-    """verify_files, with a folder that does not exist yet counting as an empty one."""
-    if data_dir.is_dir():
-        return verify_files(rows, data_dir)
-    if data_dir.exists():
-        raise InputError(f"{data_dir} is a file, not a folder; give the folder for the data with --data.")
-    listed = listed_files(rows)
-    frame = pd.DataFrame(
-        {
-            "file": listed["file"],
-            "need": listed["need"],
-            "expected_sha256": listed["sha256"],
-            "found_sha256": "",
-            "bytes": listed["bytes"],
-            "status": "missing",
-        }
-    )
-    return VerificationReport(str(rows["cohort"].iloc[0]), data_dir, source_of(rows), frame)
 
 
 def _file_status(rows: pd.DataFrame, verified: VerificationReport, mirror: str | None) -> pd.DataFrame:
@@ -427,21 +376,15 @@ def _refuse_closed(rows: pd.DataFrame, files: pd.DataFrame, data_dir: Path) -> N
 
 
 def _refuse_incomplete(rows: pd.DataFrame, files: pd.DataFrame, data_dir: Path) -> None:
-    by_hand = files[(files["status"] == "by hand") & (files["need"] == "required")]
+    by_hand = files.loc[(files["status"] == "by hand") & (files["need"] == "required"), "file"]
+    remedy = "take it from {}, from a copy with --mirror, or point --data at it"
     if len(by_hand):
         raise InputError(
             f"{len(by_hand)} file{'s' if len(by_hand) > 1 else ''} of this cohort must be fetched by hand: no address of "
             "theirs is certain. Put them into the data folder and run this command again; it verifies them and goes on.",
             [
-                Problem(
-                    str(data_dir / name),
-                    None,
-                    None,
-                    None,
-                    "not found",
-                    f"take it from {source_of(rows[rows['file'] == name])}, from a copy with --mirror, or point --data at it",
-                )
-                for name in by_hand["file"]
+                Problem.of(data_dir / name, "not found", remedy.format(source_of(rows[rows["file"] == name])))
+                for name in by_hand
             ],
         )
 
@@ -456,17 +399,11 @@ def _hand_notes(rows: pd.DataFrame, files: pd.DataFrame) -> list[str]:
 
 
 def _citations(rows: pd.DataFrame, series: pd.DataFrame) -> tuple[str, ...]:
-    wanted = rows
     if len(series):
-        dois = {doi.lower() for doi in series["doi"]}
-        is_series = rows["url_or_id"].str.startswith("idc:")
-        wanted = rows[~is_series | rows["doi"].str.lower().isin(dois)]
-    return tuple(
-        dict.fromkeys(
-            f"{row['citation']}." + (f" https://doi.org/{row['doi']}" if row["doi"] else "")
-            for row in wanted.to_dict("records")
-        )
-    )
+        of_series = rows["doi"].str.lower().isin(series["doi"].str.lower())
+        rows = rows[~rows["url_or_id"].str.startswith("idc:") | of_series]
+    links = (" https://doi.org/" + rows["doi"]).where(rows["doi"] != "", "")
+    return tuple(dict.fromkeys(rows["citation"] + "." + links))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -550,6 +487,7 @@ def _fetch_archive(address: str, inside: pd.DataFrame, data_dir: Path, fetcher: 
     with tempfile.TemporaryDirectory(dir=data_dir / INCOMING) as temporary:
         archive_path = Path(temporary) / "archive.zip"
         fetcher(address, archive_path, None)
+        remedy = f"download it again, or take the files by hand from {source}"
         problems, moves = [], []
         try:
             with zipfile.ZipFile(archive_path) as archive:
@@ -557,18 +495,15 @@ def _fetch_archive(address: str, inside: pd.DataFrame, data_dir: Path, fetcher: 
                 for number, entry in enumerate(inside.to_dict("records")):
                     member = members.get(entry["file"].rsplit("/", 1)[-1])
                     unpacked = Path(temporary) / str(number)
-                    found = ""
-                    if member is not None:
-                        with archive.open(member) as packed, open(unpacked, "wb") as target:
-                            shutil.copyfileobj(packed, target)
-                        found = sha256_file(unpacked)
-                    if found != entry["sha256"]:
-                        what = (
-                            f"sha256 is {found[:12]}..., expected {entry['sha256'][:12]}..." if found else "not in it"
-                        )
-                        remedy = f"download it again, or take the files by hand from {source}"
-                        problems.append(Problem(entry["file"], None, None, None, what, remedy))
                     moves.append((unpacked, data_dir / entry["file"]))
+                    if member is None:
+                        problems.append(Problem.of(entry["file"], "not in it", remedy))
+                        continue
+                    with archive.open(member) as packed, open(unpacked, "wb") as target:
+                        shutil.copyfileobj(packed, target)
+                    found = sha256_file(unpacked)
+                    if found != entry["sha256"]:
+                        problems.append(Problem.of(entry["file"], differing(found, entry["sha256"]), remedy))
         except zipfile.BadZipFile as error:
             raise InputError(
                 f"{address} sent no whole zip archive, and nothing was kept. Run this command again, or take the files by "
@@ -690,11 +625,8 @@ def _transfer(own: pd.DataFrame, incoming: Path, data_dir: Path, idc: SeriesStor
             f"{len(broken)} of {len(own)} series of patient {broken[0].patient_id} did not arrive whole{cause}. Run this "
             f"command again: complete series are kept. If it repeats, check the network, or take the images from {source}.",
             [
-                Problem(
-                    str(data_dir / row.folder),
-                    None,
-                    None,
-                    None,
+                Problem.of(
+                    data_dir / row.folder,
                     f"{row.description or row.modality}: expected {row.instances} instances with {row.bytes} bytes",
                     "run the command again",
                 )

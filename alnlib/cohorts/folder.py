@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -47,6 +47,7 @@ KEY_MEANING = {
     "source": "where the data come from",
 }
 REQUIRED_KEYS = tuple(KEY_MEANING)
+TEXT_KEYS = ("name", "title", "provenance", "primary_endpoint", "license", "citation", "source")
 OPTIONAL_KEYS = ("external_centers", "clinical", "readers")
 ENDPOINT_KEYS = ("label", "positive", "negative")
 VARIABLE_KEYS = ("label", "kind", "unit", "levels")
@@ -75,33 +76,15 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> list[Path]:
 
 
 def _describe(cohort: Cohort) -> str:
-    described: dict[str, Any] = {
-        "name": cohort.name,
-        "title": cohort.title,
-        "provenance": cohort.provenance,
-        "primary_endpoint": cohort.primary_endpoint,
-        "endpoints": {
-            column: {"label": endpoint.label, "positive": endpoint.positive, "negative": endpoint.negative}
-            for column, endpoint in cohort.endpoints.items()
-        },
-        "centers": list(cohort.centers),
-        "external_centers": list(cohort.external_centers),
-        "clinical": {column: _describe_variable(variable) for column, variable in cohort.clinical.items()},
-        "readers": dict(cohort.readers_described),
-        "license": cohort.license,
-        "citation": cohort.citation,
-        "source": cohort.source,
-    }
+    described = {key: getattr(cohort, key) for key in ("name", "title", "provenance", "primary_endpoint")}
+    described["endpoints"] = {column: asdict(endpoint) for column, endpoint in cohort.endpoints.items()}
+    described |= {"centers": list(cohort.centers), "external_centers": list(cohort.external_centers), "clinical": {}}
+    for column, variable in cohort.clinical.items():
+        given = asdict(variable) | {"levels": list(variable.levels)}
+        described["clinical"][column] = {key: value for key, value in given.items() if value}
+    described["readers"] = dict(cohort.readers_described)
+    described |= {key: getattr(cohort, key) for key in ("license", "citation", "source")}
     return yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _describe_variable(variable: ClinicalVariable) -> dict[str, Any]:
-    described: dict[str, Any] = {"label": variable.label, "kind": variable.kind}
-    if variable.unit:
-        described["unit"] = variable.unit
-    if variable.levels:
-        described["levels"] = list(variable.levels)
-    return described
 
 
 def read_cohort(folder: str | Path, root: str | Path | None = None, *, check_images: bool = True) -> Cohort:
@@ -138,21 +121,27 @@ class _Draft:
     images: pd.DataFrame | None = None
     readers: pd.DataFrame | None = None
 
+    def note(
+        self,
+        file: Path,
+        message: str,
+        remedy: str,
+        row: int | None = None,
+        column: str | None = None,
+        value: object = None,
+    ) -> None:
+        self.problems.append(Problem.of(file, message, remedy, row, column, value))
+
     def cohort(self) -> Cohort:
         described = self.described
+        texts = {key: described[key] for key in TEXT_KEYS}
         return Cohort(
-            name=described["name"],
-            title=described["title"],
-            provenance=described["provenance"],
+            **texts,
             endpoints=self.endpoints,
-            primary_endpoint=described["primary_endpoint"],
             centers=tuple(described["centers"]),
             external_centers=tuple(described["external_centers"]),
             clinical=self.clinical,
             readers_described=described["readers"],
-            license=described["license"],
-            citation=described["citation"],
-            source=described["source"],
             patients=_typed_patients(self.patients, self.endpoints, self.clinical),
             images=_typed_images(self.images),
             readers=_typed_readers(self.readers),
@@ -163,16 +152,7 @@ class _Draft:
 def _examine(folder: Path, root: Path, check_images: bool = True) -> _Draft:
     draft = _Draft(root=root)
     if not folder.is_dir():
-        draft.problems.append(
-            Problem(
-                str(folder),
-                None,
-                None,
-                None,
-                "no such cohort folder",
-                "give the path of a folder that holds cohort.yaml",
-            )
-        )
+        draft.note(folder, "no such cohort folder", "give the path of a folder that holds cohort.yaml")
         return draft
     _examine_description(folder / "cohort.yaml", draft)
     _examine_patients(folder / "patients.csv", draft)
@@ -186,182 +166,133 @@ def _examine(folder: Path, root: Path, check_images: bool = True) -> _Draft:
 
 
 def _examine_description(path: Path, draft: _Draft) -> None:
-    def problem(message: str, remedy: str, key: str | None = None, value: Any = None, row: int | None = None) -> None:
-        line = lines.get(key.split(".")[0]) if key and row is None else row
-        draft.problems.append(Problem(str(path), line, key, None if value is None else str(value), message, remedy))
-
     lines: dict[str, int] = {}
     if not path.is_file():
-        problem("file is missing", "write it; README (Your own cohort) lists its keys")
+        draft.note(path, "file is missing", "write it; README lists its keys")
         return
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        described, lines, repeated = _load_yaml(text)
+        described, lines, repeated = _load_yaml(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        problem("not UTF-8 text", "save the file as UTF-8", row=_line_of_byte(path.read_bytes(), error.start))
+        draft.note(path, "not UTF-8 text", "save the file as UTF-8", _line_of_byte(path.read_bytes(), error.start))
         return
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        problem(
-            f"not valid YAML: {reason}",
-            "mend the line (indentation, colons, quotes)",
-            row=mark.line + 1 if mark else None,
-        )
+        remedy = "mend the line (indentation, colons, quotes)"
+        draft.note(path, f"not valid YAML: {reason}", remedy, mark.line + 1 if mark else None)
         return
     if not isinstance(described, dict):
-        problem("not a mapping of keys to values", "start from the cohort.yaml of a simulated cohort")
+        draft.note(path, "not a mapping of keys to values", "start from the cohort.yaml of a simulated cohort")
         return
     for key, line in repeated:
-        problem("key appears twice", "keep one of the two", key=key, row=line)
+        draft.note(path, "key appears twice", "keep one of the two", line, key)
 
+    def problem(key: str, message: str, remedy: str, value: object = None) -> None:
+        draft.note(path, message, remedy, lines.get(key.split(".")[0]), key, value)
+
+    all_keys = (*REQUIRED_KEYS, *OPTIONAL_KEYS)
     for key in described:
-        if key not in (*REQUIRED_KEYS, *OPTIONAL_KEYS):
-            near = difflib.get_close_matches(str(key), [*REQUIRED_KEYS, *OPTIONAL_KEYS], 1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join((*REQUIRED_KEYS, *OPTIONAL_KEYS))}"
-            problem("unknown key", hint, key=str(key))
-    for key in REQUIRED_KEYS:
-        if key not in described or described[key] in (None, "", [], {}):
-            problem("key is missing or empty", f"add {key}: {KEY_MEANING[key]}", key=key)
-
-    known: dict[str, Any] = draft.described
-    for key in ("name", "title", "provenance", "primary_endpoint", "license", "citation", "source"):
-        value = described.get(key)
-        if value is None or value == "":
-            continue
-        text_value = _as_text(value)
-        if text_value is None:
-            problem("not a piece of text", f"write {key} as one line of text, in quotes", key=key, value=value)
-        else:
-            known[key] = text_value.strip()
-    if known.get("provenance", "real") not in PROVENANCES:
-        problem("unknown provenance", f"use {' or '.join(PROVENANCES)}", key="provenance", value=known["provenance"])
-
-    for key in ("centers", "external_centers"):
-        names = described.get(key) or []
-        texts = [_as_text(name) for name in names] if isinstance(names, list) else [None]
-        if None in texts:
+        if key not in all_keys:
+            near = difflib.get_close_matches(str(key), all_keys, 1)
             problem(
-                "not a list of names",
-                f"write {key} as a list, for example [Hospital A, Hospital B]",
-                key=key,
-                value=names,
+                str(key), "unknown key", f"did you mean {near[0]}?" if near else f"known keys: {', '.join(all_keys)}"
             )
-            texts = []
-        if len(set(texts)) < len(texts):
-            problem("a center is listed twice", "list every center once", key=key, value=names)
-        known[key] = [str(name) for name in texts]
-    if known["centers"] and known["centers"][0] in known["external_centers"]:
-        problem(
-            "the primary center (the first) is also external",
-            "list the development center first and take it out of external_centers",
-            key="external_centers",
-            value=known["centers"][0],
-        )
-
-    known["readers"] = {}
-    readers = described.get("readers") or {}
-    if not isinstance(readers, dict):
-        problem("not a mapping", "write readers as reader_id: description", key="readers", value=readers)
-    else:
-        known["readers"] = {str(reader): str(description) for reader, description in readers.items()}
-
-    _examine_endpoints(described.get("endpoints"), draft, problem)
-    _examine_clinical(described.get("clinical"), draft, problem)
-    if known.get("primary_endpoint") and draft.endpoints and known["primary_endpoint"] not in draft.endpoints:
-        problem(
-            "primary endpoint is not among the endpoints",
-            f"use one of {', '.join(draft.endpoints)}",
-            key="primary_endpoint",
-            value=known["primary_endpoint"],
-        )
-    reserved = {"patient_id", "center", "split"}
+    for key in REQUIRED_KEYS:
+        if described.get(key) in (None, "", [], {}):
+            problem(key, "key is missing or empty", f"add {key}: {KEY_MEANING[key]}")
+    _examine_texts(described, draft.described, problem)
+    _examine_endpoints(
+        _mapping(described, "endpoints", "column: {label: ..., positive: ..., negative: ...}", problem), draft, problem
+    )
+    _examine_clinical(_mapping(described, "clinical", "column: {label: ..., kind: ...}", problem), draft, problem)
+    primary = draft.described.get("primary_endpoint")
+    if primary and draft.endpoints and primary not in draft.endpoints:
+        remedy = f"use one of {', '.join(draft.endpoints)}"
+        problem("primary_endpoint", "primary endpoint is not among the endpoints", remedy, primary)
+    reserved = ("center", "patient_id", "split")
     for column in (*draft.endpoints, *draft.clinical):
         if column in reserved or (column in draft.endpoints and column in draft.clinical):
-            problem(
-                "column name is used twice",
-                f"choose another name; {', '.join(sorted(reserved))} are reserved and endpoints are no predictors",
-                key=f"{'clinical' if column in draft.clinical else 'endpoints'}.{column}",
-            )
+            remedy = f"choose another name; {', '.join(reserved)} are reserved and endpoints are no predictors"
+            group = "clinical" if column in draft.clinical else "endpoints"
+            problem(f"{group}.{column}", "column name is used twice", remedy)
 
 
-def _examine_endpoints(described: Any, draft: _Draft, problem) -> None:
-    if described in (None, "", [], {}):
-        return
-    if not isinstance(described, dict):
-        problem(
-            "not a mapping", "write endpoints as column: {label: ..., positive: ..., negative: ...}", key="endpoints"
-        )
-        return
+def _mapping(described: dict, key: str, form: str, problem) -> dict:
+    """What stands under `key`, an empty mapping if that is nothing or, noted, no mapping."""
+    value = described.get(key) or {}
+    if isinstance(value, dict):
+        return value
+    problem(key, "not a mapping", f"write {key} as {form}", value)
+    return {}
+
+
+def _examine_texts(described: dict, known: dict[str, Any], problem) -> None:
+    """The keys that hold a text or a list of them, into `known`."""
+    for key in TEXT_KEYS:
+        value = described.get(key)
+        text = _as_text(value)
+        if text:
+            known[key] = text.strip()
+        elif value not in (None, ""):
+            problem(key, "not a piece of text", f"write {key} as one line of text, in quotes", value)
+    if known.get("provenance", "real") not in PROVENANCES:
+        problem("provenance", "unknown provenance", f"use {' or '.join(PROVENANCES)}", known["provenance"])
+    for key in ("centers", "external_centers"):
+        names = described.get(key) or []
+        texts = _as_texts(names)
+        if texts is None:
+            problem(key, "not a list of names", f"write {key} as a list, for example [Hospital A, Hospital B]", names)
+        elif len(set(texts)) < len(texts):
+            problem(key, "a center is listed twice", "list every center once", names)
+        known[key] = texts or []
+    if known["centers"] and known["centers"][0] in known["external_centers"]:
+        remedy = "list the development center first and take it out of external_centers"
+        problem("external_centers", "the primary center (the first) is also external", remedy, known["centers"][0])
+    readers = _mapping(described, "readers", "reader_id: description", problem)
+    known["readers"] = {str(reader): str(description) for reader, description in readers.items()}
+
+
+def _examine_endpoints(described: dict, draft: _Draft, problem) -> None:
     for column, entry in described.items():
-        key = f"endpoints.{column}"
         entry = entry if isinstance(entry, dict) else {}
-        for name in entry:
-            if name not in ENDPOINT_KEYS:
-                problem("unknown key", f"an endpoint has {', '.join(ENDPOINT_KEYS)}", key=f"{key}.{name}")
-        texts = {}
-        for name in ENDPOINT_KEYS:
-            texts[name] = _as_text(entry.get(name))
-            if not texts[name]:
-                problem(
-                    "missing, or not text",
-                    f'write {name}: in words, in quotes if it is yes, no, on or off, e.g. positive: "node-positive"',
-                    key=f"{key}.{name}",
-                    value=entry.get(name),
-                )
-        draft.endpoints[str(column)] = Endpoint(**{name: texts[name] or "" for name in ENDPOINT_KEYS})
+        for name in set(entry) - set(ENDPOINT_KEYS):
+            problem(f"endpoints.{column}.{name}", "unknown key", f"an endpoint has {', '.join(ENDPOINT_KEYS)}")
+        texts = {name: _as_text(entry.get(name)) or "" for name in ENDPOINT_KEYS}
+        for name in (name for name in ENDPOINT_KEYS if not texts[name]):
+            remedy = f'write {name}: in words, in quotes if it is yes, no, on or off, e.g. positive: "node-positive"'
+            problem(f"endpoints.{column}.{name}", "missing, or not text", remedy, entry.get(name))
+        draft.endpoints[str(column)] = Endpoint(**texts)
 
 
-def _examine_clinical(described: Any, draft: _Draft, problem) -> None:
-    if described in (None, "", [], {}):
-        return
-    if not isinstance(described, dict):
-        problem("not a mapping", "write clinical as column: {label: ..., kind: ...}", key="clinical")
-        return
+def _examine_clinical(described: dict, draft: _Draft, problem) -> None:
+    """A variable that cannot be understood stays known as a column, so that patients.csv is not blamed for it."""
     for column, entry in described.items():
         key = f"clinical.{column}"
+        draft.clinical[str(column)] = ClinicalVariable(str(column), "undecided")
         if not isinstance(entry, dict):
-            problem("not a mapping", "write label, kind, and unit or levels", key=key, value=entry)
+            problem(key, "not a mapping", "write label, kind, and unit or levels", entry)
             continue
-        for name in entry:
-            if name not in VARIABLE_KEYS:
-                problem("unknown key", f"a clinical variable has {', '.join(VARIABLE_KEYS)}", key=f"{key}.{name}")
-        kind = entry.get("kind")
+        for name in set(entry) - set(VARIABLE_KEYS):
+            problem(f"{key}.{name}", "unknown key", f"a clinical variable has {', '.join(VARIABLE_KEYS)}")
+        kind, levels = entry.get("kind"), entry.get("levels") or []
+        texts = _as_texts(levels)
+        faults = []
         if kind not in VARIABLE_KINDS:
-            problem("unknown kind", f"use {', '.join(VARIABLE_KINDS)}", key=f"{key}.kind", value=kind)
-            kind = None
-        levels = entry.get("levels") or []
-        texts = [_as_text(level) for level in levels] if isinstance(levels, list) else [None]
-        if any(not level for level in texts):
-            problem(
-                "levels are not a list of names",
-                'list the level names, in quotes where they are yes, no, on or off: ["no", "yes"]',
-                key=f"{key}.levels",
-                value=levels,
-            )
-            kind = None
+            problem(f"{key}.kind", "unknown kind", f"use {', '.join(VARIABLE_KINDS)}", kind)
+        if texts is None or not all(texts):
+            faults = ["levels are not a list of names"]
+            faults += ['list the level names, in quotes where they are yes, no, on or off: ["no", "yes"]']
         elif len(set(texts)) < len(texts):
-            problem("a level is listed twice", "list every level once", key=f"{key}.levels", value=levels)
+            faults = ["a level is listed twice", "list every level once"]
         elif kind in ("ordinal", "nominal") and len(texts) < 2:
-            problem(
-                "fewer than two levels",
-                "list the levels in order, the reference first",
-                key=f"{key}.levels",
-                value=levels,
-            )
-            kind = None
+            faults = ["fewer than two levels", "list the levels in order, the reference first"]
         elif kind == "continuous" and texts:
-            problem(
-                "a continuous variable has levels", "remove them or call it ordinal", key=f"{key}.levels", value=levels
-            )
-            texts = []
-        if kind is not None:
-            unit = _as_text(entry.get("unit"))
+            faults = ["a continuous variable has levels", "remove them or call it ordinal"]
+        if faults:
+            problem(f"{key}.levels", *faults, levels)
+        elif kind in VARIABLE_KINDS:
             label = _as_text(entry.get("label")) or str(column)
-            draft.clinical[str(column)] = ClinicalVariable(label, kind, unit, tuple(texts))
-        else:
-            # still known as a column, so that patients.csv is not blamed for it
-            draft.clinical[str(column)] = ClinicalVariable(str(column), "undecided")
+            draft.clinical[str(column)] = ClinicalVariable(label, kind, _as_text(entry.get("unit")), tuple(texts))
 
 
 def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int]]]:
@@ -398,41 +329,38 @@ def _as_text(value: Any) -> str | None:
     return None
 
 
+def _as_texts(values: Any) -> list[str] | None:
+    """The texts of a list of scalars; None for what is no list, or holds what is no text."""
+    texts = [_as_text(value) for value in values] if isinstance(values, list) else [None]
+    return None if None in texts else texts
+
+
 # -------------------------------------------------------------------------------------------------------------- tables
 
 
-def _read_table(path: Path, problems: list[Problem]) -> pd.DataFrame | None:
+def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
     """A CSV file as stripped text, indexed by line number; None, with the problems noted, where it cannot be read."""
-
-    def problem(message: str, remedy: str, row: int | None = None, value: str | None = None, column: str | None = None):
-        problems.append(Problem(str(path), row, column, value, message, remedy))
-
     if not path.is_file():
-        problem("file is missing", "every cohort folder holds cohort.yaml, patients.csv and images.csv")
+        draft.note(path, "file is missing", "every cohort folder holds cohort.yaml, patients.csv and images.csv")
         return None
     raw = path.read_bytes()
+    as_utf8 = 'save it as "CSV UTF-8 (comma delimited)"'
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in raw:
-        problem("not UTF-8 text (UTF-16 or binary)", 'save it as "CSV UTF-8 (comma delimited)"')
+        draft.note(path, "not UTF-8 text (UTF-16 or binary)", as_utf8)
         return None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = _line_of_byte(raw, error.start)
-        problem(
-            "not UTF-8 text", 'save it as "CSV UTF-8 (comma delimited)"', line, repr(raw[error.start : error.start + 1])
-        )
+        value = repr(raw[error.start : error.start + 1])
+        draft.note(path, "not UTF-8 text", as_utf8, _line_of_byte(raw, error.start), value=value)
         return None
     first_line = text.split("\n", 1)[0].rstrip("\r")
-    if "," not in first_line:
-        for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-            if separator in first_line:
-                problem(
-                    f"columns are separated by {name}, as Excel writes CSV in many countries",
-                    'save it with commas ("CSV UTF-8 (comma delimited)"), and numbers with decimal points',
-                    1,
-                    first_line[:60],
-                )
-                return None
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if "," not in first_line and separator in first_line:
+            message = f"columns are separated by {name}, as Excel writes CSV in many countries"
+            remedy = 'save it with commas ("CSV UTF-8 (comma delimited)"), and numbers with decimal points'
+            draft.note(path, message, remedy, 1, value=first_line[:60])
+            return None
 
     rows: list[list[str]] = []
     line_numbers: list[int] = []
@@ -445,35 +373,29 @@ def _read_table(path: Path, problems: list[Problem]) -> pd.DataFrame | None:
                 line_numbers.append(previous_line + 1)
             previous_line = reader.line_num
     except csv.Error as error:
-        problem(
-            f"broken quoting ({error})",
-            "close the quotation mark, or double it inside a quoted cell",
-            previous_line + 1,
-        )
+        remedy = "close the quotation mark, or double it inside a quoted cell"
+        draft.note(path, f"broken quoting ({error})", remedy, previous_line + 1)
         return None
     if not rows:
-        problem("file is empty", "write at least the header line")
+        draft.note(path, "file is empty", "write at least the header line")
         return None
     header = [OLDER_NAMES.get(column, column) for column in rows[0]]
     for position, column in enumerate(header, start=1):
         if column == "":
-            problem(f"column {position} has no name", "name it, or remove the trailing comma", line_numbers[0])
+            remedy = "name it, or remove the trailing comma"
+            draft.note(path, f"column {position} has no name", remedy, line_numbers[0])
         elif column in header[: position - 1]:
-            problem("column appears twice", "keep one of the two", line_numbers[0], column=column)
-    complete: list[list[str]] = []
-    complete_lines: list[int] = []
+            draft.note(path, "column appears twice", "keep one of the two", line_numbers[0], column)
+    complete = {}
     for cells, line in zip(rows[1:], line_numbers[1:], strict=True):
         if len(cells) == len(header):
-            complete.append(cells)
-            complete_lines.append(line)
-        else:
-            problem(
-                f"line has {len(cells)} cells where the header has {len(header)}",
-                "give every line the same number of cells, and put cells that hold a comma in quotes",
-                line,
-                ",".join(cells)[:60],
-            )
-    frame = pd.DataFrame(complete, columns=header, index=pd.Index(complete_lines, dtype="int64"), dtype="str")
+            complete[line] = cells
+            continue
+        message = f"line has {len(cells)} cells where the header has {len(header)}"
+        remedy = "give every line the same number of cells, and put cells that hold a comma in quotes"
+        draft.note(path, message, remedy, line, value=",".join(cells)[:60])
+    lines = pd.Index(list(complete), dtype="int64")
+    frame = pd.DataFrame(list(complete.values()), columns=header, index=lines, dtype="str")
     return frame.loc[:, ~pd.Index(header).duplicated()]
 
 
@@ -481,127 +403,93 @@ def _line_of_byte(raw: bytes, position: int) -> int:
     return raw[:position].count(b"\n") + 1
 
 
-def _check_columns(
-    path: Path,
-    table: pd.DataFrame,
-    required: tuple[str, ...],
-    known: tuple[str, ...],
-    problems: list[Problem],
-    remedy: str,
-) -> bool:
-    """Note missing and unknown columns; return whether all required ones are there."""
-    for column in required:
-        if column not in table.columns:
-            near = difflib.get_close_matches(column, [name for name in table.columns if name not in known], 1)
-            hint = f"rename {near[0]!r}" if near else "add it"
-            problems.append(Problem(str(path), 1, column, None, "column is missing", f"{hint}; {remedy}"))
-    for column in table.columns:
-        if column and column not in known:
-            near = difflib.get_close_matches(column, known, 1)
-            hint = f"did you mean {near[0]!r}? Otherwise " if near else ""
-            problems.append(Problem(str(path), 1, column, None, "unknown column", f"{hint}remove it; {remedy}"))
-    return all(column in table.columns for column in required)
+def _check_columns(path: Path, table: pd.DataFrame, required: tuple, known: tuple, draft: _Draft, remedy: str) -> None:
+    """Note missing and unknown columns."""
+    for column in (name for name in required if name not in table.columns):
+        near = difflib.get_close_matches(column, [name for name in table.columns if name not in known], 1)
+        hint = f"rename {near[0]!r}" if near else "add it"
+        draft.note(path, "column is missing", f"{hint}; {remedy}", 1, column)
+    for column in (name for name in table.columns if name and name not in known):
+        near = difflib.get_close_matches(column, known, 1)
+        hint = f"did you mean {near[0]!r}? Otherwise " if near else ""
+        draft.note(path, "unknown column", f"{hint}remove it; {remedy}", 1, column)
 
 
-def _check_cells(path: Path, table: pd.DataFrame, schema, problems: list[Problem]) -> None:
+def _check_cells(path: Path, table: pd.DataFrame, schema, draft: _Draft) -> None:
     """Validate lazily with pandera and note every failing cell, in line order."""
-    import pandera.errors  # see alnlib.cohorts.schema.patients_schema
+    import pandera.errors  # see alnlib.cohorts.schema
 
     absent = [name for name, column in schema.columns.items() if name not in table.columns and column.required]
     schema = schema.remove_columns(absent) if absent else schema
     try:
         schema.validate(table, lazy=True)
     except pandera.errors.SchemaErrors as errors:
-        found = []
-        for error in errors.schema_errors:
-            for row, value in zip(error.failure_cases["index"], error.failure_cases["failure_case"], strict=True):
-                column = error.schema.name
-                order = (int(row), list(table.columns).index(column))
-                shown = str(value) or None
-                found.append(
-                    (order, Problem(str(path), int(row), column, shown, error.check.title, error.check.description))
-                )
-        problems.extend(problem for _, problem in sorted(found, key=lambda item: item[0]))
+        found = [
+            (row, list(table.columns).index(error.schema.name), error.check, value)
+            for error in errors.schema_errors
+            for row, value in zip(error.failure_cases["index"], error.failure_cases["failure_case"], strict=True)
+        ]
+        for row, column, check, value in sorted(found, key=lambda cell: cell[:2]):
+            draft.note(path, check.title, check.description, row, table.columns[column], value)
 
 
-def _check_unique(
-    path: Path, table: pd.DataFrame, keys: list[str], problems: list[Problem], message: str, remedy: str
-) -> None:
+def _check_unique(path: Path, table: pd.DataFrame, keys: list[str], draft: _Draft, message: str, remedy: str) -> None:
+    if not len(table) or not set(keys) <= set(table.columns):
+        return
     named = table[(table[keys] != "").all(axis=1)]
     for value, rows in named.groupby(named[keys].agg(" ".join, axis=1), sort=False).groups.items():
         for row in rows[1:]:
-            problems.append(
-                Problem(str(path), int(row), keys[-1], value, f"{message} (first at row {rows[0]})", remedy)
-            )
+            draft.note(path, f"{message} (first at row {rows[0]})", remedy, row, keys[-1], value)
 
 
 def _examine_patients(path: Path, draft: _Draft) -> None:
-    problems = draft.problems
-    table = _read_table(path, problems)
+    table = _read_table(path, draft)
     if table is None:
         return
-    declared = (*draft.endpoints, *draft.clinical)
-    required = ("patient_id", "center", *declared)
-    known = (*required, "split")
-    if draft.endpoints or draft.clinical:
-        _check_columns(
-            path, table, required, known, problems, "cohort.yaml declares the endpoints and the clinical variables"
-        )
-    else:  # cohort.yaml could not be read: which columns it declares is not known
-        _check_columns(
-            path,
-            table,
-            PATIENT_ID_COLUMNS,
-            tuple({*table.columns, *PATIENT_ID_COLUMNS}),
-            problems,
-            "see README, Your own cohort",
-        )
+    declared = (*PATIENT_ID_COLUMNS, *draft.endpoints, *draft.clinical)
+    remedy = "cohort.yaml declares the endpoints and the clinical variables"
+    # where cohort.yaml could not be read, which columns it declares is not known
+    known = (*declared, "split") if draft.endpoints or draft.clinical else (*declared, *table.columns)
+    _check_columns(path, table, declared, known, draft, remedy)
     if not len(table):
-        problems.append(Problem(str(path), None, None, None, "no patient in this cohort", "add one line per patient"))
+        draft.note(path, "no patient in this cohort", "add one line per patient")
     decided = {column: variable for column, variable in draft.clinical.items() if variable.kind in VARIABLE_KINDS}
     external = tuple(draft.described.get("external_centers", ()))
     centers = tuple(dict.fromkeys((*draft.described.get("centers", ()), *external)))
-    _check_cells(path, table, patients_schema(draft.endpoints, decided, centers), problems)
+    _check_cells(path, table, patients_schema(draft.endpoints, decided, centers), draft)
     if "patient_id" not in table.columns:
         return
     draft.patients = table
-    _check_repeated_patients(path, table, problems)
-    _check_given_splits(path, table, external, problems)
+    _check_repeated_patients(path, table, draft)
+    _check_given_splits(path, table, external, draft)
     _check_both_classes(path, table, draft)
 
 
-def _check_repeated_patients(path: Path, table: pd.DataFrame, problems: list[Problem]) -> None:
+def _check_repeated_patients(path: Path, table: pd.DataFrame, draft: _Draft) -> None:
     for patient, rows in table[table["patient_id"] != ""].groupby("patient_id", sort=False).groups.items():
-        if len(rows) == 1:
-            continue
         splits = table.loc[rows, "split"] if "split" in table.columns else pd.Series("", index=rows)
         for row in rows[1:]:
+            message = f"patient appears more than once (first at row {rows[0]})"
+            remedy = "keep one line per patient"
             if splits[row] != splits[rows[0]]:
                 message = f"patient is in two splits ({splits[rows[0]]} at row {rows[0]}, {splits[row]} at row {row})"
                 remedy = "keep each patient in one split, on one line"
-            else:
-                message, remedy = (
-                    f"patient appears more than once (first at row {rows[0]})",
-                    "keep one line per patient",
-                )
-            problems.append(Problem(str(path), int(row), "patient_id", patient, message, remedy))
+            draft.note(path, message, remedy, row, "patient_id", patient)
 
 
-def _check_given_splits(path: Path, table: pd.DataFrame, external: tuple[str, ...], problems: list[Problem]) -> None:
+def _check_given_splits(path: Path, table: pd.DataFrame, external: tuple[str, ...], draft: _Draft) -> None:
     if "split" not in table.columns or (table["split"] == "").all():
         return
     for row, split in table["split"].items():
         if split == "":
             remedy = "give every patient a split, or leave the whole column out and let the compendium split"
-            problems.append(
-                Problem(str(path), int(row), "split", None, "split is empty, though other patients have one", remedy)
-            )
+            draft.note(path, "split is empty, though other patients have one", remedy, row, "split")
         elif "center" in table.columns and split in GIVEN_SPLITS:
             from_external = table.at[row, "center"] in external
             if from_external != (split == "external"):
                 message = f"split disagrees with the center, which is {'external' if from_external else 'not external'}"
                 remedy = 'patients of external_centers, and only they, are in the split "external"'
-                problems.append(Problem(str(path), int(row), "split", split, message, remedy))
+                draft.note(path, message, remedy, row, "split", split)
 
 
 def _check_both_classes(path: Path, table: pd.DataFrame, draft: _Draft) -> None:
@@ -609,48 +497,35 @@ def _check_both_classes(path: Path, table: pd.DataFrame, draft: _Draft) -> None:
     endpoint = draft.described.get("primary_endpoint")
     if endpoint not in draft.endpoints or endpoint not in table.columns or not len(table):
         return
-    labels = table[endpoint].map({"0": 0, "0.0": 0, "1": 1, "1.0": 1})
     if not table[endpoint].map(is_label).all():
         return  # the malformed labels are reported; they may hold the missing class
+    labels = _typed_labels(table[endpoint])
     for label in (0, 1):
         if not (labels == label).any():
-            draft.problems.append(
-                Problem(
-                    str(path),
-                    None,
-                    endpoint,
-                    None,
-                    f"primary endpoint has no patient with label {label}",
-                    "both classes are needed; check the coding, or choose another primary_endpoint",
-                )
-            )
+            message = f"primary endpoint has no patient with label {label}"
+            remedy = "both classes are needed; check the coding, or choose another primary_endpoint"
+            draft.note(path, message, remedy, column=endpoint)
 
 
 def _examine_images(path: Path, draft: _Draft, patient_ids: frozenset[str] | None, check_images: bool) -> None:
-    problems = draft.problems
-    table = _read_table(path, problems)
+    table = _read_table(path, draft)
     if table is None:
         return
-    _check_columns(
-        path, table, IMAGE_REQUIRED_COLUMNS, IMAGE_COLUMNS, problems, f"images.csv has {', '.join(IMAGE_COLUMNS)}"
-    )
+    remedy = f"images.csv has {', '.join(IMAGE_COLUMNS)}"
+    _check_columns(path, table, IMAGE_REQUIRED_COLUMNS, IMAGE_COLUMNS, draft, remedy)
     schema = images_schema(patient_ids or frozenset())
-    _check_cells(path, table, schema if patient_ids is not None else schema.remove_columns(["patient_id"]), problems)
-    if "image_id" in table.columns:
-        _check_unique(
-            path, table, ["image_id"], problems, "image_id appears more than once", "give every image an id of its own"
-        )
+    _check_cells(path, table, schema if patient_ids is not None else schema.remove_columns(["patient_id"]), draft)
+    remedy = "give every image an id of its own"
+    _check_unique(path, table, ["image_id"], draft, "image_id appears more than once", remedy)
     if check_images and draft.root.is_dir():
         top = draft.root.resolve()
-        for column in ("path", "mask_path"):
-            if column in table.columns:
-                for row, text in table.loc[table[column] != "", column].items():
-                    fault = _path_fault(text, draft.root, top)
-                    if fault:
-                        problems.append(Problem(str(path), int(row), column, text, *fault))
+        for column in (name for name in ("path", "mask_path") if name in table.columns):
+            for row, text in table.loc[table[column] != "", column].items():
+                fault = _path_fault(text, draft.root, top)
+                if fault:
+                    draft.note(path, *fault, row, column, text)
     elif check_images:
-        remedy = "give the folder that image paths are relative to"
-        problems.append(Problem(str(draft.root), None, None, None, "no such folder of images", remedy))
+        draft.note(draft.root, "no such folder of images", "give the folder that image paths are relative to")
     draft.images = table
 
 
@@ -673,22 +548,19 @@ def _path_fault(text: str, root: Path, top: Path) -> tuple[str, str] | None:
 def _examine_readers(path: Path, draft: _Draft, patient_ids: frozenset[str] | None) -> None:
     if not path.exists():
         return
-    problems = draft.problems
-    table = _read_table(path, problems)
+    table = _read_table(path, draft)
     if table is None:
         return
-    complete = _check_columns(
-        path, table, READER_COLUMNS, READER_COLUMNS, problems, "readers.csv has patient_id, reader_id, score"
-    )
+    remedy = "readers.csv has patient_id, reader_id, score"
+    _check_columns(path, table, READER_COLUMNS, READER_COLUMNS, draft, remedy)
     schema = readers_schema(patient_ids or frozenset(), tuple(draft.described.get("readers", {})))
     if patient_ids is None:
         schema = schema.remove_columns(["patient_id"])
     if not draft.described:  # cohort.yaml could not be read: which readers it describes is not known
         schema = schema.remove_columns(["reader_id"])
-    _check_cells(path, table, schema, problems)
-    if complete and len(table):
-        keys = ["patient_id", "reader_id"]
-        _check_unique(path, table, keys, problems, "reader scored this patient more than once", "keep one score")
+    _check_cells(path, table, schema, draft)
+    keys = ["patient_id", "reader_id"]
+    _check_unique(path, table, keys, draft, "reader scored this patient more than once", "keep one score")
     draft.readers = table
 
 

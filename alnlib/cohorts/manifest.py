@@ -17,23 +17,8 @@ from alnlib.files import sha256_file
 from alnlib.memo import MEMORY, FileDigests
 from alnlib.paths import repository_root
 
-MANIFEST_COLUMNS = (
-    "cohort",
-    "file",
-    "kind",
-    "access",
-    "need",
-    "url_or_id",
-    "doi",
-    "license",
-    "citation",
-    "bytes",
-    "sha256",
-    "patients",
-    "labels",
-    "notebooks",
-    "note",
-)
+MANIFEST_COLUMNS = ("cohort", "file", "kind", "access", "need", "url_or_id", "doi", "license", "citation", "bytes")
+MANIFEST_COLUMNS += ("sha256", "patients", "labels", "notebooks", "note")
 KINDS = ("table", "images", "masks", "series")
 ACCESS = ("open", "registration", "controlled", "not available")
 NEEDS = ("required", "optional")
@@ -78,44 +63,38 @@ def read_manifest(path: str | Path | None = None) -> pd.DataFrame:
 
 
 def _manifest_problems(frame: pd.DataFrame, path: Path) -> Iterable[Problem]:
+    def one_of(names: tuple[str, ...]):
+        return names.__contains__, f"use one of {', '.join(names)}"
+
+    def empty_or(pattern: re.Pattern[str] | str):
+        return lambda text: not text or re.fullmatch(pattern, text)
+
+    rules = {
+        "cohort": (re.compile(r"[a-z0-9-]+").fullmatch, "use lower case, digits and hyphens"),
+        "file": (_is_inside, "give a path relative to the cohort's data folder"),
+        "kind": one_of(KINDS),
+        "access": one_of(ACCESS),
+        "need": one_of(NEEDS),
+        "url_or_id": (empty_or(_SOURCE), "give an https address or idc:collection/MODALITY, or leave it empty"),
+        "doi": (empty_or(_DOI), "give a bare DOI such as 10.7937/abcd"),
+        "license": (bool, "name the license, or say that it is not available"),
+        "citation": (bool, "say whom to cite"),
+        "bytes": (empty_or(r"[0-9]+"), "give a whole number or leave it empty"),
+        "patients": (empty_or(r"[0-9]+"), "give a whole number or leave it empty"),
+        "sha256": (empty_or(_SHA256), "give 64 lower-case hex digits"),
+    }
     seen: dict[tuple[str, str], int] = {}
     for row, entry in enumerate(frame.to_dict("records"), start=2):
-        checks = [
-            ("cohort", bool(re.fullmatch(r"[a-z0-9-]+", entry["cohort"])), "use lower case, digits and hyphens"),
-            ("file", _is_inside(entry["file"]), "give a path relative to the cohort's data folder"),
-            ("kind", entry["kind"] in KINDS, f"use one of {', '.join(KINDS)}"),
-            ("access", entry["access"] in ACCESS, f"use one of {', '.join(ACCESS)}"),
-            ("need", entry["need"] in NEEDS, f"use one of {', '.join(NEEDS)}"),
-            (
-                "url_or_id",
-                not entry["url_or_id"] or bool(_SOURCE.fullmatch(entry["url_or_id"])),
-                "give an https address or idc:collection/MODALITY, or leave it empty",
-            ),
-            ("doi", not entry["doi"] or bool(_DOI.fullmatch(entry["doi"])), "give a bare DOI such as 10.7937/abcd"),
-            ("license", bool(entry["license"]), "name the license, or say that it is not available"),
-            ("citation", bool(entry["citation"]), "say whom to cite"),
-            ("bytes", not entry["bytes"] or entry["bytes"].isdecimal(), "give a whole number or leave it empty"),
-            (
-                "patients",
-                not entry["patients"] or entry["patients"].isdecimal(),
-                "give a whole number or leave it empty",
-            ),
-            (
-                "sha256",
-                not entry["sha256"] or bool(_SHA256.fullmatch(entry["sha256"])),
-                "give 64 lower-case hex digits",
-            ),
-            ("note", bool(entry["sha256"] or entry["note"]), "say in the note why there is no checksum"),
-        ]
-        for column, good, remedy in checks:
-            if not good:
+        for column, (accepts, remedy) in rules.items():
+            if not accepts(entry[column]):
                 yield Problem(str(path), row, column, entry[column], "not a valid entry", remedy)
-        key = (entry["cohort"], entry["file"])
-        if key in seen:
-            yield Problem(
-                str(path), row, "file", entry["file"], f"is already listed in row {seen[key]}", "keep one of the two"
-            )
-        seen.setdefault(key, row)
+        if not (entry["sha256"] or entry["note"]):
+            remedy = "say in the note why there is no checksum"
+            yield Problem(str(path), row, "note", entry["note"], "not a valid entry", remedy)
+        first = seen.setdefault((entry["cohort"], entry["file"]), row)
+        if first != row:
+            message = f"is already listed in row {first}"
+            yield Problem(str(path), row, "file", entry["file"], message, "keep one of the two")
 
 
 def _is_inside(path: str) -> bool:
@@ -136,12 +115,6 @@ def cohort_rows(cohort: str, manifest: pd.DataFrame | None = None) -> pd.DataFra
     if rows.empty:
         raise InputError(f"There is no public cohort {cohort!r}; known are {', '.join(known_cohorts(manifest))}.")
     return rows
-
-
-def required_for(cohort: str, manifest: pd.DataFrame | None = None) -> tuple[str, ...]:
-    """Files and folders, relative to the data folder, without which a run of the cohort cannot start."""
-    rows = cohort_rows(cohort, manifest)
-    return tuple(rows.loc[rows["need"] == "required", "file"])
 
 
 def read_checksum_list(path: str | Path) -> dict[str, str]:
@@ -215,44 +188,34 @@ class VerificationReport:
 
     def raise_if_wrong(self) -> VerificationReport:
         """Raise InputError if a file has other bytes than the manifest says; else return the report."""
-        wrong = self.frame[self.frame["status"] == "wrong"]
-        if len(wrong):
+        wrong = self.frame[self.frame["status"] == "wrong"].to_dict("records")
+        remedy = (
+            f"delete it and download it again from {self.source}, or, if the source now offers another version, "
+            "state that version in data_manifest.csv"
+        )
+        problems = [
+            Problem.of(self.data_dir / row["file"], differing(row["found_sha256"], row["expected_sha256"]), remedy)
+            for row in wrong
+        ]
+        if wrong:
             raise InputError(
                 f"{len(wrong)} of the {self.cohort} files in {self.data_dir} {'is' if len(wrong) == 1 else 'are'} not the "
                 "one that data_manifest.csv describes.",
-                [
-                    Problem(
-                        str(self.data_dir / row["file"]),
-                        None,
-                        None,
-                        None,
-                        f"sha256 is {row['found_sha256'][:12]}..., expected {row['expected_sha256'][:12]}...",
-                        f"delete it and download it again from {self.source}, or, if the source now offers another version, "
-                        "state that version in data_manifest.csv",
-                    )
-                    for row in wrong.to_dict("records")
-                ],
+                problems,
             )
         return self
 
     def raise_if_incomplete(self) -> VerificationReport:
         """Raise InputError if a file that a run needs is missing; else return the report."""
         missing = self.missing_required
+        remedy = (
+            f"run `run_all.py download {self.cohort} --data {self.data_dir}`, take it from {self.source}, "
+            "or point --data at the folder that holds it"
+        )
         if missing:
             raise InputError(
                 f"{self.data_dir} lacks {len(missing)} file{'s' if len(missing) > 1 else ''} that cohort {self.cohort} needs.",
-                [
-                    Problem(
-                        str(self.data_dir / name),
-                        None,
-                        None,
-                        None,
-                        "not found",
-                        f"run `run_all.py download {self.cohort} --data {self.data_dir}`, take it from {self.source}, "
-                        "or point --data at the folder that holds it",
-                    )
-                    for name in missing
-                ],
+                [Problem.of(self.data_dir / name, "not found", remedy) for name in missing],
             )
         return self
 
@@ -262,7 +225,14 @@ class VerificationReport:
         return f"{self.cohort} in {self.data_dir}: {', '.join(parts) if parts else 'nothing to verify'}"
 
 
-def verify_files(manifest_rows: pd.DataFrame, data_dir: str | Path) -> VerificationReport:
+def differing(found: str, expected: str) -> str:
+    """Two SHA-256 that should be one, as a message."""
+    return f"sha256 is {found[:12]}..., expected {expected[:12]}..."
+
+
+def verify_files(
+    manifest_rows: pd.DataFrame, data_dir: str | Path, *, may_be_absent: bool = False
+) -> VerificationReport:
     """Compare the files in `data_dir` with one cohort's manifest rows.
 
     A file is read once, and again when the file system says that anything about it changed (`alnlib.memo`); that is
@@ -270,11 +240,14 @@ def verify_files(manifest_rows: pd.DataFrame, data_dir: str | Path) -> Verificat
 
     A folder that holds only part of the files is a valid answer, not an error: see `raise_if_wrong` and
     `raise_if_incomplete`. Unlisted files are reported at the top of `data_dir` and inside the listed folders only, because
-    the rest (fetched DICOM series) has no checksum. Raises InputError if `data_dir` is not a folder.
+    the rest (fetched DICOM series) has no checksum. Raises InputError if `data_dir` is not a folder; `may_be_absent`: one
+    that is not there yet counts as empty.
     """
     cohort = _single_cohort(manifest_rows)
     data_dir = Path(data_dir)
-    if not data_dir.is_dir():
+    if data_dir.exists() and not data_dir.is_dir():
+        raise InputError(f"{data_dir} is a file, not a folder; give the folder for the data with --data.")
+    if not data_dir.is_dir() and not may_be_absent:
         raise InputError(
             f"{data_dir}: this data folder does not exist; give the folder of cohort {cohort} with --data, or make it with "
             f"`run_all.py download {cohort} --data {data_dir}`."
@@ -284,13 +257,13 @@ def verify_files(manifest_rows: pd.DataFrame, data_dir: str | Path) -> Verificat
     verified = []
     for entry in listed.to_dict("records"):
         path = data_dir / entry["file"]
-        if not path.is_file():
-            verified.append((entry["file"], entry["need"], entry["sha256"], "", entry["bytes"], "missing"))
-            continue
-        found = digests.of(path)
-        status = "ok" if found == entry["sha256"] else "wrong"
-        verified.append((entry["file"], entry["need"], entry["sha256"], found, path.stat().st_size, status))
-    digests.save()
+        found, size, status = "", entry["bytes"], "missing"
+        if path.is_file():
+            found, size = digests.of(path), path.stat().st_size
+            status = "ok" if found == entry["sha256"] else "wrong"
+        verified.append((entry["file"], entry["need"], entry["sha256"], found, size, status))
+    if data_dir.is_dir():
+        digests.save()
     known = set(listed["file"])
     for name in sorted(_candidates(manifest_rows, data_dir) - known):
         verified.append((name, "", "", "", (data_dir / name).stat().st_size, "unlisted"))

@@ -75,24 +75,6 @@ def _digest_of_lines(lines: pd.Series) -> str:
     return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
 
 
-def read_oracle(data: str | Path) -> pd.DataFrame:
-    """The simulation's own posterior probabilities, the best that a model could say: `ORACLE_COLUMNS`.
-
-    unit_id: the patient, or the image for a single CT node. Patients who lack a modality have no row for it.
-    """
-    parts = []
-    for table, unit in (("latent.csv", "patient_id"), ("latent_nodes.csv", "image_id")):
-        latent = pd.read_csv(Path(data) / table, dtype={"patient_id": str, "image_id": str, "center": str})
-        known = [column for column in latent if column.startswith("oracle_")]
-        long = latent.assign(unit_id=latent[unit]).melt(["patient_id", "unit_id"], known, "modality", "probability")
-        parts.append(long.dropna(subset="probability"))
-    joined = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    return joined.assign(modality=joined["modality"].str.removeprefix("oracle_"))[ORACLE_COLUMNS]
-
-
-ORACLE_COLUMNS = ["patient_id", "unit_id", "modality", "probability"]
-
-
 def known_endpoint(cohort: Cohort, name: str) -> str:
     """`name`, or the cohort's primary endpoint if it is empty; InputError naming the endpoints if it is none of them."""
     endpoint = name or cohort.primary_endpoint
