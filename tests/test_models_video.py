@@ -22,7 +22,6 @@ from alnlib.models.video import (
     interlace,
     published_weights,
     shift_matrix,
-    tin_layers,
 )
 
 T = 8
@@ -35,6 +34,11 @@ BLOCK_INPUTS = {
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def interlacing(network: nn.Module) -> list[TemporalInterlacing]:
+    """The TIN layers of a network, from input to output."""
+    return [module for module in network.modules() if isinstance(module, TemporalInterlacing)]
 
 
 def both(value: float, n: int = 2) -> torch.Tensor:
@@ -119,7 +123,7 @@ def test_offsets_start_around_half_a_frame_and_weights_around_one(architecture):
         zero_o = 4 * (torch.sigmoid(layer.offset_output.bias) - 0.5)
         torch.testing.assert_close(zero_o, torch.full((2,), 0.5), atol=1e-3, rtol=0)
 
-    for layer in tin_layers(network):
+    for layer in interlacing(network):
         layer.register_forward_pre_hook(record)
     with torch.no_grad():
         network(noise(4, 1, T, 32, 32))
@@ -214,7 +218,7 @@ def test_tin_layers_do_not_repeat_the_numbers_of_the_first_convolution():
     network = build_video_network("tin_resnet18", seed=5)
     plain = build_cnn2d("resnet18", seed=5)
     assert torch.equal(network.frames.conv1.weight, plain.conv1.weight)
-    first, second = (layer.offset_hidden.weight for layer in tin_layers(network)[:2])
+    first, second = (layer.offset_hidden.weight for layer in interlacing(network)[:2])
     assert not torch.equal(first, second)
 
 

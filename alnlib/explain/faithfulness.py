@@ -17,6 +17,8 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import nn
 
+from alnlib.models.cnn2d import evaluating
+
 MODES = ("deletion", "insertion")
 STAGE_SHARE = 0.9
 """A part that holds more than this share of all parameters is no stage but the whole in another wrapping."""
@@ -56,15 +58,9 @@ def network_probability(network: nn.Module, target: int = 0, batch_size: int = 3
 
     def predict(images: np.ndarray) -> np.ndarray:
         parameter = next(network.parameters())
-        modes = [(module, module.training) for module in network.modules()]
-        try:
-            network.eval()
-            with torch.inference_mode():
-                pixels = torch.as_tensor(images).to(parameter.dtype)
-                logits = [network(batch.to(parameter.device)) for batch in pixels.split(batch_size)]
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(network), torch.inference_mode():
+            pixels = torch.as_tensor(images).to(parameter.dtype)
+            logits = [network(batch.to(parameter.device)) for batch in pixels.split(batch_size)]
         return torch.cat(logits).flatten(1)[:, target].double().sigmoid().cpu().numpy()
 
     return predict
@@ -153,15 +149,11 @@ def faithfulness_table(
     rows = []
     for mode in MODES:
         curve = perturbation_curve(predict, images, maps, mode, rng, filled, steps=steps)
-        at_random = np.mean(
-            [
-                perturbation_curve(
-                    predict, images, random_maps(np.shape(maps), rng, cell), mode, rng, filled, steps=steps
-                ).auc
-                for _ in range(repeats)
-            ],
-            axis=0,
-        )
+        baselines = (random_maps(np.shape(maps), rng, cell) for _ in range(repeats))
+        curves = [
+            perturbation_curve(predict, images, baseline, mode, rng, filled, steps=steps) for baseline in baselines
+        ]
+        at_random = np.mean([baseline.auc for baseline in curves], axis=0)
         whole, replaced = curve.score.T[[0, -1] if mode == "deletion" else [-1, 0]]
         gain = at_random - curve.auc if mode == "deletion" else curve.auc - at_random
         columns = {"image": np.arange(len(images)), "mode": mode, "score": whole, "filled_score": replaced}
@@ -289,17 +281,10 @@ def weight_randomization_table(
     for step, (stage, similarities) in enumerate(zip(["", *stages], steps, strict=True)):
         by_draw = pd.DataFrame([similarity.mean() for similarity in similarities])
         pooled = pd.concat(similarities)
-        rows.append(
-            {
-                "step": step,
-                "stage": stage,
-                "spearman": pooled["spearman"].mean(),
-                "spearman_sd": by_draw["spearman"].std(),
-                "ssim": pooled["ssim"].mean(),
-                "ssim_sd": by_draw["ssim"].std(),
-                "flat": float(pooled["ssim"].isna().mean()),
-            }
-        )
+        row = {"step": step, "stage": stage}
+        for measure in ("spearman", "ssim"):
+            row |= {measure: pooled[measure].mean(), f"{measure}_sd": by_draw[measure].std()}
+        rows.append(row | {"flat": float(pooled["ssim"].isna().mean())})
     return pd.DataFrame(rows)
 
 
@@ -325,9 +310,8 @@ def _filled(images: np.ndarray, fill: str | np.ndarray, blur_sigma: float | Sequ
     if isinstance(fill, np.ndarray):
         return np.broadcast_to(fill.astype(np.float32), images.shape)
     if fill == "mean":
-        return np.broadcast_to(images.mean(axis=spatial, keepdims=True, dtype=np.float64), images.shape).astype(
-            np.float32
-        )
+        mean = images.mean(axis=spatial, keepdims=True, dtype=np.float64)
+        return np.broadcast_to(mean, images.shape).astype(np.float32)
     if fill == "blur":
         return gaussian_filter(images, blur_sigma, axes=spatial)
     raise ValueError(f"unknown fill {fill!r}; 'blur', 'mean' or an array")

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from alnlib.models.cnn2d import evaluating
+
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 LAST_STAGES = (("layer4", None), ("features", "classifier"), ("features", "class_layers"))
 """The last feature layer of a family, and the sibling that tells the family: ResNets of two and three dimensions from
@@ -208,16 +210,13 @@ def _find_layer(network: nn.Module, layer: str | nn.Module | None) -> nn.Module:
 @contextmanager
 def _explaining(network: nn.Module) -> Iterator[None]:
     """Evaluation mode, and no graph below the explained layer: parameters ask for no gradient meanwhile."""
-    modes = [(module, module.training) for module in network.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
-        network.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        yield
+        with evaluating(network):
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, requires_grad in wanted:
             parameter.requires_grad_(requires_grad)
 

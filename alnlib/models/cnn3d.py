@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from alnlib.errors import InputError
-from alnlib.models.cnn2d import STEMS, _load_weights, _read_given, _replace_head
-from alnlib.models.video import _filters_for
+from alnlib.models.cnn2d import STEMS, evaluating
+from alnlib.models.weights import check_sizes, load_weights, read_weights, replace_head
 
 ARCHITECTURES = ("resnet18_3d", "resnet50_3d", "densenet121_3d")
 
@@ -52,8 +52,7 @@ def build_cnn3d(
         raise ValueError(f"unknown architecture {architecture!r}; one of {', '.join(ARCHITECTURES)}")
     if stem not in STEMS:
         raise ValueError(f"unknown stem {stem!r}; one of {', '.join(STEMS)}")
-    if in_channels < 1 or n_outputs < 1 or not 0 <= dropout < 1:
-        raise ValueError("in_channels and n_outputs must be at least 1, and dropout in [0, 1)")
+    check_sizes(in_channels, n_outputs, dropout)
     if str(weights) in ("imagenet", "kinetics"):
         raise InputError(
             f"there are no published weights {weights!r} for {architecture}; give 'none' or the path of a saved state "
@@ -63,29 +62,21 @@ def build_cnn3d(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _monai_network(architecture, in_channels)
-        _replace_head(network, _HEAD[family], n_outputs, dropout)
+        replace_head(network, _HEAD[family], n_outputs, dropout)
     if stem == "small":
         if family == "resnet":
             network.maxpool = nn.Identity()
         else:
             network.features.pool0 = nn.Identity()
     if str(weights) != "none":
-        state = _read_given(weights)
-        first = _FIRST_CONVOLUTION[family]
-        if f"{first}.weight" in state:
-            state = state | {f"{first}.weight": _filters_for(state[f"{first}.weight"], in_channels)}
-        _load_weights(network, state, first, _HEAD[family], in_channels, weights)
+        state = read_weights(weights, architecture)
+        load_weights(network, state, _FIRST_CONVOLUTION[family], _HEAD[family], in_channels, weights)
     return network
 
 
 def smallest_sides(stem: str = "standard") -> tuple[int, int, int]:
     """Sides (z, y, x), in voxels, of the smallest volume to be given: its last feature map has one element."""
     return _SMALLEST_SIDES[stem]
-
-
-def feature_map_sides(sides: tuple[int, int, int], stem: str = "standard") -> tuple[int, int, int]:
-    """Sides (z, y, x), in elements, of the last feature map of a ResNet for a volume of `sides` (z, y, x) voxels."""
-    return tuple(-(-side // shrunk) for side, shrunk in zip(sides, _SMALLEST_SIDES[stem], strict=True))
 
 
 def pooled_features(network: nn.Module, volumes: np.ndarray | torch.Tensor, batch_size: int = 8) -> np.ndarray:
@@ -101,12 +92,10 @@ def pooled_features(network: nn.Module, volumes: np.ndarray | torch.Tensor, batc
     head = next((module for module in reversed(list(network.modules())) if isinstance(module, nn.Linear)), None)
     if head is None:
         raise ValueError(f"{type(network).__name__} has no linear layer whose input could be the features")
-    modes = {module: module.training for module in network.modules()}
-    found: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0].detach().float().cpu()))
+    features: list[torch.Tensor] = []
+    handle = head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].detach().float().cpu()))
     try:
-        network.eval()
-        with torch.no_grad():
+        with evaluating(network), torch.no_grad():
             for start in range(0, len(volumes), batch_size):
                 batch = volumes[start : start + batch_size]
                 # A copy: a memory-mapped array may not be writable, which torch warns of.
@@ -114,9 +103,7 @@ def pooled_features(network: nn.Module, volumes: np.ndarray | torch.Tensor, batc
                 network(batch.to(head.weight))
     finally:
         handle.remove()
-        for module, training in modes.items():
-            module.training = training
-    return torch.cat(found).numpy()
+    return torch.cat(features).numpy()
 
 
 def _monai_network(architecture: str, in_channels: int) -> nn.Module:

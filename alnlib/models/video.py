@@ -16,7 +16,8 @@ from torchvision.models import WeightsEnum
 from torchvision.models import video as torchvision_video
 
 from alnlib.errors import InputError
-from alnlib.models.cnn2d import _load_weights, _read_given, _read_published, _replace_head, build_cnn2d
+from alnlib.models.cnn2d import build_cnn2d
+from alnlib.models.weights import adapt_first_convolution, check_sizes, load_weights, read_weights, replace_head
 
 _TIN_BACKBONES = {"tin_resnet18": "resnet18", "tin_resnet50": "resnet50"}
 _BUILDERS_3D: dict[str, tuple[Callable[..., nn.Module], WeightsEnum]] = {
@@ -65,8 +66,7 @@ def build_video_network(
         raise ValueError(f"unknown architecture {architecture!r}; one of {', '.join(ARCHITECTURES)}")
     if stem not in stems(architecture):
         raise ValueError(f"unknown stem {stem!r} of {architecture}; one of {', '.join(stems(architecture))}")
-    if in_channels < 1 or n_outputs < 1 or not 0 <= dropout < 1:
-        raise ValueError("in_channels and n_outputs must be at least 1, and dropout in [0, 1)")
+    check_sizes(in_channels, n_outputs, dropout)
     if architecture in _TIN_BACKBONES:
         return _build_tin(architecture, in_channels, n_outputs, n_segments, weights, dropout, seed)
     network = _build_3d(architecture, in_channels, n_outputs, weights, dropout, seed)
@@ -170,11 +170,6 @@ class TinResNet(nn.Module):
         return logits.unflatten(0, (-1, self.n_segments)).mean(dim=1)
 
 
-def tin_layers(network: nn.Module) -> list[TemporalInterlacing]:
-    """The TIN layers of a network, from input to output (an empty list if it has none)."""
-    return [module for module in network.modules() if isinstance(module, TemporalInterlacing)]
-
-
 def _build_tin(
     architecture: str,
     in_channels: int,
@@ -189,7 +184,7 @@ def _build_tin(
             f"there are no Kinetics weights for {architecture}; give 'none', 'imagenet' (for the ResNet below it) or the "
             "path of a saved state dictionary."
         )
-    state = None if str(weights) in ("none", "imagenet") else _read_given(weights, "imagenet")
+    state = None if str(weights) in ("none", "imagenet") else read_weights(weights, architecture, imagenet="")
     frames = build_cnn2d(
         _TIN_BACKBONES[architecture],
         in_channels,
@@ -200,7 +195,7 @@ def _build_tin(
     )
     own = state is not None and any(name.startswith("frames.") for name in state)
     if state is not None and not own:
-        _load_weights(frames, state, "conv1", "fc", in_channels, weights)
+        load_weights(frames, state, "conv1", "fc", in_channels, weights)
     with torch.random.fork_rng(devices=[]):
         # A stream of their own: not the numbers that already filled the first convolution.
         torch.manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
@@ -210,7 +205,7 @@ def _build_tin(
     if own:
         state = {name.removeprefix("frames."): value for name, value in state.items()}
         _check_segments(state, n_segments, weights)
-        _load_weights(frames, state, "conv1", "fc", in_channels, weights)
+        load_weights(frames, state, "conv1", "fc", in_channels, weights)
     return TinResNet(frames, n_segments)
 
 
@@ -222,37 +217,16 @@ def _build_3d(
             f"there are no ImageNet weights for {architecture}, whose filters extend in time; give 'none', 'kinetics' or "
             "the path of a saved state dictionary."
         )
+    builder, published = _BUILDERS_3D[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _BUILDERS_3D[architecture][0](weights=None)
-        _adapt_first_convolution_3d(network, in_channels)
-        _replace_head(network, "fc", n_outputs, dropout)
+        network = builder(weights=None)
+        adapt_first_convolution(network, _FIRST_CONVOLUTION_3D, in_channels)
+        replace_head(network, "fc", n_outputs, dropout)
     if str(weights) != "none":
-        if str(weights) == "kinetics":
-            state = _read_published(architecture, "Kinetics", _BUILDERS_3D[architecture][1].url)
-        else:
-            state = _read_given(weights, "kinetics")
-        name = f"{_FIRST_CONVOLUTION_3D}.weight"
-        if name in state:
-            state = state | {name: _filters_for(state[name], in_channels)}
-        _load_weights(network, state, _FIRST_CONVOLUTION_3D, "fc", in_channels, weights)
+        state = read_weights(weights, architecture, kinetics=published.url)
+        load_weights(network, state, _FIRST_CONVOLUTION_3D, "fc", in_channels, weights)
     return network
-
-
-def _adapt_first_convolution_3d(network: nn.Module, in_channels: int) -> None:
-    old = network.get_submodule(_FIRST_CONVOLUTION_3D)
-    if in_channels == old.in_channels:
-        return
-    new = nn.Conv3d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    network.set_submodule(_FIRST_CONVOLUTION_3D, new)
-
-
-def _filters_for(filters: torch.Tensor, in_channels: int) -> torch.Tensor:
-    """Filters (out, channels, t, y, x) for another number of channels, as excited by gray clips as the given ones."""
-    if filters.ndim != 5 or filters.shape[1] == in_channels:
-        return filters
-    return filters.sum(dim=1, keepdim=True).expand(-1, in_channels, -1, -1, -1) / in_channels
 
 
 def _check_segments(state: dict[str, torch.Tensor], n_segments: int, source: str | Path) -> None:

@@ -20,13 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from alneval.roc import auc
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
 from alnlib.memo import code_of, key_of, sealed_length, write_sealed
 from alnlib.models import cnn2d, cnn3d, video
-from alnlib.models.cnn2d import build_cnn2d, read_tensors
+from alnlib.models.cnn2d import build_cnn2d
 from alnlib.models.cnn3d import build_cnn3d, pooled_features
 from alnlib.models.video import build_video_network
+from alnlib.models.weights import read_tensors
 from alnlib.training.augment import AugmentSpec, augment_batch
 from alnlib.training.data import (
     CropDataset,
@@ -54,49 +56,37 @@ _LEAST = {"image_size": 1, "frames": 0, "depth": 0, "epochs": 1, "batch_size": 2
 class FitSpec:
     """Everything that decides a fit, besides its data.
 
-    architecture, stem, weights, dropout: as `build_cnn2d`, as `build_video_network` for clips, or as
-    `build_cnn3d` for volumes. image_size: side of the square crops in pixels. frames: how many of a clip the network sees,
-    one of each equal segment, drawn anew in every epoch and the middle one in validation and prediction (0: no clips).
-    depth: slices of the volumes, all of which the network sees (0: no volumes). batch_size: crops per step; a last batch of
-    fewer than half as many joins the one before. learning_rate: the peak, reached linearly over warmup (fraction of all
-    steps) and left along a cosine to zero. weight_decay: AdamW's, not applied to biases and norms. average_decay: decay per
-    step of the moving average of the weights, which is what is validated, kept and used (0: none). balanced: weigh positives
-    by negatives/positives; the prior is put back in `predict_proba`. label_smoothing: in [0, 1). choose_from: fraction of
-    the epochs before which none is kept (0: any may be, which did best on fresh patients, benchmarks/training_choices.csv).
-    patience: stop after this many epochs without a better one (0: never). threads: of torch on CPU,
-    because the order of a sum depends on them; one, since two fits side by side use two cores better than two threads in one
-    fit of small crops (benchmarks/training_speed.csv). channels_last: how pixels lie in memory; None: channels last for
-    DenseNet and EfficientNet and for all 2-D networks on a GPU, where it is faster, and not for the others. device: "cpu",
-    "cuda" or "auto". autocast: train in bfloat16; None: on a GPU that computes in it and not on a CPU, where its last bits,
-    and its gain, differ from one to the next; True or False: as told on any device. Weights stay float32, and so do
-    validation and prediction, whose scores would else be rounded into ties.
-
-    These values come from the parameters of a notebook, so one out of range raises InputError.
+    Values come from the parameters of a notebook, so one out of range raises InputError. A budget that several fits share is
+    stated once: `budget = {"epochs": 20, "batch_size": 16}`, then `FitSpec("resnet18", side_px, **budget)`.
     """
 
-    architecture: str
-    image_size: int
-    frames: int = 0
-    depth: int = 0
+    architecture: str  # of `build_cnn2d`; of `build_video_network` for clips, of `build_cnn3d` for volumes
+    image_size: int  # side of the square crops, pixels
+    frames: int = 0  # of a clip, one from each equal segment: any in training, then the middle one; 0: no clips
+    depth: int = 0  # slices of a volume, all seen; 0: no volumes
     epochs: int = 20
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup: float = 0.2
-    average_decay: float = 0.9
-    label_smoothing: float = 0.0
-    balanced: bool = True
-    dropout: float = 0.2
-    choose_from: float = 0.0
-    patience: int = 0
-    stem: str = "standard"
-    weights: str = "none"
-    augment: AugmentSpec = field(default_factory=AugmentSpec)
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
-    channels_last: bool | None = None
-    autocast: bool | None = None
+    batch_size: int = 16  # crops per step; a last batch of fewer than half as many joins the one before
+    learning_rate: float = 1e-3  # the peak; from there along a cosine to zero
+    weight_decay: float = 1e-2  # AdamW's, not on biases and norms
+    warmup: float = 0.2  # fraction of all steps in which the rate rises linearly to its peak
+    average_decay: float = 0.9  # per step, of the moving average of weights, which is validated, kept and used; 0: none
+    label_smoothing: float = 0.0  # in [0, 1)
+    balanced: bool = True  # weigh positives by negatives/positives; `predict_proba` puts the prior back
+    dropout: float = 0.2  # before the last layer
+    choose_from: float = (
+        0.0  # fraction of the epochs before which none is kept; 0 did best, benchmarks/training_choices.csv
+    )
+    patience: int = 0  # stop after this many epochs without a better one; 0: never
+    stem: str = "standard"  # or "small", of clips "pooled": reductions at the entrance of the network
+    weights: str = "none"  # to start from: "none", a published name or a path
+    augment: AugmentSpec = field(default_factory=AugmentSpec)  # random changes of the training crops
+    seed: int = 0  # of first weights, order, augmentation and dropout
+    device: str = "cpu"  # or "cuda", or "auto"
+    threads: int = (
+        1  # of torch on a CPU; sums depend on it, and fits side by side use cores better (training_speed.csv)
+    )
+    channels_last: bool | None = None  # pixels in memory; None: where faster, DenseNet, EfficientNet and 2-D on a GPU
+    autocast: bool | None = None  # train in bfloat16; None: on a GPU that has it. Weights and scores stay float32
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -204,7 +194,17 @@ def fit_classifier(
         key = fit_fingerprint(spec, train, validation)
         checkpoint = Path(checkpoint_dir) / f"{spec.architecture}-{key[:16]}.pt"
     with _reproducible(spec.threads, device):
-        return _fit(spec, train, validation, device, checkpoint, key, progress, checkpoint_every)
+        fit = _Fit(spec, train, validation, device)
+        if checkpoint and sealed_length(checkpoint, key) is not None:
+            fit.resume(read_tensors(checkpoint, "delete it, and the fit starts again"))
+        while not fit.finished:
+            row = fit.epoch()
+            fit.keep_best()
+            if checkpoint and (fit.finished or row["epoch"] % checkpoint_every == 0):
+                write_sealed(checkpoint, key, partial(torch.save, fit.checkpoint()))
+            if progress:
+                progress(dict(row))
+    return fit.result()
 
 
 def predict_proba(
@@ -311,104 +311,110 @@ def learning_rate_at(step: int, n_steps: int, peak: float, warmup: float) -> flo
     return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
 
 
-def _fit(
-    spec: FitSpec,
-    train: CropDataset,
-    validation: CropDataset,
-    device: torch.device,
-    checkpoint: Path | None,
-    key: str,
-    progress: Callable[[dict[str, float]], None] | None,
-    checkpoint_every: int,
-) -> FittedClassifier:
-    in_channels = train.crops.shape[1]
-    mean, sd = intensity_statistics(train.crops)
-    pixels, y = train.tensors(device)
-    validation_pixels, validation_y = validation.tensors(device)
-    n_positive = int(train.y.sum())
-    weight = (len(train) - n_positive) / n_positive if spec.balanced else 1.0
-    pos_weight = torch.tensor(weight, device=device)
+class _Fit:
+    """A fit under way: the network, the moving average of its weights, the optimizer, the history and the best epoch."""
 
-    network = _build(spec, in_channels, weights=spec.weights, seed=spec.seed)
-    network = network.to(device, memory_format=_network_format(spec))
-    averaged = _build(spec, in_channels).to(device, memory_format=_network_format(spec)).eval()
-    averaged.load_state_dict(network.state_dict())
-    optimizer = _optimizer(network, spec)
-    batches_per_epoch = len(_batches(torch.arange(len(train)), spec.batch_size))
-    n_steps = spec.epochs * batches_per_epoch
+    def __init__(self, spec: FitSpec, train: CropDataset, validation: CropDataset, device: torch.device) -> None:
+        self.spec, self.device, self.validation = spec, device, validation
+        self.in_channels = train.crops.shape[1]
+        self.mean, self.sd = intensity_statistics(train.crops)
+        self.pixels, self.y = train.tensors(device)
+        self.validation_pixels, self.validation_y = validation.tensors(device)
+        n_positive = int(train.y.sum())
+        self.weight = (len(train) - n_positive) / n_positive if spec.balanced else 1.0
+        self.pos_weight = torch.tensor(self.weight, device=device)
+        network = _build(spec, self.in_channels, weights=spec.weights, seed=spec.seed)
+        self.network = network.to(device, memory_format=_network_format(spec))
+        self.averaged = _build(spec, self.in_channels).to(device, memory_format=_network_format(spec)).eval()
+        self.averaged.load_state_dict(self.network.state_dict())
+        self.optimizer = _optimizer(self.network, spec)
+        self.history: list[dict[str, float]] = []
+        self.best_epoch, self.best_state = 0, {}
 
-    history: list[dict[str, float]] = []
-    best_epoch, best_state = 0, {}
-    resumed = _read_checkpoint(checkpoint, key) if checkpoint else None
-    if resumed is not None:
-        history, best_epoch, best_state = resumed["history"], resumed["best_epoch"], resumed["best_state"]
-        if not _finished(spec, history, best_epoch):
-            network.load_state_dict(resumed["network"])
-            averaged.load_state_dict(resumed["averaged"])
-            optimizer.load_state_dict(resumed["optimizer"])
+    @property
+    def finished(self) -> bool:
+        waited = len(self.history) - self.best_epoch
+        patient = not (self.spec.patience and self.best_epoch) or waited < self.spec.patience
+        return len(self.history) >= self.spec.epochs or not patient
 
-    while not _finished(spec, history, best_epoch):
-        epoch = len(history) + 1
-        generator = _seed_epoch(spec.seed, epoch)
-        network.train()
-        order = torch.randperm(len(train), generator=generator)
-        summed_loss = torch.zeros((), device=device)
-        for i, batch in enumerate(_batches(order, spec.batch_size)):
-            step = (epoch - 1) * batches_per_epoch + i
-            rate = learning_rate_at(step, n_steps, spec.learning_rate, spec.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = send(batch, device)
-            chosen = pixels[batch] if not spec.frames else sample_frames(pixels[batch], spec.frames, generator)
-            images = augment_batch(
-                standardize(chosen, mean, sd), spec.augment, generator, volumes=spec.kind == "volumes"
-            )
-            images = images.contiguous(memory_format=_input_format(spec))
-            target = y[batch] * (1 - spec.label_smoothing) + spec.label_smoothing / 2
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=_autocasts(spec, device)):
-                logits = network(images).squeeze(1)
-            loss = F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=pos_weight)
-            loss.backward()
-            optimizer.step()
-            _update_average(averaged, network, min(spec.average_decay, (1 + step) / (10 + step)))
-            summed_loss += loss.detach() * len(batch)  # read once per epoch: no wait for the device at every step
-        logits = _logits(averaged, validation_pixels, mean, sd, spec)
-        validation_loss = F.binary_cross_entropy_with_logits(logits, validation_y, pos_weight=pos_weight)
-        row = {
-            "epoch": epoch,
-            "learning_rate": rate,
-            "train_loss": summed_loss.item() / len(train),
-            "validation_loss": validation_loss.item(),
-            "validation_auc": _auc(validation.y, logits.cpu().numpy()),
-        }
-        history.append(row)
-        if not math.isfinite(row["train_loss"]):
+    def epoch(self) -> dict[str, float]:
+        """Train for one more epoch and validate the averaged weights; the new row of the history."""
+        number = len(self.history) + 1
+        rate, train_loss = self._train(number)
+        logits = _logits(self.averaged, self.validation_pixels, self.mean, self.sd, self.spec)
+        loss = F.binary_cross_entropy_with_logits(logits, self.validation_y, pos_weight=self.pos_weight).item()
+        if not math.isfinite(train_loss + loss):
             raise InputError(
-                f"{spec.architecture}: the training loss stopped being a number in epoch {epoch}; lower the learning rate "
-                f"({spec.learning_rate:g})."
+                f"{self.spec.architecture}: the training loss stopped being a number in epoch {number}; lower the learning "
+                f"rate ({self.spec.learning_rate:g})."
             )
-        may_keep = epoch > spec.choose_from * spec.epochs
-        if may_keep and (not best_epoch or _rank(row) > _rank(history[best_epoch - 1])):
-            best_epoch = epoch
-            best_state = {name: value.detach().cpu().clone() for name, value in averaged.state_dict().items()}
-        finished = _finished(spec, history, best_epoch)
-        if checkpoint and (finished or epoch % checkpoint_every == 0):
-            content = {"history": history, "best_epoch": best_epoch, "best_state": best_state}
-            if not finished:
-                content["network"] = network.state_dict()
-                content["averaged"] = averaged.state_dict()
-                content["optimizer"] = optimizer.state_dict()
-            write_sealed(checkpoint, key, partial(torch.save, content))
-        if progress:
-            progress(dict(row))
-    frame = pd.DataFrame(history).astype({"epoch": np.int64})
-    return FittedClassifier(spec, in_channels, best_state, frame, best_epoch, mean, sd, math.log(weight))
+        row = {"epoch": number, "learning_rate": rate, "train_loss": train_loss, "validation_loss": loss}
+        self.history.append(row | {"validation_auc": auc(self.validation.y, logits.cpu().numpy())})
+        return self.history[-1]
 
+    def _train(self, epoch: int) -> tuple[float, float]:
+        """One pass over the training crops in a random order: the last learning rate and the mean loss."""
+        spec, n = self.spec, len(self.y)
+        generator = _seed_epoch(spec.seed, epoch)
+        self.network.train()
+        batches = _batches(torch.randperm(n, generator=generator), spec.batch_size)
+        summed_loss = torch.zeros((), device=self.device)
+        for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
+            rate = learning_rate_at(step, spec.epochs * len(batches), spec.learning_rate, spec.warmup)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            loss = self._loss(send(batch, self.device), generator)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            _update_average(self.averaged, self.network, min(spec.average_decay, (1 + step) / (10 + step)))
+            summed_loss += loss.detach() * len(batch)  # read once per epoch: no wait for the device at every step
+        return rate, summed_loss.item() / n
 
-def _finished(spec: FitSpec, history: list[dict[str, float]], best_epoch: int) -> bool:
-    waited = len(history) - best_epoch
-    return len(history) >= spec.epochs or bool(spec.patience and best_epoch and waited >= spec.patience)
+    def _loss(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Loss of the crops at these positions, changed at random."""
+        spec = self.spec
+        chosen = self.pixels[batch]
+        if spec.frames:
+            chosen = sample_frames(chosen, spec.frames, generator)
+        images = standardize(chosen, self.mean, self.sd)
+        images = augment_batch(images, spec.augment, generator, volumes=spec.kind == "volumes")
+        images = images.contiguous(memory_format=_input_format(spec))
+        target = self.y[batch] * (1 - spec.label_smoothing) + spec.label_smoothing / 2
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=_autocasts(spec, self.device)):
+            logits = self.network(images).squeeze(1)
+        return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=self.pos_weight)
+
+    def keep_best(self) -> None:
+        """Keep the averaged weights if the last epoch is the best of those that may be kept."""
+        epoch, rank = len(self.history), [(row["validation_auc"], -row["validation_loss"]) for row in self.history]
+        may_keep = epoch > self.spec.choose_from * self.spec.epochs
+        if may_keep and (not self.best_epoch or rank[-1] > rank[self.best_epoch - 1]):
+            state = self.averaged.state_dict()
+            self.best_epoch = epoch
+            self.best_state = {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def checkpoint(self) -> dict:
+        """All that `resume` needs; of a finished fit the history and the best weights alone."""
+        content = {"history": self.history, "best_epoch": self.best_epoch, "best_state": self.best_state}
+        return content if self.finished else content | {name: part.state_dict() for name, part in self._parts.items()}
+
+    def resume(self, content: dict) -> None:
+        """Go on from what `checkpoint` gave."""
+        self.history, self.best_epoch = content["history"], content["best_epoch"]
+        self.best_state = content["best_state"]
+        if not self.finished:
+            for name, part in self._parts.items():
+                part.load_state_dict(content[name])
+
+    @property
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer}
+
+    def result(self) -> FittedClassifier:
+        history = pd.DataFrame(self.history).astype({"epoch": np.int64})
+        fitted = (self.spec, self.in_channels, self.best_state, history, self.best_epoch)
+        return FittedClassifier(*fitted, self.mean, self.sd, math.log(self.weight))
 
 
 def _check_sets(spec: FitSpec, train: CropDataset, validation: CropDataset) -> None:
@@ -550,17 +556,6 @@ def _logits(network: nn.Module, pixels: torch.Tensor, mean: float, sd: float, sp
     return torch.cat(found)
 
 
-def _auc(y: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve from midranks (Mann-Whitney), exact for ties."""
-    ranks = pd.Series(score).rank().to_numpy()
-    n_positive = int(y.sum())
-    return float((ranks[y == 1].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * (len(y) - n_positive)))
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    return row["validation_auc"], -row["validation_loss"]
-
-
 @contextmanager
 def _reproducible(threads: int, device: torch.device) -> Iterator[None]:
     """Fixed threads and deterministic kernels inside; the caller's random state and settings back afterwards."""
@@ -583,12 +578,6 @@ def _reproducible(threads: int, device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_only_before)
         torch.utils.deterministic.fill_uninitialized_memory = filled_before
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before
-
-
-def _read_checkpoint(path: Path, key: str) -> dict | None:
-    if sealed_length(path, key) is None:
-        return None
-    return read_tensors(path, "delete it, and the fit starts again")
 
 
 def _as_plain(fitted: FittedClassifier) -> dict:
