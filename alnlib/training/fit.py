@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from alneval.roc import auc
+from alneval.delong import auc
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
 from alnlib.memo import code_of, key_of, sealed_length, write_sealed
