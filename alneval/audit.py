@@ -24,6 +24,7 @@ from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import Estimate, format_interval, format_p, interval, once
 from alneval.folds import GIVEN_SPLITS
 from alneval.resplit import CrossValidated, PermutedTwin, auc_within_folds
+from alneval.tables import THRESHOLD_SOURCES
 from alneval.thresholds import youden_threshold
 from alneval.units import Units
 
@@ -180,6 +181,21 @@ def threshold_optimism(held: Units, test: Units) -> ThresholdOptimism:
         float((scores[positive] >= cut).mean() + (scores[~positive] < cut).mean() - 1) for cut in (locked, best)
     )
     return ThresholdOptimism(locked, best, at_locked, at_best, at_best - at_locked)
+
+
+def threshold_optimism_table(predictions: pd.DataFrame) -> pd.DataFrame:
+    """`threshold_optimism` of every study, model and tested split: columns study, model, split, chosen_on, and its fields.
+
+    chosen_on: validation rows, else cross-validated, else training rows; without two classes there, no row.
+    """
+    optimism = []
+    for (study, model), rows in predictions.groupby(["study", "model"], sort=False):
+        units = _units_by_split(rows)
+        chosen_on = _chosen_on(units)
+        for split in [split for split in ("test", "external") if split in units and chosen_on]:
+            row = {"study": study, "model": model, "split": split, "chosen_on": chosen_on}
+            optimism.append(row | vars(threshold_optimism(units[chosen_on], units[split])))
+    return pd.DataFrame(optimism)
 
 
 def audit_threshold(held: Units, test: Units, threshold: float, subject: str = "model") -> Audit:
@@ -341,11 +357,10 @@ def audit_predictions(
     for (study, model), rows in predictions.groupby(["study", "model"], sort=False):
         subject = f"{study}: {model}"
         audits.append(audit_patient_overlap(rows, subject))
-        units = {split: Units.of_rows(of_split) for split, of_split in rows.groupby("split")}
-        units = {split: of_split for split, of_split in units.items() if of_split.has_both_classes}
+        units = _units_by_split(rows)
         if "test" not in units:
             continue
-        chosen_on = next((at for at in ("validation", "cross_validation", "train") if at in units), None)
+        chosen_on = _chosen_on(units)
         reported = (thresholds or {}).get((study, model), np.nan)
         if np.isfinite(reported) and chosen_on is not None:
             audits.append(audit_threshold(units[chosen_on], units["test"], reported, subject))
@@ -354,6 +369,17 @@ def audit_predictions(
         if "cross_validation" in units:
             audits.append(audit_out_of_fold(units["cross_validation"], units["test"], subject))
     return audits
+
+
+def _units_by_split(rows: pd.DataFrame) -> dict[str, Units]:
+    """{split: units} of one model, of the splits with both classes."""
+    units = {split: Units.of_rows(of_split) for split, of_split in rows.groupby("split")}
+    return {split: of_split for split, of_split in units.items() if of_split.has_both_classes}
+
+
+def _chosen_on(units: Mapping[str, Units]) -> str | None:
+    """The split on which a threshold may be chosen."""
+    return next((split for split in THRESHOLD_SOURCES if split in units), None)
 
 
 def _too_good(name: str, subject: str, sets: Mapping[str, Units]) -> Audit:

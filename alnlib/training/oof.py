@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from alneval.folds import patient_level_folds
+from alneval.resplit import PermutedTwin, auc_within_folds, permuted_labels, summarize_twin
+from alneval.units import Units
 from alnlib.errors import InputError
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, FittedClassifier, fit_classifier, predict_features, predict_proba
@@ -56,6 +58,28 @@ def out_of_fold_scores(
     return pd.DataFrame(
         {"patient_id": data.patient_ids, "unit_id": data.unit_ids, "fold": fold, "y_true": data.y, "y_score": score}
     )
+
+
+def permuted_network_twin(
+    spec: FitSpec,
+    data: CropDataset,
+    rng: np.random.Generator,
+    *,
+    n_permutations: int,
+    confidence: float,
+    checkpoint_dir: str | Path | None = None,
+) -> PermutedTwin:
+    """What a network claims on labels shuffled among patients, in two folds, beside what it finds on the true ones.
+
+    Fits follow one another: worker processes that hold networks are taken for leaking memory.
+    """
+    shuffled = (permuted_labels(data.y, data.patient_ids, rng) for _ in range(n_permutations))
+    sets = [data, *(replace(data, y=labels) for labels in shuffled)]
+    aucs = []
+    for labeled, child in zip(sets, rng.spawn(len(sets)), strict=True):
+        scored = out_of_fold_scores(spec, labeled, child, n_folds=2, checkpoint_dir=checkpoint_dir, keep="last")
+        aucs.append(auc_within_folds(Units.of(scored["y_true"], scored["y_score"]), scored["fold"]))
+    return summarize_twin(aucs[0], aucs[1:], confidence)
 
 
 @dataclass(frozen=True)
