@@ -220,20 +220,28 @@ EVALUATION_STAGES = (
         makes=(*_tables("evaluation", "net_benefit", "prevalence"), "numbers/43_clinical_utility.json"),
     ),
     Stage(
-        "44_validity",
-        "Whether a result could be an artifact",
+        "44_leaks",
+        "Whether a result could be an artifact of a leak",
         needs=(
             *(*COHORT, *TRUTH, *PREDICTIONS, "evaluation/discrimination.csv"),
             *("features/mammography_mri.parquet", "features/longitudinal_mri.parquet"),
             *_tables("ct", "leakage", "leakage_difference", "image_level"),
             *("ultrasound/crop.json", "mri/crop.json", "ct/crops.json"),
         ),
-        makes=(
-            *_tables("evaluation", "validity", "permuted", "selection_leak", "resplits"),
-            *_tables("evaluation", "learning_curve", "threshold_optimism", "subgroups", "sample_size"),
-            "numbers/44_validity.json",
-        ),
+        makes=(*_tables("evaluation", "permuted", "selection_leak"), "evaluation/leaks.json", "numbers/44_leaks.json"),
         reads_data=True,
+    ),
+    Stage(
+        "45_luck",
+        "How much of a result is luck",
+        needs=(
+            *(*COHORT, *PREDICTIONS, "evaluation/leaks.json"),
+            *("features/mammography_mri.parquet", "features/longitudinal_mri.parquet"),
+        ),
+        makes=(
+            *_tables("evaluation", "validity", "resplits", "learning_curve", "threshold_optimism"),
+            *(*_tables("evaluation", "subgroups", "sample_size"), "numbers/45_luck.json"),
+        ),
     ),
     Stage(
         "51_explanations",
