@@ -83,11 +83,8 @@ def _inside(venv: Path) -> bool:
 
 
 def _is_conda() -> bool:
-    return (Path(sys.prefix) / "conda-meta").is_dir() and Path(sys.prefix).name not in (
-        "base",
-        "miniconda3",
-        "anaconda3",
-    )
+    prefix = Path(sys.prefix)
+    return (prefix / "conda-meta").is_dir() and prefix.name not in ("base", "miniconda3", "anaconda3")
 
 
 def _python_of(venv: Path) -> Path:
@@ -160,10 +157,8 @@ def _build(venv: Path, root: Path) -> None:
             print("An earlier installation was interrupted, or its Python has gone; .venv is built anew.")
             shutil.rmtree(venv)
         fresh = not venv.exists()
-        print(
-            ("Building" if fresh else "Updating") + " .venv from requirements.lock (once; about two minutes).",
-            flush=True,
-        )
+        doing = "Building" if fresh else "Updating"
+        print(f"{doing} .venv from requirements.lock (once; about two minutes).", flush=True)
         venv.mkdir(exist_ok=True)
         unfinished.touch()
         if fresh:
@@ -176,14 +171,9 @@ def _build(venv: Path, root: Path) -> None:
             first = Path(folder) / "build.lock"
             first.write_text(_lock_lines(root / "requirements.lock", BUILD_PACKAGES), encoding="utf-8")
             _pip(venv, log, "build tools", ["--require-hashes", "--no-deps", "-r", str(first)])
-        total = _count_packages(root / "requirements.lock")
-        _pip(
-            venv,
-            log,
-            "packages",
-            ["--require-hashes", "--no-deps", "--no-build-isolation", "-r", str(root / "requirements.lock")],
-            total,
-        )
+        lock = root / "requirements.lock"
+        options = ["--require-hashes", "--no-deps", "--no-build-isolation", "-r", str(lock)]
+        _pip(venv, log, "packages", options, _count_packages(lock))
         _pip(venv, log, "alnlib", ["--no-deps", "--no-build-isolation", "--editable", str(root)])
         ready.write_text(json.dumps({"built_from": _wanted(root)}), encoding="utf-8")
         unfinished.unlink()
@@ -229,16 +219,14 @@ def _check_machine(root: Path) -> None:
 
 
 def _create(venv: Path) -> None:
-    made = subprocess.run(
-        [getattr(sys, "_base_executable", sys.executable), "-m", "venv", str(venv)], capture_output=True, text=True
-    )
+    command = [getattr(sys, "_base_executable", sys.executable), "-m", "venv", str(venv)]
+    made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         shutil.rmtree(venv, ignore_errors=True)
+        reason = (made.stdout + made.stderr).strip().splitlines()[-1:] or ["no reason given"]
         raise EnvironmentFault(
-            "Python's venv module could not make .venv ({}). On Debian or Ubuntu it is a package of its own: `apt-get install "
-            "python3.11-venv`; then run again.".format(
-                (made.stdout + made.stderr).strip().splitlines()[-1:] or "no reason given"
-            )
+            f"Python's venv module could not make .venv ({reason[0]}). On Debian or Ubuntu it is a package of its own: "
+            "`apt-get install python3.11-venv`; then run again."
         )
 
 
@@ -255,13 +243,9 @@ def _lock_lines(lock: Path, names: tuple) -> str:
 
 def _count_packages(lock: Path) -> int:
     """Packages of the lock that this platform installs, about: markers other than the platform's name are not read."""
-    lines = [
-        line
-        for line in lock.read_text(encoding="utf-8").splitlines()
-        if "==" in line and not line.startswith((" ", "#"))
-    ]
-    here = [line for line in lines if "sys_platform == '" not in line or f"sys_platform == '{sys.platform}'" in line]
-    return len(here)
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if "==" in line and not line.startswith((" ", "#"))]
+    return sum("sys_platform == '" not in pin or f"sys_platform == '{sys.platform}'" in pin for pin in pins)
 
 
 def _pip(venv: Path, log: Path, what: str, options: list, total: int = 0) -> None:
