@@ -27,6 +27,7 @@ from alneval.audit import (
     audit_threshold,
     audit_trained_on_test,
     threshold_optimism,
+    threshold_optimism_table,
 )
 from alneval.resplit import CrossValidated, permuted_label_twin
 from alneval.thresholds import youden_threshold
@@ -306,3 +307,19 @@ def test_predictions_are_audited_model_by_model():
     leaking = rows.assign(patient_id=rows["patient_id"].str.replace("test", "train"))
     failed = audit_table(audit_predictions(leaking)).query("result == 'failed'")
     assert list(failed["audit"]) == ["patient overlap between splits"]
+
+
+def test_optimism_is_told_of_tested_splits_with_something_to_choose_on():
+    rng = np.random.default_rng(0)
+    parts = []
+    for split, model in (("validation", "a"), ("test", "a"), ("external", "a"), ("test", "b")):
+        units = scores(40, 1.0, rng)
+        ids = [f"{split}{i}" for i in range(40)]
+        rows = {"patient_id": ids, "split": split, "model": model, "y_true": units.positive, "y_score": units.score}
+        parts.append(pd.DataFrame(rows))
+    optimism = threshold_optimism_table(pd.concat(parts).assign(study="s"))
+    assert optimism[["model", "split", "chosen_on"]].to_numpy().tolist() == [
+        ["a", "test", "validation"],
+        ["a", "external", "validation"],
+    ]
+    assert (optimism["optimism"] >= 0).all()
