@@ -1,20 +1,22 @@
 """Plates of a cohort, one per modality: images with the outcome above images without it, for a reader's eye.
 
-Drawing is in `montage`, reading in `read`, `clips` and `volumes`; which file to save is the caller's business.
+One panel is drawn by `montage`; reading is in `read`, `clips` and `volumes`; which file to save is the caller's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from alnlib.cohorts.schema import Cohort, parse_pixel_spacing
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
-from alnlib.imaging.montage import Panel
+from alnlib.imaging.montage import Panel, plot_rows
 from alnlib.imaging.read import read_mask
 from alnlib.imaging.rows import read_still
 from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
@@ -174,7 +176,16 @@ def _level_at(volume: Volume, place_mm: np.ndarray) -> int:
     return int(np.clip(np.rint(z), 0, volume.values.shape[0] - 1))
 
 
-def plate_size(rows: Iterable[list[Panel]], panel_inches: float = 2.1) -> tuple[float, float]:
+def draw_rows(rows: Sequence[Sequence[Panel]], title: str = "") -> Figure:
+    """A figure of rows of panels at their true aspect, `title` above them at the left."""
+    size = {"figsize": plate_size(rows), "squeeze": False, "layout": "constrained"}
+    fig, axes = plt.subplots(len(rows), max(map(len, rows)), **size)
+    plot_rows(axes, rows)
+    fig.suptitle(title, fontsize=9, x=0.01, ha="left")
+    return fig
+
+
+def plate_size(rows: Iterable[Sequence[Panel]], panel_inches: float = 2.1) -> tuple[float, float]:
     """(width, height) in inches of a figure that holds the rows at their true aspect."""
     rows = list(rows)
     widest = max(len(row) for row in rows)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 import alnsim as simulated
+from alneval.figures import plot_paired_forest
 from alnlib.cohorts.schema import ClinicalVariable, Cohort
 from alnlib.models.clinical import multivariable_table, univariable_table
 from alnsim import SimulationSpec
@@ -31,6 +34,8 @@ BESIDE_COLUMNS = (
     "level_or_unit",
     *(f"{measure}_{whose}" for whose in ("simulated", "model", "duke") for measure in ("n", *_MEASURES)),
 )
+BESIDE_GROUPS = {"this cohort (simulated)": "_simulated", "the model (simulated)": "_model", "Duke (real)": "_duke"}
+"""What the suffixes of BESIDE_COLUMNS mean."""
 SUBTYPES = ("HR+/HER2-", "HR+/HER2+", "HR-/HER2+", "triple-negative")
 
 MULTIVARIABLE = {
@@ -197,3 +202,17 @@ def beside_duke(cohort: Cohort, spec: SimulationSpec) -> pd.DataFrame:
         table = table.rename(columns={name: f"{name}_{whose}" for name in table.columns if name not in names})
         joined = joined.merge(table, on=names, how="left")
     return joined.loc[joined["variable"] != "multivariable model", list(BESIDE_COLUMNS)].reset_index(drop=True)
+
+
+def plot_beside_duke(compared: pd.DataFrame, title: str) -> Figure:
+    """Odds ratios of one endpoint, a row per variable, this cohort, the model and the sheet one below the other.
+
+    compared: rows of `beside_duke` of one endpoint; those without an estimate in model or sheet are left out.
+    """
+    estimated = compared.dropna(subset=["low_model", "low_duke"])
+    labels = estimated["variable"] + ": " + estimated["level_or_unit"]
+    fig, ax = plt.subplots(figsize=(7.5, 0.9 + 0.4 * len(estimated)))
+    plot_paired_forest(estimated.assign(label=labels), ax, "label", "odds_ratio", BESIDE_GROUPS)
+    ax.set_xlabel("Odds ratio (95 % interval, log scale)")
+    ax.set_title(title)
+    return fig
