@@ -602,3 +602,25 @@ def test_a_folder_with_older_names_is_read_the_same(folder):
         before.license,
     )
     pd.testing.assert_frame_equal(after.patients, before.patients)
+
+
+def test_an_older_name_beside_todays_is_an_error_that_names_both(folder):
+    change(folder, "cohort.yaml", "centers: [North, South]\n", "centers: [North, South]\ncentres: [North]\n")
+    change(folder, "patients.csv", "patient_id,center,", "patient_id,center,centre,")
+    found = [(Path(problem.file).name, problem.row, problem.message) for problem in validate_cohort_folder(folder)[:2]]
+    assert found == [
+        ("cohort.yaml", 9, "key appears twice, as centers and as centres"),
+        ("patients.csv", 1, "column appears twice, as center and as centre"),
+    ]
+
+
+def test_a_clinical_variable_may_have_the_older_name_of_a_key(folder):
+    change(folder, "cohort.yaml", "  er: {label: ER", "  licence: {label: ER")
+    change(folder, "patients.csv", "age_years,er", "age_years,licence")
+    assert "licence" in read_cohort(folder).clinical
+
+
+def test_older_names_are_written_as_todays(folder, tmp_path):
+    change(folder, "cohort.yaml", "license:", "licence:")
+    write_cohort(read_cohort(folder), tmp_path / "copy")
+    assert "license: none" in (tmp_path / "copy" / "cohort.yaml").read_text()

@@ -172,6 +172,16 @@ def test_manifest_without_a_column_or_absent_is_an_input_error(tmp_path):
         read_manifest(tmp_path / "nothing.csv")
 
 
+def test_older_name_of_the_license_is_read_and_not_beside_the_new_one(tmp_path):
+    path = tmp_path / "data_manifest.csv"
+    frame = pd.DataFrame([entry()])
+    frame.rename(columns={"license": "licence"}).to_csv(path, index=False)
+    assert read_manifest(path)["license"].tolist() == ["CC0"]
+    frame.assign(licence="CC0").to_csv(path, index=False)
+    with pytest.raises(InputError, match="licence and license are the same"):
+        read_manifest(path)
+
+
 def test_unknown_cohort_is_answered_with_the_known_ones():
     with pytest.raises(InputError, match="duke.*breast-lesions-usg"):
         cohort_rows("duck")

@@ -52,9 +52,9 @@ OPTIONAL_KEYS = ("external_centers", "clinical", "readers")
 ENDPOINT_KEYS = ("label", "positive", "negative")
 VARIABLE_KEYS = ("label", "kind", "unit", "levels")
 
-
-OLDER_NAMES = {"centre": "center", "centres": "centers", "external_centres": "external_centers", "licence": "license"}
-"""What columns and keys were called in cohort folders before they were spelled the American way; still read."""
+OLDER_KEYS = {"centres": "centers", "external_centres": "external_centers", "licence": "license"}
+OLDER_COLUMNS = {"centre": "center"}
+"""What keys and columns were called in cohort folders before they were spelled the American way; still read."""
 
 
 def write_cohort(cohort: Cohort, folder: str | Path) -> list[Path]:
@@ -184,8 +184,8 @@ def _examine_description(path: Path, draft: _Draft) -> None:
     if not isinstance(described, dict):
         draft.note(path, "not a mapping of keys to values", "start from the cohort.yaml of a simulated cohort")
         return
-    for key, line in repeated:
-        draft.note(path, "key appears twice", "keep one of the two", line, key)
+    for key, line, message in repeated:
+        draft.note(path, message, "keep one of the two", line, key)
 
     def problem(key: str, message: str, remedy: str, value: object = None) -> None:
         draft.note(path, message, remedy, lines.get(key.split(".")[0]), key, value)
@@ -295,21 +295,25 @@ def _examine_clinical(described: dict, draft: _Draft, problem) -> None:
             draft.clinical[str(column)] = ClinicalVariable(label, kind, _as_text(entry.get("unit")), tuple(texts))
 
 
-def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int]]]:
-    """The document, the line of each top-level key, and the keys given twice at any level."""
+def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int, str]]]:
+    """The document, the line of each top-level key, and the keys given twice at any level: key, line, what is wrong.
+
+    Older names of top-level keys are read as today's.
+    """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     lines: dict[str, int] = {}
-    repeated: list[tuple[str, int]] = []
+    repeated: list[tuple[str, int, str]] = []
 
     def visit(mapping: yaml.Node, prefix: str) -> None:
-        seen = set()
+        seen: dict[str, str] = {}
         for key_node, value_node in mapping.value:
+            written = key_node.value
             if not prefix:
-                key_node.value = OLDER_NAMES.get(key_node.value, key_node.value)
+                key_node.value = OLDER_KEYS.get(written, written)
             key, line = f"{prefix}{key_node.value}", key_node.start_mark.line + 1
             if key in seen:
-                repeated.append((key, line))
-            seen.add(key)
+                repeated.append((key, line, _twice("key", seen[key], written)))
+            seen.setdefault(key, written)
             if not prefix:
                 lines.setdefault(key, line)
             if isinstance(value_node, yaml.MappingNode):
@@ -318,6 +322,10 @@ def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int]]]:
     if isinstance(node, yaml.MappingNode):
         visit(node, "")
     return None if node is None else yaml.SafeLoader("").construct_document(node), lines, repeated
+
+
+def _twice(what: str, first: str, second: str) -> str:
+    return f"{what} appears twice" + (f", as {first} and as {second}" if first != second else "")
 
 
 def _as_text(value: Any) -> str | None:
@@ -379,13 +387,14 @@ def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
     if not rows:
         draft.note(path, "file is empty", "write at least the header line")
         return None
-    header = [OLDER_NAMES.get(column, column) for column in rows[0]]
+    header = [OLDER_COLUMNS.get(column, column) for column in rows[0]]
     for position, column in enumerate(header, start=1):
         if column == "":
             remedy = "name it, or remove the trailing comma"
             draft.note(path, f"column {position} has no name", remedy, line_numbers[0])
         elif column in header[: position - 1]:
-            draft.note(path, "column appears twice", "keep one of the two", line_numbers[0], column)
+            message = _twice("column", rows[0][header.index(column)], rows[0][position - 1])
+            draft.note(path, message, "keep one of the two", line_numbers[0], column)
     complete = {}
     for cells, line in zip(rows[1:], line_numbers[1:], strict=True):
         if len(cells) == len(header):

@@ -51,6 +51,9 @@ def read_manifest(path: str | Path | None = None) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: there is no data manifest here; restore it from the repository.")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if {"licence", "license"} <= set(frame.columns):
+        raise InputError(f"{path}: columns licence and license are the same; keep one of the two.")
+    frame = frame.rename(columns={"licence": "license"})  # its name in older manifests
     missing = [column for column in MANIFEST_COLUMNS if column not in frame.columns]
     if missing:
         raise InputError(f"{path}: column {', '.join(missing)} is missing; restore the file from the repository.")
