@@ -453,9 +453,10 @@ def analysis_sizes(run: RunFolder) -> Fact:
 def validity_audit(run: RunFolder) -> Fact:
     """Tables on whether a result could be an artifact, and how many audits passed and failed."""
     audit = _tables_of(run, ("44", "45"), "leakage and resampling audit")
-    results = pd.concat([pd.DataFrame({"result": []}), *map(run.read_table, audit.files)])["result"].dropna()
+    files = tuple(sorted(audit.files, key=lambda name: not name.endswith("/validity.csv")))  # the audits go first
+    results = pd.concat([pd.DataFrame({"result": []}), *map(run.read_table, files)])["result"].dropna()
     counts = ", ".join(f"{n} {result}" for result, n in results.value_counts().items())
-    return Fact(audit.text + (f"; audits: {counts}" if counts else ""), audit.files)
+    return Fact(audit.text + (f"; audits: {counts}" if counts else ""), files)
 
 
 @fact("evaluation/recalibration.csv")
