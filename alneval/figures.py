@@ -5,7 +5,7 @@ Nothing is estimated here; estimates come from `alneval`. A figure names its n, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -401,4 +401,26 @@ def plot_paired_intervals(
     ax.set(ylim=(-0.6, len(labels) - 0.4))
     ax.tick_params(axis="y", length=0)
     ax.legend(loc="best")
+    return ax
+
+
+def plot_split_designs(
+    claimed: pd.DataFrame, models: Sequence[str], ax: Axes, extra: Mapping[str, Sequence[float]] | None = None
+) -> Axes:
+    """AUC and interval of each model under two ways to split (column split_made), one row per model from the top.
+
+    extra: {way to split: (auc, low, high)} of a last row, of who remembers patients and sees no pixel.
+    """
+    names = [*models, *(["patients remembered,\nno pixel seen"] if extra else [])]
+    heights = np.arange(len(names))[::-1]
+    styles = {"by patient": ("o", "0.25", 0.14), "by image": ("s", "crimson", -0.14)}
+    for design, (marker, color, shift) in styles.items():
+        of_design = claimed[claimed["split_made"] == design].set_index("model").loc[list(models)]
+        intervals = of_design[["auc", "auc_low", "auc_high"]].to_numpy()
+        center, low, high = (np.vstack([intervals, extra[design]]) if extra else intervals).T
+        bars = [center - low, high - center]
+        ax.errorbar(center, heights + shift, xerr=bars, fmt=marker, color=color, ms=5, lw=1.4, label=f"split {design}")
+    ax.axvline(0.5, color="0.6", lw=1, ls="--", zorder=0)
+    ax.set_yticks(heights, names)
+    ax.set(ylim=(-0.6, len(names) - 0.5), xlabel="AUC (95 % interval, by patient)")
     return ax

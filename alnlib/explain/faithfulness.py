@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import nn
 
+from alneval.estimate import mean_interval
 from alnlib.models.cnn2d import evaluating
 
 MODES = ("deletion", "insertion")
@@ -190,6 +191,19 @@ def occlusion_drop(
             shown[place] = filled[place]
             drop[:, i, j] = whole - np.asarray(predict(shown), dtype=np.float64)
     return drop
+
+
+def gain_summary(table: pd.DataFrame, patient_ids: np.ndarray, seed: int, n_bootstrap: int = 2000) -> pd.DataFrame:
+    """Means over images of `faithfulness_table`, one row per mode, with the mean gain's interval (mean, mean_low, mean_high).
+
+    patient_ids: (images,), whole patients are resampled, the same in both modes.
+    """
+    rows = []
+    for mode, of_mode in table.groupby("mode", sort=False):
+        rng = np.random.default_rng(seed)
+        gain = mean_interval(of_mode["gain"], patient_ids[of_mode["image"]], rng, n_bootstrap).named("mean")
+        rows.append({"mode": mode, "n": len(of_mode), **of_mode.mean(numeric_only=True).drop("image"), **gain})
+    return pd.DataFrame(rows)
 
 
 def gain_verdict(low: float, high: float) -> str:

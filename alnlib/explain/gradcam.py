@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,6 +78,11 @@ def grad_cam(
     if not np.isfinite(maps).all():
         raise ValueError("the heat is not finite; look for values that are not finite in the images or the weights")
     return maps
+
+
+def explainer(images: np.ndarray, layer: str) -> Callable[[nn.Module], np.ndarray]:
+    """`grad_cam` of these images at this layer, as a function of the network."""
+    return partial(grad_cam, images=images, layer=layer)
 
 
 def default_layer(network: nn.Module) -> str:

@@ -1,0 +1,80 @@
+"""Figures of explanations: heat on nodes and frames, and whether it can be trusted. Each draws on axes that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from alneval.figures import plot_heat
+from alnlib.explain.faithfulness import map_similarity
+from alnlib.explain.gradcam import cohort_scale, normalize_over_cohort
+
+
+def scaled_heat(maps: np.ndarray) -> np.ndarray:
+    """Maps on one scale from 0 to 1, so that equal colors mean equal evidence; without any heat they stay as they are."""
+    return normalize_over_cohort(maps, scale=cohort_scale(maps) or None)
+
+
+def plot_heat_row(
+    axes: Sequence[Axes],
+    images: Sequence[np.ndarray],
+    heat: Sequence[np.ndarray],
+    name: str,
+    titles: Sequence[str] = (),
+    outlines: Sequence[np.ndarray | None] = (),
+) -> None:
+    """Images side by side under their heat, which is on one scale already; `name` stands at the left."""
+    outlines = list(outlines) or [None] * len(images)
+    titles = list(titles) or [""] * len(images)
+    for ax, image, warm, title, outline in zip(axes, images, heat, titles, outlines, strict=False):
+        plot_heat(image, warm, ax, outline=outline)
+        ax.set_title(title, fontsize=6.5, fontweight="normal", loc="center")
+    axes[0].set_ylabel(name, fontsize=8)
+
+
+def plot_cascades(
+    cascades: pd.DataFrame, maps: Mapping[str, np.ndarray], ax: Axes, colors: Mapping[str, object]
+) -> None:
+    """Similarity to the fitted network's maps as stages are randomized (columns crop, step, ssim, spearman).
+
+    maps: by crop, (n, rows, columns) of different images, whose own similarity is dashed.
+    """
+    for crop, cascade in cascades.groupby("crop", sort=False):
+        ax.plot(cascade["step"], cascade["ssim"], color=colors[crop], lw=1.8, label=f"{crop}: structural similarity")
+        label = f"{crop}: rank correlation"
+        ax.plot(cascade["step"], cascade["spearman"], color=colors[crop], lw=1.2, ls=":", label=label)
+    for crop, of_crop in maps.items():
+        others = map_similarity(of_crop, np.roll(of_crop, 1, axis=0))["ssim"].mean()
+        ax.axhline(others, color=colors[crop], lw=0.9, ls="--")
+    ax.set(xlabel="Stages randomized, from the output down", ylabel="Similarity to the map of the fitted network")
+    ax.set_ylim(-0.4, 1.05)
+    ax.legend(loc="upper right")
+
+
+def plot_drop(drop: np.ndarray, ax: Axes, strongest: float) -> None:
+    """Fall of the score (rows, columns) when a square is blurred, from -strongest to strongest."""
+    ax.imshow(drop, cmap="RdBu_r", vmin=-strongest, vmax=strongest)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title("fall of the score", fontsize=7, fontweight="normal")
+
+
+def plot_frame_profile(
+    offset: np.ndarray, heat: np.ndarray, positive: np.ndarray, names: Mapping[int, str], width: int, ax: Axes
+) -> None:
+    """Mean heat along sweeps, as a share of the hottest frame, with and without the outcome.
+
+    offset: (sweeps, frames) from the key frame; heat: the same, any scale; positive: (sweeps,) bool; width: frames per bin.
+    """
+    bins, share = np.round(offset / width).astype(int), heat / heat.max(axis=1, keepdims=True)
+    for label, color in ((1, "0.15"), (0, "0.6")):
+        of_label = positive == bool(label)
+        places = np.unique(bins[of_label])
+        means = [share[of_label][bins[of_label] == place].mean() for place in places]
+        ax.plot(places * width, means, "o-", color=color, ms=4, label=f"{names[label]} (n = {of_label.sum()})")
+    ax.axvline(0, color="0.7", lw=0.9, ls="--")
+    ax.set(xlabel="Frames before (-) and after (+) the key frame", ylabel="Heat, share of the sweep's hottest")
+    ax.set_ylim(0, 1.05)
+    ax.legend()
