@@ -6,7 +6,7 @@ from math import nan
 
 from statsmodels.stats.proportion import proportion_confint
 
-from alneval.estimate import Estimate, format_interval, format_p  # noqa: F401  until the old modules are gone
+from alneval.estimate import Estimate
 
 
 def wilson_interval(count: int, n: int, confidence: float = 0.95) -> Estimate:

@@ -19,6 +19,7 @@ import pytest
 
 from alneval.calibration import calibration_summary
 from alneval.decision_curve import decision_curve, net_benefit
+from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import once
 from alneval.folder import default_folder, file_names, write_evaluation
 from alneval.models import (
@@ -37,7 +38,6 @@ from alneval.models import (
 from alneval.panels import roc_figure
 from alneval.prevalence import prior_shift
 from alneval.recalibration import PlattRecalibration
-from alneval.roc import clustered_delong_auc, clustered_delong_test, delong_auc
 from alneval.rows import judged_rows, main_rows
 from alneval.tables import (
     PREDICTION_COLUMNS,
@@ -273,11 +273,11 @@ def test_rows_that_share_a_patient_have_intervals_by_patient():
     result = evaluated(nodes)
     a, b = (nodes.query("split == 'test' and model == @name").reset_index() for name in ("model 0", "model 1"))
     row = result.discrimination.query("split == 'test' and model == 'model 1'").iloc[0]
-    area = clustered_delong_auc(b["y_true"], b["y_score"], b["patient_id"])
+    area = auc_interval(Units.of_rows(b))
     assert (row["auc_low"], row["auc_high"]) == pytest.approx((area.low, area.high), rel=1e-12)
-    assert abs(delong_auc(b["y_true"], b["y_score"]).low - row["auc_low"]) > 1e-4
+    assert abs(auc_interval(Units.of(b["y_true"], b["y_score"])).low - row["auc_low"]) > 1e-4
     pair = result.comparisons.iloc[0]
-    assert pair["p"] == pytest.approx(clustered_delong_test(a["y_true"], a["y_score"], b["y_score"], a["patient_id"]).p)
+    assert pair["p"] == pytest.approx(auc_difference(Units.of_rows(a, b)).p)
     calibrated = calibration_summary(Units.of_rows(b), np.random.default_rng(2026), n_bootstrap=FEW // 4)
     known = result.calibration.query("model == 'model 1'").iloc[0]
     assert (known["brier_low"], known["brier_high"]) == (calibrated.brier.low, calibrated.brier.high)

@@ -17,10 +17,12 @@ from PIL import Image
 
 from alneval import figures
 from alneval.calibration import calibration_summary
+from alneval.curves import RECALLS, SPECIFICITIES, average_precision, precision_at, sensitivity_at
 from alneval.decision_curve import decision_curve
+from alneval.delong import auc, auc_difference, auc_interval
+from alneval.estimate import interval, once
 from alneval.models import calibration_row
 from alneval.multireader import compare_model_with_readers
-from alneval.partial_auc import average_precision, precision_recall_band, roc_band
 from alneval.readers import (
     MODEL_READER_COLUMNS,
     models_against_readers,
@@ -28,7 +30,6 @@ from alneval.readers import (
     reader_groups,
     readers_beside_model,
 )
-from alneval.roc import auc, clustered_delong_test, delong_auc
 from alneval.rows import estimate_text, number_of, prediction_rows, recovered_share
 from alneval.tables import PREDICTION_COLUMNS, validate_predictions
 from alneval.units import Units
@@ -103,8 +104,8 @@ def test_recovered_share_of_nodes_finds_each_in_the_oracle_and_takes_intervals_b
     best = np.random.default_rng(0).permutation(score)
     oracle = pd.DataFrame({"patient_id": ids, "unit_id": units, "modality": "ct", "probability": best})
     row = recovered_share(predictions, truth, oracle.sample(frac=1, random_state=1), {"m": "ct"}).iloc[0]
-    by_patient = clustered_delong_test(y, best, score, ids)
-    assert (row["oracle_auc"], row["behind_oracle"]) == pytest.approx((auc(y, best), by_patient.delta))
+    by_patient = auc_difference(Units.of(y, best, score, patient=ids))
+    assert (row["oracle_auc"], row["behind_oracle"]) == pytest.approx((auc(y, best), by_patient.value))
     assert (row["behind_oracle_low"], row["behind_oracle_high"]) == pytest.approx((by_patient.low, by_patient.high))
     with pytest.raises(ValueError, match="cover"):
         recovered_share(predictions, truth, oracle.iloc[1:], {"m": "ct"})
@@ -153,7 +154,8 @@ def test_calibration_row_has_an_interval_for_every_estimate(scored):
 
 def test_roc_figure_shows_the_auc_and_the_area_under_its_line_is_it(scored, ax):
     y, score = scored
-    figures.plot_roc(y, score, delong_auc(y, score), "model", ax)
+    units = Units.of(y, score)
+    figures.plot_roc(units, auc_interval(units), "model", ax)
     figures.finish_roc(ax, "Test", 100, 40)
     label = ax.get_legend().get_texts()[0].get_text()
     assert f"{auc(y, score):.3f}" in label
@@ -443,21 +445,18 @@ def test_models_are_held_to_the_readers_of_the_same_patients(scored):
     table = models_against_readers(pd.concat([patients, nodes]), scores, {"ultrasound": ["a", "b"], "MRI": ["c"]})
     assert tuple(table.columns) == MODEL_READER_COLUMNS and table["model"].tolist() == ["m", "m"]
     row, one = table.iloc[0], table.iloc[1]
-    expected = compare_model_with_readers(y[:99], score[:99], scores[["a", "b"]].iloc[:99])
+    units = Units.of(y[:99], score[:99], scores[["a", "b"]].iloc[:99])
+    expected, fixed = compare_model_with_readers(units), compare_model_with_readers(units, readers="fixed")
     assert (row["n"], row["delta_low"], row["p"]) == (99, pytest.approx(expected.low), pytest.approx(expected.p))
-    assert (row["delta_fixed_low"], row["delta_fixed"]) == (
-        pytest.approx(
-            compare_model_with_readers(y[:99], score[:99], scores[["a", "b"]].iloc[:99], readers="fixed").low
-        ),
-        row["delta"],
-    )
+    assert (row["delta_fixed_low"], row["delta_fixed"]) == (pytest.approx(fixed.low), row["delta"])
     assert one["n"] == 100 and np.isnan(one["p"]) and np.isfinite(one["p_fixed"]), "one reader is no sample of readers"
 
 
 def test_bands_and_curves_are_drawn_as_they_were_given(scored, ax):
     y, score = scored
-    band = roc_band(y, score, rng=np.random.default_rng(0), n_bootstrap=30)
-    figures.plot_roc(y, score, "0.8", "m", ax, "C0", "--", band)
+    units = Units.of(y, score)
+    band = interval(sensitivity_at(SPECIFICITIES), units, np.random.default_rng(0), n=30)
+    figures.plot_roc(units, "0.8", "m", ax, "C0", "--", band)
     assert ax.lines[0].get_linestyle() == "--"
     corners = ax.collections[0].get_paths()[0].vertices
     assert (
@@ -466,11 +465,13 @@ def test_bands_and_curves_are_drawn_as_they_were_given(scored, ax):
         and set(np.round(band.high, 9)) <= set(np.round(corners[:, 1], 9))
     )
     ax.clear()
-    precision = precision_recall_band(y, score, rng=np.random.default_rng(0), n_bootstrap=30)
-    figures.plot_precision_recall(y, score, "0.7", "m", ax, "C0", band=precision)
+    precision = interval(precision_at(RECALLS), units, np.random.default_rng(0), n=30)
+    figures.plot_precision_recall(units, "0.7", "m", ax, "C0", band=precision)
     figures.finish_precision_recall(ax, "Test", 100, 40)
     recall, height = ax.lines[0].get_data()
-    assert (np.diff(recall) * height[1:]).sum() == pytest.approx(average_precision(y, score)), "the steps add up to it"
+    assert (np.diff(recall) * height[1:]).sum() == pytest.approx(once(average_precision, units)), (
+        "the steps add up to it"
+    )
     assert list(ax.lines[1].get_ydata()) == [0.4, 0.4], "what a useless score reaches"
 
 
