@@ -172,13 +172,11 @@ def test_patience_stops_and_the_prior_is_put_back(sets):
     assert predict_proba(model, noise).mean() == pytest.approx(0.2, abs=0.05)
 
 
-def test_prediction_does_not_depend_on_company_and_mirrors_under_tta(sets, fitted):
+def test_prediction_does_not_depend_on_company(sets, fitted):
     scores = predict_proba(fitted, sets[2])
     assert scores.shape == (40,) and scores.dtype == np.float64 and ((scores > 0) & (scores < 1)).all()
     alone = np.concatenate([predict_proba(fitted, sets[2].crops[i : i + 1]) for i in range(4)])
     np.testing.assert_allclose(alone, scores[:4], atol=1e-5)
-    mirrored = predict_proba(fitted, sets[2].crops[..., ::-1].copy(), tta=True)
-    np.testing.assert_allclose(mirrored, predict_proba(fitted, sets[2], tta=True), atol=1e-5)
 
 
 def test_uint8_and_the_same_values_as_fractions_score_alike(sets, fitted):

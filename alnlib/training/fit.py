@@ -25,7 +25,7 @@ from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
 from alnlib.memo import code_of, key_of, sealed_length, write_sealed
 from alnlib.models import cnn2d, cnn3d, video
-from alnlib.models.cnn2d import build_cnn2d
+from alnlib.models.cnn2d import build_cnn2d, evaluating
 from alnlib.models.cnn3d import build_cnn3d, pooled_features
 from alnlib.models.video import build_video_network
 from alnlib.models.weights import read_tensors
@@ -207,31 +207,22 @@ def fit_classifier(
     return fit.result()
 
 
-def predict_proba(
-    fitted: FittedClassifier, images: np.ndarray | CropDataset, tta: bool = False, device: str | None = None
-) -> np.ndarray:
+def predict_proba(fitted: FittedClassifier, images: np.ndarray | CropDataset) -> np.ndarray:
     """Probability of the positive class (n,) float64 for crops as `CropDataset` takes them, of the kind and size fitted on.
 
     The weight of the positives is taken off the logit, so that the mean probability answers to the training prevalence
-    (King & Zeng 2001, Polit Anal 9:137, prior correction). tta: mean logit of the crop and its left-right mirror image.
-    device: where to compute, the fit's own by default.
+    (King & Zeng 2001, Polit Anal 9:137, prior correction).
     """
     crops = _crops_as_fitted(fitted, images)
-    target = resolve_device(device or fitted.spec.device)
-    with _reproducible(fitted.spec.threads, target):
-        network = fitted.network(target)
-        pixels = crops_to_tensor(crops).to(target)
-        logits = _logits(network, pixels, fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
-        if tta:
-            mirrored = _logits(network, pixels.flip(-1), fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
-            logits = (logits + mirrored) / 2
+    device = resolve_device(fitted.spec.device)
+    with _reproducible(fitted.spec.threads, device):
+        pixels = crops_to_tensor(crops).to(device)
+        logits = _logits(fitted.network(device), pixels, fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
     unweighted = logits.cpu().numpy().astype(np.float64) - fitted.log_weight
     return 1 / (1 + np.exp(-unweighted))
 
 
-def predict_features(
-    fitted: FittedClassifier, images: np.ndarray | CropDataset, device: str | None = None
-) -> np.ndarray:
+def predict_features(fitted: FittedClassifier, images: np.ndarray | CropDataset) -> np.ndarray:
     """What the last layer of a fitted network reads: (n, features) float32, for stills or volumes as `predict_proba` takes.
 
     The last feature map averaged over space, before dropout: 512 features of resnet18 and resnet18_3d. Those of two fits
@@ -241,15 +232,14 @@ def predict_features(
     if fitted.spec.kind == "clips":
         raise ValueError("clips have features per frame; give stills or volumes")
     crops = _crops_as_fitted(fitted, images)
-    target = resolve_device(device or fitted.spec.device)
-    with _reproducible(fitted.spec.threads, target):
-        network = fitted.network(target)
-        pixels = crops_to_tensor(crops)
-        found = []
-        for batch in pixels.split(_prediction_batch(fitted.spec)):
-            inputs = _network_input(batch.to(target), fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
-            found.append(pooled_features(network, inputs, batch_size=len(inputs)))
-    return np.concatenate(found)
+    device = resolve_device(fitted.spec.device)
+    features = []
+    with _reproducible(fitted.spec.threads, device):
+        network = fitted.network(device)
+        for batch in crops_to_tensor(crops).split(_prediction_batch(fitted.spec)):
+            inputs = _network_input(batch.to(device), fitted.pixel_mean, fitted.pixel_sd, fitted.spec)
+            features.append(pooled_features(network, inputs, batch_size=len(inputs)))
+    return np.concatenate(features)
 
 
 def save_fitted(fitted: FittedClassifier, path: str | Path) -> Path:
@@ -545,15 +535,10 @@ def _update_average(averaged: nn.Module, network: nn.Module, decay: float) -> No
             kept.copy_(current)
 
 
-@torch.no_grad()
 def _logits(network: nn.Module, pixels: torch.Tensor, mean: float, sd: float, spec: FitSpec) -> torch.Tensor:
-    was_training = network.training
-    network.eval()
-    found = []
-    for batch in pixels.split(_prediction_batch(spec)):
-        found.append(network(_network_input(batch, mean, sd, spec)).squeeze(1))
-    network.train(was_training)
-    return torch.cat(found)
+    with evaluating(network), torch.no_grad():
+        batches = pixels.split(_prediction_batch(spec))
+        return torch.cat([network(_network_input(batch, mean, sd, spec)).squeeze(1) for batch in batches])
 
 
 @contextmanager

@@ -27,7 +27,6 @@ def out_of_fold_scores(
     n_folds: int = 5,
     checkpoint_dir: str | Path | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
-    tta: bool = False,
     keep: str = "best",
 ) -> pd.DataFrame:
     """Score every unit by a network fitted without its patient: patient_id, unit_id, fold, y_true, y_score, in data order.
@@ -54,7 +53,7 @@ def out_of_fold_scores(
         watched = held_out if keep == "last" else fold == (k + 1) % n_folds
         report = None if progress is None else _with_fold(progress, k)
         fitted = fit_classifier(spec, data.subset(~held_out & ~watched), data.subset(watched), checkpoint_dir, report)
-        score[held_out] = predict_proba(fitted, data.subset(held_out), tta=tta)
+        score[held_out] = predict_proba(fitted, data.subset(held_out))
     return pd.DataFrame(
         {"patient_id": data.patient_ids, "unit_id": data.unit_ids, "fold": fold, "y_true": data.y, "y_score": score}
     )
