@@ -226,7 +226,7 @@ def test_out_of_fold_scores_never_see_their_patient(monkeypatch):
         assert not set(train.patient_ids) & set(validation.patient_ids)
         return len(seen) - 1
 
-    def score(fitted, subset, tta):
+    def score(fitted, subset):
         assert not set(subset.patient_ids) & seen[fitted]
         return np.full(len(subset), float(fitted))
 
