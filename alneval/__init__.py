@@ -4,3 +4,23 @@ Everything here reads labels, scores and patients (`units.Units`) and gives valu
 pixels and models live elsewhere, and neither torch nor a reader of images is imported. Of `alnlib` only `errors` and
 `files` are.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+EXAMPLE = Path(__file__).with_name("example.csv")
+"""Simulated predictions of two models on three splits, as `tools/example.py` draws them; nobody's patients."""
+
+
+def example(split: str = "test") -> pd.DataFrame:
+    """The bundled predictions of one split, a frame of the predictions contract.
+
+    >>> example().groupby("model")["y_true"].agg(["size", "sum"]).to_dict("index")
+    {'clinical': {'size': 60, 'sum': 22}, 'image': {'size': 60, 'sum': 22}}
+    """
+    from alneval.tables import read_predictions
+
+    return read_predictions(EXAMPLE).query("split == @split").reset_index(drop=True)

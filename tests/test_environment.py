@@ -44,6 +44,7 @@ def test_the_lock_holds_what_pyproject_asks_for():
     pins = read_pins()
     assert set(direct_dependencies()) <= set(pins)
     assert set(REQUIRED) <= set(pins)
+    assert set(direct_dependencies("evaluate")) < set(direct_dependencies()), "alneval's are among the compendium's"
 
 
 def test_conda_has_the_same_versions():

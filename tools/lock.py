@@ -49,16 +49,17 @@ def read_pins(lock: Path = LOCK) -> dict[str, tuple[str, str]]:
     return pins
 
 
-def direct_dependencies() -> list[str]:
-    """Normalized names of the packages that pyproject.toml asks for, in its order."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+def direct_dependencies(extra: str = "full") -> list[str]:
+    """Normalized names of the packages that the extra of pyproject.toml asks for, in its order."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = project["optional-dependencies"][extra]
     return [normalized(re.match(r"[A-Za-z0-9_.-]+", requirement)[0]) for requirement in declared]
 
 
 def compile_lock() -> str:
     """The text of requirements.lock, resolved by uv for every platform at once."""
     command = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"]
-    command += ["--no-emit-index-url", "--no-header", "--no-annotate", "--quiet"]
+    command += ["--extra", "full", "--no-emit-index-url", "--no-header", "--no-annotate", "--quiet"]
     command += ["--fork-strategy", "fewest"]  # one version of a package for all of 3.11, Debian's 3.11.2 included
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     # [tool.uv] limits the lock to these, so that the marker is true of every line and only clutters it

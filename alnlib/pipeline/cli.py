@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from alneval.cli import evaluate
 from alnlib.errors import EXIT_INPUT_ERROR, InputError
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS
@@ -33,6 +34,7 @@ WORDS = {"absent": "does not apply", "waiting": "waits"}
 COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(evaluate)
 
 
 def main(arguments: list[str]) -> int:
@@ -113,31 +115,6 @@ def validate(
         f"{folder} is a valid cohort folder: {len(cohort.patients)} patients, {len(cohort.images)} images, "
         f"{len(cohort.readers)} reader scores, {cohort.provenance}."
     )
-    return 0
-
-
-@app.command()
-def evaluate(
-    predictions: Annotated[
-        list[Path], typer.Argument(help="files with study, model, split, patient_id, unit_id, y_true, y_score")
-    ],
-    out: Annotated[Path | None, typer.Option(help="folder to write to (default ./evaluation-of-NAME)")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the resamples")] = 2026,
-    n_bootstrap: Annotated[int, typer.Option(min=40, help="resamples of patients; a quarter for calibration")] = 2000,
-    provenance: Annotated[str, typer.Option(metavar="real|simulated", help="whose patients")] = "not stated",
-    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
-) -> int:
-    """Discrimination, comparisons, calibration and net benefit of anybody's predictions."""
-    begun = time.monotonic()
-    os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever display or setting there is
-    from alneval.folder import default_folder, write_evaluation
-
-    folder = out if out is not None else default_folder(predictions)
-    options = {"seed": seed, "n_bootstrap": n_bootstrap, "provenance": provenance, "force": force}
-    evaluation, files = write_evaluation(predictions, folder, **options)
-    for warning in evaluation.warnings:
-        print(f"note: {warning}")
-    print(f"{folder}: {evaluation}; {len(files)} files in {time.monotonic() - begun:.0f} s; begin with summary.md")
     return 0
 
 

@@ -1,0 +1,49 @@
+"""The command aln-evaluate, for an environment that holds alneval alone; `run_all.py evaluate` is the same verb."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alnlib.errors import EXIT_INPUT_ERROR, InputError
+
+
+def evaluate(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="files with study, model, split, patient_id, unit_id, y_true, y_score")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder to write to (default ./evaluation-of-NAME)")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the resamples")] = 2026,
+    n_bootstrap: Annotated[int, typer.Option(min=40, help="resamples of patients; a quarter for calibration")] = 2000,
+    provenance: Annotated[str, typer.Option(metavar="real|simulated", help="whose patients")] = "not stated",
+    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
+) -> int:
+    """Discrimination, comparisons, calibration and net benefit of anybody's predictions."""
+    begun = time.monotonic()
+    os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever display or setting there is
+    from alneval.folder import default_folder, write_evaluation
+
+    folder = out if out is not None else default_folder(predictions)
+    options = {"seed": seed, "n_bootstrap": n_bootstrap, "provenance": provenance, "force": force}
+    evaluation, files = write_evaluation(predictions, folder, **options)
+    for warning in evaluation.warnings:
+        print(f"note: {warning}")
+    print(f"{folder}: {evaluation}; {len(files)} files in {time.monotonic() - begun:.0f} s; begin with summary.md")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate predictions files named on the command line; a user's mistake is one message and status 2."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(evaluate)
+    try:
+        return app(arguments, prog_name="aln-evaluate") or 0
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return EXIT_INPUT_ERROR
