@@ -105,15 +105,8 @@ def test_writing_and_reading_give_the_same_cohort_and_the_same_bytes(folder, tmp
     copy = read_cohort(tmp_path / "copy", root=folder)
     for table in ("patients", "images", "readers"):
         pd.testing.assert_frame_equal(getattr(copy, table), getattr(cohort, table))
-    for field in (
-        "name",
-        "endpoints",
-        "clinical",
-        "centers",
-        "external_centers",
-        "readers_described",
-        "primary_endpoint",
-    ):
+    settings = "name endpoints clinical centers external_centers readers_described primary_endpoint"
+    for field in settings.split():
         assert getattr(copy, field) == getattr(cohort, field)
     again = write_cohort(copy, tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
@@ -162,204 +155,60 @@ def test_a_split_column_is_kept(folder):
 
 # -------------------------------------------------------------------------------------------------- one mistake each
 
-BAD_CELLS = {
-    "label": (
-        "patients.csv",
-        "008,North,1,1,44",
-        "008,North,2,1,44",
-        3,
-        "aln_metastasis",
-        "2",
-        "label is not 0, 1 or empty",
-        "leave the cell empty",
-    ),
-    "label NA": (
-        "patients.csv",
-        "010,North,,,60",
-        "010,North,NA,,60",
-        5,
-        "aln_metastasis",
-        "NA",
-        "label is not 0, 1 or empty",
-        'not "NA"',
-    ),
-    "repeated": (
-        "patients.csv",
-        "009,South",
-        "008,North",
-        4,
-        "patient_id",
-        "008",
-        "patient appears more than once (first at row 3)",
-        "one line per patient",
-    ),
-    "no id": (
-        "patients.csv",
-        "010,North",
-        ",North",
-        5,
-        "patient_id",
-        None,
-        "patient_id is empty",
-        "give every patient an id",
-    ),
-    "center": ("patients.csv", "007,North", "007,West", 2, "center", "West", "unknown center", "North, South"),
-    "number": ("patients.csv", "51.5", '"51,5"', 2, "age_years", "51,5", "not a number", "decimal point"),
-    "number NA": ("patients.csv", ",44,", ",NA,", 3, "age_years", "NA", "not a number", "leave the cell empty"),
-    "infinite": ("patients.csv", ",44,", ",inf,", 3, "age_years", "inf", "not a number", "leave the cell empty"),
-    "level": ("patients.csv", "44,negative", "44,neg", 3, "er", "neg", "unknown level", "negative, positive"),
-    "level NA": ("patients.csv", "60,,T2", "60,nan,T2", 5, "er", "nan", "unknown level", "leave the cell empty"),
-    "ordinal": ("patients.csv", "negative,T3", "negative,T4", 3, "t_stage", "T4", "unknown level", "T1, T2, T3"),
-    "image of unknown patient": (
-        "images.csv",
-        "i1,007",
-        "i1,999",
-        2,
-        "patient_id",
-        "999",
-        "patient is not in patients.csv",
-        "remove this row",
-    ),
-    "image twice": (
-        "images.csv",
-        "i2,008",
-        "i1,008",
-        3,
-        "image_id",
-        "i1",
-        "image_id appears more than once (first at row 2)",
-        "id of its own",
-    ),
-    "modality": ("images.csv", "007,US", "007,PET", 2, "modality", "PET", "unknown modality", "US, USV, MRI, CT, MG"),
-    "timepoint": ("images.csv", "MRI,post", "MRI,after", 3, "timepoint", "after", "unknown timepoint", "pre, post"),
-    "laterality": ("images.csv", "DCE,R", "DCE,right", 3, "laterality", "right", "unknown laterality", "use L, R"),
-    "absolute": (
-        "images.csv",
-        "images/a.png",
-        "/etc/hostname",
-        2,
-        "path",
-        "/etc/hostname",
-        "path is absolute",
-        "relative",
-    ),
-    "windows": (
-        "images.csv",
-        "images/a.png",
-        "C:/images/a.png",
-        2,
-        "path",
-        "C:/images/a.png",
-        "path is absolute",
-        "relative",
-    ),
-    "backslash": ("images.csv", "images/a.png", "images\\a.png", 2, "path", "images\\a.png", "backslash", 'with "/"'),
-    "leaves": (
-        "images.csv",
-        "images/a.png",
-        "../cohort/images/a.png",
-        2,
-        "path",
-        "../cohort/images/a.png",
-        "leaves the cohort folder",
-        "not allowed",
-    ),
-    "no image": (
-        "images.csv",
-        "images/a.png",
-        "images/z.png",
-        2,
-        "path",
-        "images/z.png",
-        "file is missing",
-        "correct the path",
-    ),
-    "no path": ("images.csv", "images/a.png", "", 2, "path", None, "path is empty", "relative to the cohort folder"),
-    "no mask": (
-        "images.csv",
-        "images/a_mask.png",
-        "images/z.png",
-        2,
-        "mask_path",
-        "images/z.png",
-        "file is missing",
-        "correct the path",
-    ),
-    "box": (
-        "images.csv",
-        "1 2 30 40",
-        "1 2 30",
-        2,
-        "box",
-        "1 2 30",
-        "malformed or inverted box",
-        "row0 col0 row1 col1",
-    ),
-    "inverted": (
-        "images.csv",
-        "1 2 30 40",
-        "30 2 1 40",
-        2,
-        "box",
-        "30 2 1 40",
-        "malformed or inverted box",
-        "lower edges first",
-    ),
-    "spacing": ("images.csv", "0.1 0.1", "0.1", 2, "pixel_spacing_mm", "0.1", "malformed pixel spacing", "mm"),
-    "unit label": (
-        "images.csv",
-        "10 20,,1",
-        "10 20,,x",
-        3,
-        "unit_label",
-        "x",
-        "label is not 0, 1 or empty",
-        "write 0, 1",
-    ),
-    "score": ("readers.csv", "0.25", "high", 2, "score", "high", "reader score is not a number", "decimal point"),
-    "no score": ("readers.csv", "0.25", "", 2, "score", None, "reader score is not a number", "remove the row"),
-    "unknown reader": (
-        "readers.csv",
-        "007,r1",
-        "007,r2",
-        2,
-        "reader_id",
-        "r2",
-        "reader is not described in cohort.yaml",
-        "described now: r1",
-    ),
-    "reader of unknown patient": (
-        "readers.csv",
-        "007,r1",
-        "7,r1",
-        2,
-        "patient_id",
-        "7",
-        "patient is not in patients.csv",
-        "remove this row",
-    ),
-    "reader twice": (
-        "readers.csv",
-        "008,r1",
-        "007,r1",
-        3,
-        "reader_id",
-        "007 r1",
-        "more than once (first at row 2)",
-        "keep one score",
-    ),
-}
+
+def _cases(table: str) -> dict[str, list[str]]:
+    """The cells of each line below the header, by the first of them."""
+    lines = [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()[1:]]
+    return {name: cells for name, *cells in lines}
+
+
+BAD_CELLS = _cases(r"""
+case | table | old | new | row | column | value | message | remedy
+label | patients | 8,North,1,1 | 8,North,2,1 | 3 | aln_metastasis | 2 | label is not 0, 1 or empty | leave the cell empty
+label NA | patients | 010,North,,,60 | 010,North,NA,,60 | 5 | aln_metastasis | NA | label is not 0, 1 or empty | not "NA"
+repeated | patients | 009,South | 008,North | 4 | patient_id | 008 | more than once (first at row 3) | one line per patient
+no id | patients | 010,North | ,North | 5 | patient_id |  | patient_id is empty | give every patient an id
+center | patients | 007,North | 007,West | 2 | center | West | unknown center | North, South
+number | patients | 51.5 | "51,5" | 2 | age_years | 51,5 | not a number | decimal point
+number NA | patients | ,44, | ,NA, | 3 | age_years | NA | not a number | leave the cell empty
+infinite | patients | ,44, | ,inf, | 3 | age_years | inf | not a number | leave the cell empty
+level | patients | 44,negative | 44,neg | 3 | er | neg | unknown level | negative, positive
+level NA | patients | 60,,T2 | 60,nan,T2 | 5 | er | nan | unknown level | leave the cell empty
+ordinal | patients | negative,T3 | negative,T4 | 3 | t_stage | T4 | unknown level | T1, T2, T3
+image of unknown patient | images | i1,007 | i1,999 | 2 | patient_id | 999 | patient is not in patients.csv | remove this row
+image twice | images | i2,008 | i1,008 | 3 | image_id | i1 | image_id appears more than once (first at row 2) | id of its own
+modality | images | 007,US | 007,PET | 2 | modality | PET | unknown modality | US, USV, MRI, CT, MG
+timepoint | images | MRI,post | MRI,after | 3 | timepoint | after | unknown timepoint | pre, post
+laterality | images | DCE,R | DCE,right | 3 | laterality | right | unknown laterality | use L, R
+absolute | images | images/a.png | /etc/hostname | 2 | path | /etc/hostname | path is absolute | relative
+windows | images | images/a.png | C:/images/a.png | 2 | path | C:/images/a.png | path is absolute | relative
+backslash | images | images/a.png | images\a.png | 2 | path | images\a.png | backslash | with "/"
+leaves | images | images/a.png | ../cohort/images/a.png | 2 | path | ../cohort/images/a.png | leaves the cohort | not allowed
+no image | images | images/a.png | images/z.png | 2 | path | images/z.png | file is missing | correct the path
+no path | images | images/a.png |  | 2 | path |  | path is empty | relative to the cohort folder
+no mask | images | images/a_mask.png | images/z.png | 2 | mask_path | images/z.png | file is missing | correct the path
+box | images | 1 2 30 40 | 1 2 30 | 2 | box | 1 2 30 | malformed or inverted box | row0 col0 row1 col1
+inverted | images | 1 2 30 40 | 30 2 1 40 | 2 | box | 30 2 1 40 | malformed or inverted box | lower edges first
+spacing | images | 0.1 0.1 | 0.1 | 2 | pixel_spacing_mm | 0.1 | malformed pixel spacing | mm
+unit label | images | 10 20,,1 | 10 20,,x | 3 | unit_label | x | label is not 0, 1 or empty | write 0, 1
+score | readers | 0.25 | high | 2 | score | high | reader score is not a number | decimal point
+no score | readers | 0.25 |  | 2 | score |  | reader score is not a number | remove the row
+unknown reader | readers | 007,r1 | 007,r2 | 2 | reader_id | r2 | reader is not described in cohort.yaml | described now: r1
+reader of unknown patient | readers | 007,r1 | 7,r1 | 2 | patient_id | 7 | patient is not in patients.csv | remove this row
+reader twice | readers | 008,r1 | 007,r1 | 3 | reader_id | 007 r1 | more than once (first at row 2) | keep one score
+""")
 
 
 @pytest.mark.parametrize("case", BAD_CELLS)
 def test_a_bad_cell_gives_one_problem_with_file_row_value_and_remedy(folder, case):
-    name, old, new, row, column, value, message, remedy = BAD_CELLS[case]
+    table, old, new, row, column, value, message, remedy = BAD_CELLS[case]
+    name = f"{table}.csv"
     change(folder, name, old, new)
     if case == "repeated":  # the image and reader rows still point at a known patient
         assert "009" not in (folder / "images.csv").read_text()
     problem = only_problem(folder)
     assert problem.file == str(folder / name)
-    assert (problem.row, problem.column, problem.value) == (row, column, value)
+    assert (problem.row, problem.column, problem.value) == (int(row), column, value or None)
     assert message in problem.message
     assert remedy in problem.remedy
     with pytest.raises(InputError) as error:
