@@ -158,7 +158,7 @@ def test_nodes_of_a_simulated_cohort(tmp_path):
         n_primary=4, n_external=1, n_mri=0, n_video_primary=0, n_video_external=0, n_ct=4, n_ct_nodes=8,
         n_mammography=0, n_neoadjuvant=0, image_rows=96, image_columns=96,
     )  # fmt: skip
-    cohort = read_cohort(simulate_cohort(spec, tmp_path / "cohort", seed=4, truth_patients=1000))
+    cohort = read_cohort(simulate_cohort(spec, tmp_path / "cohort", seed=5, truth_patients=1000))
     rows = cohort.images.query("modality == 'CT'")
     fixed = crop_nodes(cohort.images, cohort.root, "fixed_size", 64)
     adjusted = crop_nodes(cohort.images, cohort.root, "adjustable_square", 64)
