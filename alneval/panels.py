@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import isfinite
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -181,3 +182,50 @@ def _titled(figure: Figure, title: str) -> Figure:
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if isfinite(value) else "not estimable"
+
+
+def readers_figure(forest: pd.DataFrame) -> Figure:
+    """AUCs of models less those of the readers of the same patients, a panel per group of readers.
+
+    forest: rows of `models_against_readers` of one split; the wider interval where readers are a sample.
+    """
+    forest = forest.assign(name=forest["model"] + " (n = " + forest["n"].astype(str) + ")")
+    counts = forest["readers"].value_counts(sort=False)
+    size = {"figsize": (6.5, 1 + 0.4 * len(counts) + 0.25 * len(forest)), "height_ratios": counts + 1}
+    figure, axes = plt.subplots(len(counts), 1, squeeze=False, sharex=True, **size)
+    for ax, (name, of_group) in zip(axes.flat, forest.groupby("readers", sort=False), strict=True):
+        which = "delta_fixed" if of_group["delta_low"].isna().all() else "delta"
+        plot_forest(of_group, ax, "name", "delta", f"{which}_low", f"{which}_high", reference=0.0, log=False)
+        most = of_group["n_readers"].max()
+        kind = "this reader" if most == 1 else f"the mean of {most} readers"
+        what = "" if name == "unspecified" else f" of {name}"
+        ax.set(title=f"{SPLIT_NAMES[of_group['split'].iloc[0]].capitalize()}: against {kind}{what}")
+    ends = forest[["delta_low", "delta_high", "delta_fixed_low", "delta_fixed_high"]].to_numpy(float)
+    axes[-1, 0].set(xlabel="AUC of the model less that of the readers (95 % interval)")
+    axes[-1, 0].set_xlim(np.nanmin(ends) - 0.02, np.nanmax(ends) + 0.02)
+    return figure
+
+
+def prevalence_figure(
+    drawn: pd.DataFrame, judged: pd.DataFrame, titles: Mapping[str, str], acting_from: float
+) -> Figure:
+    """Net benefit above the simple policies at other prevalences, a panel per study.
+
+    drawn: rows of `prevalence_tables` of one split; judged: rows whose models keep their colors; titles: {study: title}.
+    """
+    by_study = dict(iter(drawn.groupby("study", sort=False)))
+    figure, axes = panels(len(by_study), width=4, height=3.1)
+    for ax, (study, rows) in zip(axes, by_study.items(), strict=True):
+        models = judged.loc[judged["study"] == study, "model"]
+        colors, dashes = model_colors(models), model_dashes(models)
+        for model, of_model in rows.groupby("model", sort=False):
+            style = {"color": colors[model], "ls": dashes[model], "marker": "o", "ms": 3, "lw": 1.6}
+            ax.plot(of_model["prevalence"], of_model["gain"], label=model, **style)
+        ax.plot(rows["prevalence_here"], [0] * len(rows), "k|", ms=14)
+        ax.axhline(0, color="0.7", lw=0.9, ls="--", zorder=0)
+        ax.set(xlabel="Share of patients with the outcome", ylabel=f"Gain at {acting_from:.0%}")
+        ax.set_title(titles[study], fontsize="small")
+        ax.legend(loc="best")
+    where = SPLIT_NAMES[drawn["split"].iloc[0]]
+    simple = "the better of treat all and treat none"
+    return _titled(figure, f"Net benefit above {simple}, {where}, without intervals; mark: the share there")

@@ -41,11 +41,14 @@ def breaches(root: Path) -> list[str]:
         for name in imported(path):
             other = name.split(".")[0]
             foreign = other == "alnlib" and not f"{name}.".startswith(tuple(f"{module}." for module in SHARED))
-            outward = package != "alnlib" and (
-                foreign or other in {"alneval": {"alnsim"}, "alnsim": {"alneval"}}[package]
-            )
+            apart = {"alneval": {"alnsim"}, "alnsim": {"alneval"}}.get(package, set())
+            outward = package != "alnlib" and (foreign or other in apart)
             heavy = package == "alneval" and other in PIXELS_AND_NETWORKS
-            private = other in OURS and "alnlib.imaging.read" not in name and any(part.startswith("_") for part in name.split("."))
+            private = (
+                other in OURS
+                and "alnlib.imaging.read" not in name
+                and any(part.startswith("_") for part in name.split("."))
+            )
             if outward or heavy or private or other == "":
                 crossing.append(f"{place.as_posix()}: {name}")
     return crossing
