@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from alneval.calibration import CalibrationCurve
+from alneval.calibration import CalibrationCurve, calibration_summary
+from alneval.decision_curve import decision_curve
 from alneval.figures import (
     SPLIT_NAMES,
     finish_precision_recall,
@@ -229,3 +230,19 @@ def prevalence_figure(
     where = SPLIT_NAMES[drawn["split"].iloc[0]]
     simple = "the better of treat all and treat none"
     return _titled(figure, f"Net benefit above {simple}, {where}, without intervals; mark: the share there")
+
+
+def calibration_and_benefit_figure(rows: pd.DataFrame, seed: int) -> Figure:
+    """Calibration curve of every model in rows of one split, then the decision curves of all in one panel."""
+    colors = model_colors(rows["model"])
+    figure, axes = panels(len(colors) + 1, width=3.1, height=3.4, columns=5)
+    curves = {}
+    for ax, (model, own) in zip(axes, rows.groupby("model", sort=False), strict=False):
+        units = Units.of_rows(own)
+        curve = calibration_summary(units, np.random.default_rng(seed), n_bootstrap=200).curve
+        plot_calibration(curve, own["y_score"], own["y_true"], ax, colors[model])
+        ax.set_title(f"{model} (n = {len(own)})")
+        curves[model] = decision_curve(units)
+    plot_decision_curves(curves, axes[-1], colors)
+    axes[-1].set_title("Decision curves")
+    return figure

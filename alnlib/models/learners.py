@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import pandas as pd
 from lightgbm import LGBMClassifier
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
@@ -32,13 +33,13 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
-from alneval.delong import auc
+from alneval.delong import auc, auc_interval
 from alneval.folds import patient_level_folds
+from alneval.units import Units
 from alnlib.errors import InputError
 
 CANDIDATE_COLUMNS = ("learner", "candidate", "parameters", "inner_auc", "inner_auc_sd", "chosen")
-CHOICE_COLUMNS = ("repeat", "fold", "learner", "parameters", "inner_auc", "outer_auc", "n_features", "winner")
-SCORE_COLUMNS = ("repeat", "fold", "learner", "patient_id", "y_true", "y_score")
+CHOICE_COLUMNS = ("fold", "learner", "parameters", "inner_auc", "outer_auc", "n_features", "winner")
 
 WINNER = "winner"
 """Name under which the learner that the inner folds preferred stands in the scores, a new choice in every fold."""
@@ -46,6 +47,8 @@ WINNER = "winner"
 SCORE_DIGITS = 6
 """Decimals of probabilities: a model whose weights went to zero gives everybody the same but for rounding errors, whose order
 means nothing and must not choose a candidate."""
+
+_CLIP = 10.0**-SCORE_DIGITS
 
 SMALLEST_TRAINING_FOLD = 32
 """Rows that the smallest inner training fold needs: k-nearest neighbors looks at up to 25 of them."""
@@ -169,27 +172,29 @@ class TunedLearners:
 
     def scores(self, X: pd.DataFrame) -> pd.DataFrame:
         """Probabilities of new patients, to `SCORE_DIGITS`: one row per row of X (its index), one column per learner."""
-        return pd.DataFrame(
-            {name: _probability(model, X) for name, model in self.fitted.items()}, index=getattr(X, "index", None)
-        )
+        return pd.DataFrame({name: _probability(model, X) for name, model in self.fitted.items()}, index=X.index)
+
+    def mean_scores(self, versions: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """`scores` where a patient's features come in several versions, one per network: the mean on the scale of logits."""
+        logits = [logit(self.scores(X).clip(_CLIP, 1 - _CLIP)) for X in versions]
+        return expit(sum(logits) / len(logits)).round(SCORE_DIGITS)
 
 
 @dataclass(frozen=True)
 class NestedScores:
     """What nested cross-validation found.
 
-    choices: `CHOICE_COLUMNS`, a row per repeat, outer fold and learner: the parameters (JSON) that the inner folds chose, their
+    choices: `CHOICE_COLUMNS`, a row per outer fold and learner: the parameters (JSON) that the inner folds chose, their
     inner AUC, the AUC of the untouched outer fold, how many features the preparation left, and whether the inner folds
-    preferred this learner to all others. scores: `SCORE_COLUMNS`, a row per repeat, learner and patient, plus the learner
-    "winner". candidates: repeat, fold and `CANDIDATE_COLUMNS`, everything tried.
+    preferred this learner to all others. scores: fold, learner, patient_id, y_true, y_score, a row per learner and patient,
+    plus the learner "winner".
     """
 
     choices: pd.DataFrame
     scores: pd.DataFrame
-    candidates: pd.DataFrame
 
     def summary(self) -> pd.DataFrame:
-        """Per learner and for the winner: learner, inner_auc and outer_auc (means over folds and repeats), times_chosen."""
+        """Per learner and for the winner: learner, inner_auc and outer_auc (means over folds), times_chosen."""
         by_learner = self.choices.groupby("learner", sort=False)
         table = pd.DataFrame(
             {
@@ -212,41 +217,42 @@ def tune_learners(
     preparation: BaseEstimator | None = None,
     n_folds: int = 5,
     n_candidates: int = 10,
-    patient_ids: Sequence[str] | None = None,
 ) -> TunedLearners:
     """Tune every learner on the same patient-level folds with the same number of random candidates, then refit on all rows.
 
-    X: (n, columns) frame; y: (n,) 0/1; patient_ids: (n,), every row its own patient if None. preparation: an unfitted
-    transformer (selection, harmonization) that gets X, with the patient ids as its index, and y; it is fitted once on every
-    training fold and shared by all learners and candidates, which gives what a pipeline of preparation and learner would,
-    without fitting it a hundred times.
+    X: (n, columns) frame, its index the patients, who may have several rows; y: (n,) 0/1. preparation: an unfitted
+    transformer (selection, harmonization) that gets X, with the patients as text in its index, and y; it is fitted once on
+    every training fold and shared by all learners and candidates, which gives what a pipeline of preparation and learner
+    would, without fitting it a hundred times.
     Among equal inner AUCs the earlier candidate, and the earlier learner, wins. Same rng state, same result.
     Raises InputError for folds that would be too small (`SMALLEST_TRAINING_FOLD`).
     """
-    X, labels, patients = _checked(X, y, patient_ids)
-    fold = patient_level_folds(labels, patients, n_folds, rng)
-    _require_size(len(labels) - int(np.bincount(fold).max()))
-    prepared = [_prepare(preparation, X, labels, fold != k, fold == k) for k in range(n_folds)]
-    everything = _prepare(preparation, X, labels, np.ones(len(labels), dtype=bool), np.zeros(len(labels), dtype=bool))
+    X, labels = _by_patient(X), np.asarray(y)
+    fold = patient_level_folds(labels, X.index, n_folds, rng)
+    smallest = len(labels) - int(np.bincount(fold).max())
+    if smallest < SMALLEST_TRAINING_FOLD:
+        raise InputError(
+            f"the smallest training fold has {smallest} rows, at least {SMALLEST_TRAINING_FOLD} are needed to tune these "
+            "learners; add patients or use fewer folds"
+        )
+    held_out = [fold == k for k in range(n_folds)]
+    prepared = [_Prepared.of(preparation, X, labels, held) for held in held_out]
+    everything = _Prepared.of(preparation, X, labels, np.zeros(len(labels), dtype=bool))
     candidates, fitted, out_of_fold = [], {}, []
     for (name, learner), child in zip(learners.items(), rng.spawn(len(learners)), strict=True):
         drawn = _draw_candidates(learner.search_space, n_candidates, child)
         scores = np.empty((len(drawn), len(labels)))
         for at, parameters in enumerate(drawn):
-            for k, part in enumerate(prepared):
-                model = _fit(learner.pipeline, parameters, part.training, labels[fold != k])
-                scores[at, fold == k] = _probability(model, part.held_out)
-        aucs = np.array([[auc(labels[fold == k], row[fold == k]) for k in range(n_folds)] for row in scores])
+            for held, fold_data in zip(held_out, prepared, strict=True):
+                model = _fit(learner.pipeline, parameters, fold_data.training, labels[~held])
+                scores[at, held] = _probability(model, fold_data.held_out)
+        aucs = np.array([[auc(labels[held], score[held]) for held in held_out] for score in scores])
         best = int(np.argmax(aucs.mean(axis=1).round(12)))
         for at, parameters in enumerate(drawn):
             candidates.append((name, at, _as_json(parameters), aucs[at].mean(), aucs[at].std(ddof=1), at == best))
         model = _fit(learner.pipeline, drawn[best], everything.training, labels)
         fitted[name] = Pipeline([("preparation", everything.fitted), *model.steps])
-        out_of_fold.append(
-            pd.DataFrame(
-                {"learner": name, "patient_id": patients, "fold": fold, "y_true": labels, "y_score": scores[best]}
-            )
-        )
+        out_of_fold.append(_score_rows(name, X.index, labels, scores[best]).assign(fold=fold))
     table = pd.DataFrame(candidates, columns=list(CANDIDATE_COLUMNS))
     chosen = table[table["chosen"]]
     winner = str(chosen["learner"].iloc[int(np.argmax(chosen["inner_auc"].round(12)))])
@@ -259,81 +265,79 @@ def nested_cross_validation(
     y: ArrayLike,
     rng: np.random.Generator,
     *,
-    preparation: BaseEstimator | None = None,
     n_outer: int = 5,
-    n_inner: int = 5,
-    n_candidates: int = 10,
-    n_repeats: int = 1,
-    patient_ids: Sequence[str] | None = None,
-    on_fold: Callable[[int, int], None] | None = None,
+    **tuning: Any,
 ) -> NestedScores:
     """Scores of patients by learners whose features, parameters and choice never saw them.
 
     Every outer fold is scored by `tune_learners` on the others: inner folds, candidates and preparation all anew, and the winner
-    is named before the outer fold is opened. Folds are by patient and stratified by y. on_fold(done, total) is called after
-    every outer fold. Arguments as in `tune_learners`. Same rng state, same result.
+    is named before the outer fold is opened. Folds are by patient and stratified by y. tuning: options of `tune_learners`.
+    Same rng state, same result.
     """
-    X, labels, patients = _checked(X, y, patient_ids)
-    choices, scores, candidates = [], [], []
-    for repeat in range(n_repeats):
-        fold = patient_level_folds(labels, patients, n_outer, rng)
-        for k, child in enumerate(rng.spawn(n_outer)):
-            held = fold == k
-            tuned = tune_learners(
-                learners,
-                X.loc[~held],
-                labels[~held],
-                child,
-                preparation=preparation,
-                n_folds=n_inner,
-                n_candidates=n_candidates,
-                patient_ids=patients[~held],
-            )
-            predicted = tuned.scores(X.loc[held])
-            for row in tuned.candidates[tuned.candidates["chosen"]].itertuples(index=False):
-                outer_auc = auc(labels[held], predicted[row.learner].to_numpy())
-                n_features = int(tuned.fitted[row.learner]["impute"].n_features_in_)
-                is_winner = row.learner == tuned.winner
-                choices.append(
-                    (repeat, k, row.learner, row.parameters, row.inner_auc, outer_auc, n_features, is_winner)
-                )
-            predicted[WINNER] = predicted[tuned.winner]
-            for name in predicted.columns:
-                scores.append(
-                    pd.DataFrame(
-                        {
-                            "repeat": repeat,
-                            "fold": k,
-                            "learner": name,
-                            "patient_id": patients[held],
-                            "y_true": labels[held],
-                            "y_score": predicted[name].to_numpy(),
-                        }
-                    )
-                )
-            candidates.append(tuned.candidates.assign(repeat=repeat, fold=k))
-            if on_fold is not None:
-                on_fold(repeat * n_outer + k + 1, n_repeats * n_outer)
-    tried = pd.concat(candidates, ignore_index=True)[["repeat", "fold", *CANDIDATE_COLUMNS]]
-    return NestedScores(
-        pd.DataFrame(choices, columns=list(CHOICE_COLUMNS)), pd.concat(scores, ignore_index=True), tried
-    )
+    X, labels = _by_patient(X), np.asarray(y)
+    fold = patient_level_folds(labels, X.index, n_outer, rng)
+    choices, scores = [], []
+    for k, child in enumerate(rng.spawn(n_outer)):
+        held = fold == k
+        tuned = tune_learners(learners, X.loc[~held], labels[~held], child, **tuning)
+        predicted = tuned.scores(X.loc[held])
+        for row in tuned.candidates[tuned.candidates["chosen"]].itertuples(index=False):
+            outer_auc = auc(labels[held], predicted[row.learner].to_numpy())
+            n_features = int(tuned.fitted[row.learner]["impute"].n_features_in_)
+            is_winner = row.learner == tuned.winner
+            choices.append((k, row.learner, row.parameters, row.inner_auc, outer_auc, n_features, is_winner))
+        predicted[WINNER] = predicted[tuned.winner]
+        for name, score in predicted.items():
+            scores.append(_score_rows(name, X.index[held], labels[held], score.to_numpy()).assign(fold=k))
+    return NestedScores(pd.DataFrame(choices, columns=list(CHOICE_COLUMNS)), pd.concat(scores, ignore_index=True))
+
+
+def learner_aucs(
+    tuned: Mapping[str, TunedLearners], scores: Mapping[str, pd.DataFrame], y: ArrayLike, split: Sequence[str]
+) -> pd.DataFrame:
+    """What every learner reached on every set of features: a row per set and column of its scores.
+
+    tuned, scores: by name of the set; scores: (n, learners) of held-out patients, who may include `WINNER`; y, split: (n,)
+    their labels and splits. Columns: features, learner, inner_auc, parameters; for test and external with both classes
+    `_auc`, `_auc_low`, `_auc_high` (DeLong, 95 %); winner, whether the inner folds preferred this learner.
+    """
+    labels, split = np.asarray(y), np.asarray(split)
+    tests = {name: split == name for name in ("test", "external") if len(set(labels[split == name])) == 2}
+    rows = []
+    for features, model in tuned.items():
+        chosen = model.candidates[model.candidates["chosen"]].set_index("learner")
+        for learner, score in scores[features].items():
+            inner = chosen.loc[model.winner if learner == WINNER else learner, ["inner_auc", "parameters"]]
+            row = {"features": features, "learner": learner, **inner}
+            for name, members in tests.items():
+                row |= auc_interval(Units.of(labels[members], score.to_numpy()[members])).named(f"{name}_auc")
+            rows.append(row | {"winner": learner == model.winner})
+    return pd.DataFrame(rows)
 
 
 class _Prepared(NamedTuple):
-    training: pd.DataFrame | np.ndarray
-    held_out: pd.DataFrame | np.ndarray | None
+    """Training rows and held-out rows (None without any) as the learners see them, and what made them so."""
+
+    training: pd.DataFrame
+    held_out: pd.DataFrame | None
     fitted: BaseEstimator | str
 
+    @classmethod
+    def of(cls, preparation: BaseEstimator | None, X: pd.DataFrame, labels: np.ndarray, held: np.ndarray) -> _Prepared:
+        if preparation is None:
+            return cls(X.loc[~held], X.loc[held], "passthrough")
+        fitted = clone(preparation).fit(X.loc[~held], labels[~held])
+        return cls(fitted.transform(X.loc[~held]), fitted.transform(X.loc[held]) if held.any() else None, fitted)
 
-def _prepare(
-    preparation: BaseEstimator | None, X: pd.DataFrame, labels: np.ndarray, training: np.ndarray, held: np.ndarray
-) -> _Prepared:
-    if preparation is None:
-        return _Prepared(X.loc[training], X.loc[held], "passthrough")
-    fitted = clone(preparation).fit(X.loc[training], labels[training])
-    held_out = fitted.transform(X.loc[held]) if held.any() else None
-    return _Prepared(fitted.transform(X.loc[training]), held_out, fitted)
+
+def _by_patient(X: pd.DataFrame) -> pd.DataFrame:
+    if not isinstance(X, pd.DataFrame):
+        raise TypeError("X must be a DataFrame, whose column names say what was selected")
+    return X.set_axis(np.asarray(X.index).astype(str))
+
+
+def _score_rows(learner: str, patients: pd.Index, labels: np.ndarray, score: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"learner": learner, "patient_id": patients, "y_true": labels, "y_score": score})
 
 
 def _fit(pipeline: Pipeline, parameters: Mapping[str, Any], X: object, labels: np.ndarray) -> Pipeline:
@@ -355,32 +359,6 @@ def _draw_candidates(space: Mapping[str, Any], n_candidates: int, rng: np.random
 
 
 def _as_json(parameters: Mapping[str, Any]) -> str:
-    plain = {
-        key.removeprefix("model__").removeprefix("estimator__"): value.item()
-        if isinstance(value, np.generic)
-        else value
-        for key, value in parameters.items()
-    }
-    return json.dumps(plain, sort_keys=True)
-
-
-def _checked(
-    X: pd.DataFrame, y: ArrayLike, patient_ids: Sequence[str] | None
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    if not isinstance(X, pd.DataFrame):
-        raise TypeError("X must be a DataFrame, whose column names say what was selected")
-    labels = np.asarray(y)
-    if labels.shape != (len(X),) or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"y must be {len(X)} labels, each 0 or 1")
-    patients = np.arange(len(X)).astype(str) if patient_ids is None else np.asarray(patient_ids).astype(str)
-    if len(patients) != len(X):
-        raise ValueError(f"{len(patients)} patient_ids for {len(X)} rows")
-    return X.set_axis(patients), labels.astype(int), patients
-
-
-def _require_size(smallest: int) -> None:
-    if smallest < SMALLEST_TRAINING_FOLD:
-        raise InputError(
-            f"the smallest training fold has {smallest} rows, at least {SMALLEST_TRAINING_FOLD} are needed to tune these "
-            "learners; add patients or use fewer folds"
-        )
+    """Without the prefixes of the pipeline's steps, numpy's numbers as plain ones."""
+    named = {key.removeprefix("model__").removeprefix("estimator__"): value for key, value in parameters.items()}
+    return json.dumps(named, sort_keys=True, default=lambda value: value.item())

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from scipy import stats
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, lasso_path
+from sklearn.linear_model import lasso_path
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import ClassifierTags
@@ -31,44 +32,56 @@ from alnlib.errors import InputError
 
 FREQUENCY_COLUMNS = ("feature", "n_selected", "n_resamples", "frequency", "frequency_low", "frequency_high")
 
+SUBSAMPLE = 0.632
+"""Share of the patients of each class in a subsample: as many different ones as a bootstrap sample holds on average."""
+
 _CORRELATION_DIGITS = 9
 _NO_VARIATION = "no feature varies among the training patients; check the extraction, or leave this modality out"
 
 
-class _BinarySelector(SelectorMixin, BaseEstimator):
-    """What the selectors share: a boolean support, two classes, and names from the fitted frame."""
+class FeatureSelector(SelectorMixin, BaseEstimator):
+    """What selectors share: `support_` (features,) bool is what they learn; names come from the fitted frame."""
 
-    _allows_missing = False
+    _allows_missing = True
 
     def _get_support_mask(self) -> np.ndarray:
         check_is_fitted(self, "support_")
         return self.support_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._allows_missing
+        return tags
+
+
+class _BinarySelector(FeatureSelector):
+    """A selector that looks at the outcome."""
 
     def _checked_outcome(self, y: ArrayLike) -> np.ndarray:
         """(n,) bool, True for the larger of the two labels."""
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) != 2:
-            found = "1 class" if len(self.classes_) == 1 else f"{len(self.classes_)} classes"
-            raise ValueError(f"y must hold two classes, found {found}: only binary outcomes are supported")
+            number = "1 class" if len(self.classes_) == 1 else f"{len(self.classes_)} classes"
+            raise ValueError(f"y must hold two classes, found {number}: only binary outcomes are supported")
         return y == self.classes_[1]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.classifier_tags = ClassifierTags(multi_class=False)
-        tags.input_tags.allow_nan = self._allows_missing
         return tags
 
 
+@dataclass(eq=False, repr=False)
 class MannWhitneySelector(_BinarySelector):
     """Keep the features whose two-sided Mann-Whitney U test between the classes has p below `p_below`.
 
-    method: "auto" is scipy's rule, applied to each feature by itself: exact where a class has at most eight patients and
-    nothing is tied, else the normal approximation with continuity and tie correction ("exact" and "asymptotic" force one; R's
-    wilcox.test is exact below 50 patients per class). No correction for multiplicity: this is the field's screening step, and
-    its honesty comes from being fitted inside the fold. A missing value is left out of its own feature's test and passed on;
-    a feature that is constant, or known in one class only, has p = 1.
+    Every feature by itself is tested exactly where a class has at most eight patients and nothing is tied, else by the
+    normal approximation with continuity and tie correction (scipy's rule; R's wilcox.test is exact below 50 patients per
+    class). No correction for multiplicity: this is the field's screening step, and its honesty comes from being fitted
+    inside the fold. A missing value is left out of its own feature's test and passed on; a feature that is constant, or
+    known in one class only, has p = 1.
     If no feature passes, those with the `n_fallback` smallest p are kept, so that a fold without survivors still gives a
     model; `fell_back_` and `note_` say so.
 
@@ -76,25 +89,19 @@ class MannWhitneySelector(_BinarySelector):
     `fell_back_`, `note_`. Mann & Whitney 1947, Ann Math Stat 18:50.
     """
 
-    _allows_missing = True
-
-    def __init__(self, p_below: float = 0.05, method: str = "auto", n_fallback: int = 5):
-        self.p_below = p_below
-        self.method = method
-        self.n_fallback = n_fallback
+    p_below: float = 0.05
+    n_fallback: int = 5
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> MannWhitneySelector:
         """X: (n, features) numbers, NaN for missing; y: (n,) two labels.
 
         Raises ValueError for a missing class or a bad option, InputError if no feature varies.
         """
-        if self.method not in ("auto", "exact", "asymptotic"):
-            raise ValueError("method must be 'auto', 'exact' or 'asymptotic'")
         if not 0 < self.p_below <= 1 or self.n_fallback < 1:
             raise ValueError("p_below must be in (0, 1] and n_fallback at least 1")
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
         positive = self._checked_outcome(y)
-        self.statistics_, self.p_values_ = _mann_whitney(X[positive], X[~positive], self.method)
+        self.statistics_, self.p_values_ = _mann_whitney(X[positive], X[~positive])
         varies = varying_features(X)
         if not varies.any():
             raise InputError(_NO_VARIATION)
@@ -111,7 +118,8 @@ class MannWhitneySelector(_BinarySelector):
         return self
 
 
-class SpearmanRedundancyFilter(SelectorMixin, BaseEstimator):
+@dataclass(eq=False, repr=False)
+class SpearmanRedundancyFilter(FeatureSelector):
     """Of features that say the same (|Spearman rho| > threshold), keep a subset without such a pair; the outcome is not used.
 
     Greedy: as long as a pair is above the threshold, drop the feature with the most partners above it; among equals the one
@@ -124,8 +132,7 @@ class SpearmanRedundancyFilter(SelectorMixin, BaseEstimator):
     with the largest |rho| to it, -1 for a kept or constant one; `constant_` (features,) bool.
     """
 
-    def __init__(self, threshold: float = 0.9):
-        self.threshold = threshold
+    threshold: float = 0.9
 
     def fit(self, X: ArrayLike, y: object = None) -> SpearmanRedundancyFilter:
         """X: (n, features) numbers, NaN for missing; y is ignored. Raises InputError if no feature varies."""
@@ -150,27 +157,18 @@ class SpearmanRedundancyFilter(SelectorMixin, BaseEstimator):
         self.constant_[varies] = False
         return self
 
-    def _get_support_mask(self) -> np.ndarray:
-        check_is_fitted(self, "support_")
-        return self.support_
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
-
-
+@dataclass(eq=False, repr=False)
 class LassoSelector(_BinarySelector):
     """Keep the features with a coefficient in the LASSO whose penalty cross-validation chose.
 
-    family: "gaussian" (default) is LASSO regression on the outcome as 0/1, the field's template (Tibshirani 1996, J R Stat Soc
-    B 58:267; error = squared error, which on 0/1 is the Brier score); "binomial" is L1-penalized logistic regression (error =
-    deviance, as in glmnet), some fifty times slower. rule: "min" takes the penalty with the smallest mean error over `n_folds`
-    folds, "1se" the largest penalty within one standard error of it (Breiman et al. 1984; sparser).
+    LASSO regression on the outcome as 0/1, the field's template (Tibshirani 1996, J R Stat Soc B 58:267); error = squared
+    error, which on 0/1 is the Brier score. rule: "min" takes the penalty with the smallest mean error over `n_folds` folds,
+    "1se" the largest penalty within one standard error of it (Breiman et al. 1984; sparser).
     Penalties: `n_alphas` on a log scale from the smallest one that empties the model down to `alpha_ratio` of it (None: 0.01
     where there are at least as many features as patients, else 0.0001, as glmnet). Features are z-scored inside every fold; the
-    intercept is free. Folds are by patient and stratified; if a class has fewer patients than folds, there are as many folds
-    as it has patients (`n_folds_`). A constant feature gets no coefficient.
+    intercept is free. Every row is a patient; folds are stratified; if a class has fewer patients than folds, there are as
+    many folds as it has patients (`n_folds_`). A constant feature gets no coefficient.
     If the chosen model is empty, the first features to enter the path are kept, at least `n_fallback` (`fell_back_`, `note_`).
 
     After a screening step on the same patients (Mann-Whitney) the folds in here are not blind to the outcome, so that "min"
@@ -182,42 +180,35 @@ class LassoSelector(_BinarySelector):
     Means and standard errors weight folds by size, as glmnet does (Friedman et al. 2010, J Stat Softw 33:1).
     """
 
-    def __init__(
-        self,
-        rule: str = "min",
-        family: str = "gaussian",
-        n_folds: int = 10,
-        n_alphas: int = 100,
-        alpha_ratio: float | None = None,
-        n_fallback: int = 1,
-        tol: float = 1e-4,
-        max_iter: int = 10_000,
-        random_state: int | None = None,
-    ):
-        self.rule = rule
-        self.family = family
-        self.n_folds = n_folds
-        self.n_alphas = n_alphas
-        self.alpha_ratio = alpha_ratio
-        self.n_fallback = n_fallback
-        self.tol = tol
-        self.max_iter = max_iter
-        self.random_state = random_state
+    _allows_missing = False
 
-    def fit(self, X: ArrayLike, y: ArrayLike, patient_ids: Sequence[str] | None = None) -> LassoSelector:
-        """X: (n, features) without missing values; y: (n,) two labels; patient_ids: (n,), every row its own patient if None.
+    rule: str = "min"
+    n_folds: int = 10
+    n_alphas: int = 100
+    alpha_ratio: float | None = None
+    n_fallback: int = 1
+    tol: float = 1e-4
+    max_iter: int = 10_000
+    random_state: int | None = None
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> LassoSelector:
+        """X: (n, features) without missing values; y: (n,) two labels.
 
         Raises ValueError for a missing class or value, InputError if no feature varies or a class has a single patient.
         """
-        if self.rule not in ("min", "1se") or self.family not in ("gaussian", "binomial"):
-            raise ValueError("rule must be 'min' or '1se', family 'gaussian' or 'binomial'")
+        if self.rule not in ("min", "1se"):
+            raise ValueError("rule must be 'min' or '1se'")
         if self.n_alphas < 2 or self.n_folds < 2 or self.n_fallback < 1:
             raise ValueError("n_alphas and n_folds must be at least 2, n_fallback at least 1")
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         positive = self._checked_outcome(y).astype(float)
         if not varying_features(X).any():
             raise InputError(_NO_VARIATION)
-        fold, self.n_folds_ = self._folds(positive, patient_ids)
+        self.n_folds_ = int(min(self.n_folds, positive.sum(), (1 - positive).sum()))
+        if self.n_folds_ < 2:
+            raise InputError("LASSO: one class has fewer than two patients, too few to cross-validate; add patients")
+        patients = np.arange(len(positive)).astype(str)
+        fold = patient_level_folds(positive, patients, self.n_folds_, np.random.default_rng(self.random_state))
 
         z, _, _ = _standardized(X)
         largest = np.abs(z.T @ (positive - positive.mean())).max() / len(X)
@@ -227,7 +218,7 @@ class LassoSelector(_BinarySelector):
         self.alphas_ = np.geomspace(largest, largest * ratio, self.n_alphas)
         self._cross_validate(X, positive, fold)
 
-        self.coef_path_, intercepts, self.n_iter_ = self._path(z, positive)
+        self.coef_path_, self.n_iter_ = self._path(z, positive)
         at = int(np.flatnonzero(self.alphas_ == (self.alpha_min_ if self.rule == "min" else self.alpha_1se_))[0])
         counts = (self.coef_path_ != 0).sum(axis=0)
         self.fell_back_ = bool(counts[at] == 0)
@@ -236,29 +227,18 @@ class LassoSelector(_BinarySelector):
             enough = np.flatnonzero(counts >= min(self.n_fallback, counts.max()))
             at = int(enough[0])
             self.note_ = f"the chosen LASSO is empty; kept the first {counts[at]} on the path"
-        self.alpha_, self.coef_, self.intercept_ = self.alphas_[at], self.coef_path_[:, at], float(intercepts[at])
+        self.alpha_, self.coef_, self.intercept_ = self.alphas_[at], self.coef_path_[:, at], float(positive.mean())
         self.support_ = self.coef_ != 0
         return self
-
-    def _folds(self, positive: np.ndarray, patient_ids: Sequence[str] | None) -> tuple[np.ndarray, int]:
-        patients = np.arange(len(positive)).astype(str) if patient_ids is None else np.asarray(patient_ids).astype(str)
-        if len(patients) != len(positive):
-            raise ValueError(f"{len(patients)} patient_ids for {len(positive)} rows")
-        outcome = pd.Series(positive).groupby(patients).max()
-        n_folds = int(min(self.n_folds, (outcome == 1).sum(), (outcome == 0).sum()))
-        if n_folds < 2:
-            raise InputError("LASSO: one class has fewer than two patients, too few to cross-validate; add patients")
-        rng = np.random.default_rng(self.random_state)
-        return patient_level_folds(positive, patients, n_folds, rng), n_folds
 
     def _cross_validate(self, X: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> None:
         errors = np.empty((self.n_folds_, self.n_alphas))
         for k in range(self.n_folds_):
             held = fold == k
             z, mean, scale = _standardized(X[~held])
-            coefficients, intercepts, _ = self._path(z, positive[~held])
-            linear = (X[held] - mean) / scale @ coefficients + intercepts
-            errors[k] = self._loss(positive[held, None], linear).mean(axis=0)
+            coefficients, _ = self._path(z, positive[~held])
+            linear = (X[held] - mean) / scale @ coefficients + positive[~held].mean()
+            errors[k] = ((positive[held, None] - linear) ** 2).mean(axis=0)
         weights = np.bincount(fold, minlength=self.n_folds_) / len(fold)
         self.cv_error_ = weights @ errors
         self.cv_error_se_ = np.sqrt(weights @ (errors - self.cv_error_) ** 2 / (self.n_folds_ - 1))
@@ -268,29 +248,21 @@ class LassoSelector(_BinarySelector):
         within = self.cv_error_ <= self.cv_error_[best] + self.cv_error_se_[best]
         self.alpha_1se_ = self.alphas_[int(np.argmax(within))]
 
-    def _loss(self, positive: np.ndarray, linear: np.ndarray) -> np.ndarray:
-        if self.family == "gaussian":
-            return (positive - linear) ** 2
-        return 2 * (np.logaddexp(0, linear) - positive * linear)
-
-    def _path(self, z: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Coefficients (features, alphas), intercepts (alphas,) on z-scored features (n, features), most iterations."""
+    def _path(self, z: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, int]:
+        """Coefficients (features, alphas) on z-scored features (n, features), and the most iterations."""
         with warnings.catch_warnings():
             # at the smallest penalties of wide data the path is flat: the iteration limit there is meant
             warnings.simplefilter("ignore", ConvergenceWarning)
-            if self.family == "gaussian":
-                mean = positive.mean()
-                _, coefficients, _, n_iter = lasso_path(
-                    z,
-                    positive - mean,
-                    alphas=self.alphas_,
-                    precompute=z.shape[1] <= 4 * len(z),  # of the products of features: twice as fast, the same path
-                    tol=self.tol,
-                    max_iter=self.max_iter,
-                    return_n_iter=True,
-                )
-                return coefficients, np.full(len(self.alphas_), mean), int(max(n_iter))
-            return _logistic_path(z, positive, self.alphas_, self.tol, self.max_iter)
+            _, coefficients, _, n_iter = lasso_path(
+                z,
+                positive - positive.mean(),
+                alphas=self.alphas_,
+                precompute=z.shape[1] <= 4 * len(z),  # of the products of features: twice as fast, the same path
+                tol=self.tol,
+                max_iter=self.max_iter,
+                return_n_iter=True,
+            )
+        return coefficients, int(max(n_iter))
 
 
 def varying_features(X: np.ndarray) -> np.ndarray:
@@ -304,24 +276,20 @@ def varying_features(X: np.ndarray) -> np.ndarray:
 
 
 def selection_pipeline(
-    random_state: int | None = None,
-    *,
-    p_below: float = 0.05,
-    threshold: float = 0.9,
-    rule: str = "min",
-    family: str = "gaussian",
-    n_folds: int = 10,
+    random_state: int | None = None, *, before: Sequence[tuple[str, BaseEstimator]] = (), n_folds: int = 10
 ) -> Pipeline:
     """The widely used template, frame in, frame out: median imputation, z-score, Mann-Whitney, Spearman, LASSO.
 
-    Steps: impute, scale, mann_whitney, spearman, lasso. A feature without any value is dropped by the imputer.
+    before: named steps that come first, such as harmonization and a stability filter. n_folds: of the LASSO. Then the steps
+    impute, scale, mann_whitney, spearman, lasso. A feature without any value is dropped by the imputer.
     """
     steps = [
+        *before,
         ("impute", SimpleImputer(strategy="median")),
         ("scale", StandardScaler()),
-        ("mann_whitney", MannWhitneySelector(p_below)),
-        ("spearman", SpearmanRedundancyFilter(threshold)),
-        ("lasso", LassoSelector(rule, family, n_folds, random_state=random_state)),
+        ("mann_whitney", MannWhitneySelector()),
+        ("spearman", SpearmanRedundancyFilter()),
+        ("lasso", LassoSelector(n_folds=n_folds, random_state=random_state)),
     ]
     return Pipeline(steps).set_output(transform="pandas")
 
@@ -337,39 +305,27 @@ def selection_counts(pipeline: Pipeline) -> pd.DataFrame:
 
 
 def selection_frequency(
-    pipeline: BaseEstimator,
+    selector: BaseEstimator,
     X: pd.DataFrame,
     y: ArrayLike,
     rng: np.random.Generator,
     *,
     n_resamples: int = 100,
-    method: str = "subsample",
-    fraction: float = 0.632,
-    patient_ids: Sequence[str] | None = None,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
     """How often each feature is kept when the selection is fitted anew on resampled patients: `FREQUENCY_COLUMNS`.
 
-    pipeline: a selector, or a pipeline whose steps before the classifier select; cloned. X: (n, features) frame; y: (n,) 0/1.
-    method: "subsample" (default) draws `fraction` of the patients of each class without replacement; "bootstrap" draws as
-    many as there are, with replacement. Repeated patients in a bootstrap sample favor complex models, and fall on both sides
-    of the folds inside LASSO, so subsamples are the default (De Bin et al. 2016, Biometrics 72:272).
-    One row per column of X, most frequent first (then in column order); the interval is Wilson's 95 % for the number of
-    resamples, not for new patients. Same rng state, same table, whatever n_jobs (processes).
+    selector: a selector, or a pipeline of such; cloned. X: (n, features) frame, its index
+    the patients, who may have several rows; y: (n,) 0/1. `SUBSAMPLE` of the patients of each class are drawn without
+    replacement: repeated patients in a bootstrap sample favor complex models, and fall on both sides of the folds inside
+    LASSO (De Bin et al. 2016, Biometrics 72:272). One row per column of X, most frequent first (then in column order); the
+    interval is Wilson's 95 % for the number of resamples, not for new patients. Same rng state, same table, whatever n_jobs
+    (processes).
     """
-    if method not in ("subsample", "bootstrap"):
-        raise ValueError("method must be 'subsample' or 'bootstrap'")
-    if not 0 < fraction < 1 or n_resamples < 1:
-        raise ValueError("fraction must be in (0, 1) and n_resamples at least 1")
-    labels = np.asarray(y)
-    if labels.shape != (len(X),) or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"y must be {len(X)} labels, each 0 or 1")
-    patients = np.arange(len(X)).astype(str) if patient_ids is None else np.asarray(patient_ids).astype(str)
-    selector = _selecting_part(pipeline)
-    rows = [
-        _resampled_rows(labels, patients, child, fraction if method == "subsample" else None)
-        for child in rng.spawn(n_resamples)
-    ]
+    if n_resamples < 1:
+        raise ValueError("n_resamples must be at least 1")
+    labels, patients = np.asarray(y), np.asarray(X.index).astype(str)
+    rows = [_subsampled_rows(labels, patients, child) for child in rng.spawn(n_resamples)]
     kept = Parallel(n_jobs=n_jobs)(delayed(_selected_names)(selector, X.iloc[row], labels[row]) for row in rows)
     counts = pd.Series(0, index=X.columns)
     for names in kept:
@@ -388,7 +344,7 @@ def selection_frequency(
     return table.sort_values("n_selected", ascending=False, kind="stable", ignore_index=True)
 
 
-def _mann_whitney(positive: np.ndarray, negative: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
+def _mann_whitney(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """U of the positive class and two-sided p, both (features,); NaN left out feature by feature."""
     both = np.vstack([positive, negative])
     complete = ~np.isnan(both).any(axis=0)
@@ -398,12 +354,12 @@ def _mann_whitney(positive: np.ndarray, negative: np.ndarray, method: str) -> tu
     # scipy's "auto" looks for ties in the whole array, so that one tied feature would change the p of the others
     for group in (complete & tied, complete & ~tied):
         if group.any():
-            result = stats.mannwhitneyu(positive[:, group], negative[:, group], method=method)
+            result = stats.mannwhitneyu(positive[:, group], negative[:, group])
             statistic[group], p[group] = result.statistic, result.pvalue
     for j in np.flatnonzero(~complete):
         a, b = positive[~np.isnan(positive[:, j]), j], negative[~np.isnan(negative[:, j]), j]
         if len(a) and len(b):
-            result = stats.mannwhitneyu(a, b, method=method)
+            result = stats.mannwhitneyu(a, b)
             statistic[j], p[j] = result.statistic, result.pvalue
     p[~varying_features(both)] = 1.0
     return statistic, np.where(np.isnan(p), 1.0, p)
@@ -444,38 +400,14 @@ def _standardized(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.asfortranarray(np.where(varies, (X - mean) / scale, 0.0)), mean, scale
 
 
-def _logistic_path(
-    z: np.ndarray, positive: np.ndarray, alphas: np.ndarray, tol: float, max_iter: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    # SAGA leaves the intercept unpenalized, unlike liblinear; each fit starts from the one before
-    model = LogisticRegression(l1_ratio=1.0, solver="saga", warm_start=True, tol=tol, max_iter=max_iter, random_state=0)
-    coefficients, intercepts, n_iter = np.empty((z.shape[1], len(alphas))), np.empty(len(alphas)), 0
-    for at, alpha in enumerate(alphas):
-        model.set_params(C=1 / (len(z) * alpha)).fit(z, positive)
-        coefficients[:, at], intercepts[at] = model.coef_[0], model.intercept_[0]
-        n_iter = max(n_iter, int(model.n_iter_[0]))
-    return coefficients, intercepts, n_iter
-
-
-def _selecting_part(pipeline: BaseEstimator) -> BaseEstimator:
-    if isinstance(pipeline, Pipeline) and (
-        is_classifier(pipeline.steps[-1][1]) or pipeline.steps[-1][1] == "passthrough"
-    ):
-        return pipeline[:-1]
-    return pipeline
-
-
-def _resampled_rows(
-    labels: np.ndarray, patients: np.ndarray, rng: np.random.Generator, fraction: float | None
-) -> np.ndarray:
+def _subsampled_rows(labels: np.ndarray, patients: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows of the drawn patients, drawn within each class; a patient is positive if any row is."""
     outcome = pd.Series(labels).groupby(patients).max()
     rows_of = pd.Series(np.arange(len(labels))).groupby(patients).apply(list)
     drawn = []
     for label in (0, 1):
         members = outcome.index[outcome == label].to_numpy()
-        size = len(members) if fraction is None else max(1, round(fraction * len(members)))
-        drawn.extend(rng.choice(members, size, replace=fraction is None))
+        drawn.extend(rng.choice(members, max(1, round(SUBSAMPLE * len(members))), replace=False))
     return np.concatenate([rows_of[patient] for patient in drawn])
 
 

@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from alnlib.errors import InputError
-from alnlib.radiomics.extract import Extraction, extract_cohort
+from alnlib.radiomics.extract import extract_cohort
+from alnlib.radiomics.select import FeatureSelector
 
-KINDS = ("erode", "dilate", "shift", "contour")
-FORMS = ("ICC(2,1)", "ICC(3,1)")
+KINDS = ("erode", "dilate", "contour")
 GOOD_ICC = 0.75
 """From here on reliability is called good (Koo & Li 2016, J Chiropr Med 15:155)."""
 
@@ -38,9 +36,9 @@ _NO_RESIDUAL = 1e-24
 class MaskPerturbation:
     """Another contour of the same lesion, as another reader might draw it; a function of (mask, spacing_mm, patient_id).
 
-    kind: "erode" or "dilate", by size_mm (in the plane alone where slices are farther apart); "shift", by one voxel in a
-    random direction in the plane; "contour", the border moved in and out by a smooth random field that has mean 0 and a
-    standard deviation of half of size_mm along it, stays within size_mm (and half a voxel), and changes over smooth_mm.
+    kind: "erode" or "dilate", by size_mm (in the plane alone where slices are farther apart); "contour", the border moved
+    in and out by a smooth random field that has mean 0 and a standard deviation of half of size_mm along it, stays within
+    size_mm (and half a voxel), and changes over smooth_mm.
     seed: with kind and patient it fixes what is random, so that a patient's images are all measured in the same contour.
     An erosion that would leave less than half of the voxels is weakened until it does not. All sizes are our choice.
     """
@@ -63,8 +61,6 @@ class MaskPerturbation:
             return mask.copy()
         drawn = hashlib.sha256(f"{self.kind} {patient_id}".encode()).digest()
         rng = np.random.default_rng([self.seed, *drawn[:8]])
-        if self.kind == "shift":
-            return _shifted(mask, rng)
         window = _around(mask, [math.ceil(_WINDOW * self.size_mm / step) + 1 for step in spacing_mm])
         redrawn = np.zeros_like(mask)
         redrawn[window] = self._redrawn(mask[window], spacing_mm, rng)
@@ -90,11 +86,6 @@ class MaskPerturbation:
         return mask.copy()
 
 
-def default_perturbations(seed: int = 0) -> tuple[MaskPerturbation, ...]:
-    """One of each kind."""
-    return tuple(MaskPerturbation(kind, seed) for kind in KINDS)
-
-
 def extract_repeated(
     images: pd.DataFrame,
     root: str | Path,
@@ -107,31 +98,28 @@ def extract_repeated(
     the same column repeat. options: of `extract_cohort`; all repeats may share a folder. Raises ValueError for equal
     perturbations.
     """
-    names = ["drawn", *(f"{one.kind}-{one.seed}" for one in perturbations)]
+    names = [f"{contour.kind}-{contour.seed}" for contour in perturbations]
     if len(set(names)) < len(names):
-        raise ValueError(f"perturbations are {names[1:]}; expected each once")
-    made: list[Extraction] = [extract_cohort(images, root, perturb=one, **options) for one in (None, *perturbations)]
+        raise ValueError(f"perturbations are {names}; expected each once")
     tables, failures = [], []
-    for name, one in zip(names, made, strict=True):
-        tables.append(one.features.assign(repeat=name))
-        failures.append(one.failures.assign(repeat=name))
+    for name, contour in zip(("drawn", *names), (None, *perturbations), strict=True):
+        extraction = extract_cohort(images, root, perturb=contour, **options)
+        tables.append(extraction.features.assign(repeat=name))
+        failures.append(extraction.failures.assign(repeat=name))
     table = pd.concat(tables, ignore_index=True)
     first = [column for column in ("patient_id", "image_id", "repeat") if column in table]
-    table = table[[*first, *(column for column in table.columns if column not in first)]]
-    return table, pd.concat(failures, ignore_index=True)
+    return table[[*first, *table.columns.drop(first)]], pd.concat(failures, ignore_index=True)
 
 
-def intraclass_correlation(values: np.ndarray, form: str = "ICC(2,1)", confidence: float = 0.95) -> np.ndarray:
-    """(3, ...) estimate, low and high end of the interval, of values (n subjects, k repeats, ...) without gaps.
+def intraclass_correlation(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """(3, ...) ICC(2,1), low and high end of its interval, of values (n subjects, k repeats, ...) without gaps.
 
-    ICC(2,1): absolute agreement, repeats random: a contour that shifts a feature for everybody counts against it.
-    ICC(3,1): consistency, repeats fixed: such a shift does not. Two-way layout, single measurement: Shrout & Fleiss 1979,
-    Psychol Bull 86:420; interval of ICC(2,1) by Satterthwaite's degrees of freedom as there. NaN where subjects and repeats
-    do not differ at all. Raises ValueError for fewer than two subjects or repeats, or values that are not finite.
+    Absolute agreement, repeats random: a contour that shifts a feature for everybody counts against it. Two-way layout,
+    single measurement: Shrout & Fleiss 1979, Psychol Bull 86:420; interval by Satterthwaite's degrees of freedom as there.
+    NaN where subjects and repeats do not differ at all. Raises ValueError for fewer than two subjects or repeats, or values
+    that are not finite.
     """
     values = np.asarray(values, dtype=float)
-    if form not in FORMS:
-        raise ValueError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
     if values.ndim < 2 or values.shape[0] < 2 or values.shape[1] < 2:
         raise ValueError(f"values have shape {values.shape}; expected two or more subjects and repeats")
     if not np.isfinite(values).all():
@@ -150,12 +138,6 @@ def intraclass_correlation(values: np.ndarray, form: str = "ICC(2,1)", confidenc
     error = np.maximum(error, _NO_RESIDUAL * between)  # the interval goes on smoothly to where there is none
     tail = 0.5 + 0.5 * confidence
     with np.errstate(divide="ignore", invalid="ignore"):
-        if form == "ICC(3,1)":
-            f, degrees = between / error, ((n - 1), (n - 1) * (k - 1))
-            low, high = f / stats.f.ppf(tail, *degrees), f * stats.f.ppf(tail, *degrees[::-1])
-            found = [(between - error) / (between + (k - 1) * error)]
-            found += [(one - 1) / (one + k - 1) for one in (low, high)]
-            return np.stack(found)
         icc = (between - error) / (between + (k - 1) * error + k * (repeats - error) / n)
         ratio = repeats / error
         agreed = k * icc * ratio + n * (1 + (k - 1) * icc) - k * icc
@@ -168,12 +150,12 @@ def intraclass_correlation(values: np.ndarray, form: str = "ICC(2,1)", confidenc
         return np.stack([icc, low, high])
 
 
-def icc_table(repeated: pd.DataFrame, form: str = "ICC(2,1)") -> pd.DataFrame:
+def icc_table(repeated: pd.DataFrame) -> pd.DataFrame:
     """`ICC_COLUMNS`, one row per feature of a table of `extract_repeated`, in its order.
 
     repeated: patient_id, repeat, features; a patient counts for a feature when every repeat has it. A feature with fewer
-    than two such patients, or without any variation, has no ICC (NaN). form: of `intraclass_correlation`. Raises InputError
-    for one repeat only, or a patient who has a repeat twice.
+    than two such patients, or without any variation, has no ICC (NaN). Raises InputError for one repeat only, or a patient
+    who has a repeat twice.
     """
     for column in ("patient_id", "repeat"):
         if column not in repeated:
@@ -195,113 +177,64 @@ def icc_table(repeated: pd.DataFrame, form: str = "ICC(2,1)") -> pd.DataFrame:
     for pattern in np.unique(complete.T, axis=0):  # features with the same gaps together
         these = (pattern == complete.T).all(axis=1)
         if pattern.sum() >= 2:
-            estimates[:, these] = intraclass_correlation(values[pattern][:, :, these], form)
+            estimates[:, these] = intraclass_correlation(values[pattern][:, :, these])
     rows[["icc", "icc_low", "icc_high"]] = estimates.T
     return rows[list(ICC_COLUMNS)]
 
 
-class StabilityFilter(TransformerMixin, BaseEstimator):
-    """Keep the features whose ICC over redrawn contours reaches a threshold; a frame comes in and a frame goes out.
+@dataclass(eq=False, repr=False)
+class StabilityFilter(FeatureSelector):
+    """Keep the features whose ICC over redrawn contours reaches a threshold.
 
-    Give one of two. repeated: a table of `extract_repeated`; `fit` computes ICCs from those of its patients that are in the
-    index of X, which must hold patient ids, so that no patient of a test fold has a say. icc: a table with feature and icc,
-    made from patients of none of the test folds; it is taken as it is.
-    threshold: on the estimate, or with use_low on the low end of its interval. unknown: what happens to a column of X
-    without any row in the table: "error", "keep" (clinical variables) or "drop". A feature whose ICC is NaN is dropped.
-    Fitted: icc_ (`ICC_COLUMNS` or the table given), n_features_in_, feature_names_in_. Raises InputError for fewer than
-    min_patients training patients with repeats, or if nothing is left.
+    repeated: a table of `extract_repeated`; `fit` computes ICCs from those of its patients that are in the index of X, which
+    must hold patient ids, so that no patient of a test fold has a say. unknown: what happens to a column of X without any
+    row in the table: "error" or "keep" (deep features, clinical variables). A feature whose ICC is NaN is dropped.
+    Fitted: icc_ (`ICC_COLUMNS`), support_. Raises InputError for fewer than min_patients training patients with repeats, or
+    if nothing is left.
     """
 
-    def __init__(
-        self,
-        repeated: pd.DataFrame | None = None,
-        icc: pd.DataFrame | None = None,
-        threshold: float = GOOD_ICC,
-        form: str = "ICC(2,1)",
-        use_low: bool = False,
-        unknown: str = "error",
-        min_patients: int = TOO_FEW_PATIENTS,
-    ) -> None:
-        self.repeated = repeated
-        self.icc = icc
-        self.threshold = threshold
-        self.form = form
-        self.use_low = use_low
-        self.unknown = unknown
-        self.min_patients = min_patients
+    repeated: pd.DataFrame
+    threshold: float = GOOD_ICC
+    unknown: str = "error"
+    min_patients: int = TOO_FEW_PATIENTS
 
     def fit(self, X: pd.DataFrame, y: object = None) -> StabilityFilter:
-        """X: (n, features) with patient ids as its index where ICCs are computed here. y is not looked at."""
+        """X: (n, features) with patient ids as its index. y is not looked at."""
         if not isinstance(X, pd.DataFrame):
             raise TypeError("X is not a DataFrame; features are found by their names")
-        if (self.repeated is None) == (self.icc is None):
-            raise ValueError("give either repeated extractions or a table of ICCs")
-        if self.unknown not in ("error", "keep", "drop"):
-            raise ValueError(f"unknown is {self.unknown!r}; expected error, keep or drop")
-        self.icc_ = self._of_training(X) if self.icc is None else self.icc.reset_index(drop=True)
-        column = "icc_low" if self.use_low else "icc"
-        if not {"feature", column} <= set(self.icc_.columns) or self.icc_["feature"].duplicated().any():
-            raise InputError(f"the table of ICCs needs the columns feature and {column}, and each feature once")
-        found = self.icc_.set_index("feature")[column].reindex(X.columns).to_numpy(dtype=float)
-        strange = ~np.isin(X.columns, self.icc_["feature"])
-        if strange.any() and self.unknown == "error":
-            raise InputError(
-                f"{strange.sum()} features have no ICC, such as {X.columns[strange][0]}; extract them repeatedly too, "
-                'or take unknown="keep" or "drop"'
-            )
-        self.support_ = (found >= self.threshold) | (strange & (self.unknown == "keep"))
-        if not self.support_.any():
-            raise InputError(
-                f"no feature reaches an ICC of {self.threshold:g} (best {np.nanmax(found, initial=-np.inf):.2f}); lower "
-                "the threshold or perturb the masks less"
-            )
-        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def _of_training(self, X: pd.DataFrame) -> pd.DataFrame:
+        if self.unknown not in ("error", "keep"):
+            raise ValueError(f"unknown is {self.unknown!r}; expected error or keep")
         training = self.repeated[self.repeated["patient_id"].isin(X.index)]
-        wanted = set(X.columns)
-        columns = [column for column in training.columns if column in wanted]
         count = training["patient_id"].nunique()
         if count < self.min_patients:
             raise InputError(
                 f"only {count} training patients have repeated extractions, {self.min_patients} are needed; index the features "
                 "by patient_id, and repeat the extraction of more patients"
             )
-        return icc_table(training[["patient_id", "repeat", *columns]], self.form)
-
-    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """The stable columns of X, which must have those of `fit` in their order."""
-        check_is_fitted(self)
-        if not isinstance(X, pd.DataFrame) or list(X.columns) != list(self.feature_names_in_):
-            raise ValueError("X does not have the columns that the filter was fitted on")
-        return X.loc[:, self.support_]
-
-    def get_support(self) -> np.ndarray:
-        """(n_features_in_,) bool: which columns are kept."""
-        check_is_fitted(self)
-        return self.support_
-
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Names of the columns kept."""
-        check_is_fitted(self)
-        return self.feature_names_in_[self.support_]
-
-
-def _shifted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """By one voxel in the plane; at the border of the image the other way."""
-    for rows, columns in rng.permutation([(0, 1), (0, -1), (1, 0), (-1, 0)]):
-        border = mask[:, -1 if rows > 0 else 0] if rows else mask[:, :, -1 if columns > 0 else 0]
-        if not border.any():
-            return np.roll(mask, (rows, columns), axis=(1, 2))
-    return mask.copy()
+        measured = training.columns.intersection(X.columns, sort=False)
+        self.icc_ = icc_table(training[["patient_id", "repeat", *measured]])
+        icc = self.icc_.set_index("feature")["icc"].reindex(X.columns).to_numpy(dtype=float)
+        unmeasured = ~X.columns.isin(measured)
+        if unmeasured.any() and self.unknown == "error":
+            raise InputError(
+                f"{unmeasured.sum()} features have no ICC, such as {X.columns[unmeasured][0]}; extract them repeatedly too, "
+                'or take unknown="keep"'
+            )
+        self.support_ = (icc >= self.threshold) | unmeasured
+        if not self.support_.any():
+            raise InputError(
+                f"no feature reaches an ICC of {self.threshold:g} (best {np.nanmax(icc, initial=-np.inf):.2f}); lower "
+                "the threshold or perturb the masks less"
+            )
+        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        self.n_features_in_ = X.shape[1]
+        return self
 
 
 def _around(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
     """The box of the mask and a margin in voxels, within the image."""
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(slice(max(part.start - pad, 0), part.stop + pad) for part, pad in zip(box, margin, strict=True))
+    return tuple(slice(max(axis.start - pad, 0), axis.stop + pad) for axis, pad in zip(box, margin, strict=True))
 
 
 def _signed_depth_mm(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:

@@ -149,6 +149,46 @@ def out_of_fold_features(
     return made
 
 
+@dataclass(frozen=True)
+class DeepFeatures:
+    """Features of patients by networks that never saw them, units of a patient averaged.
+
+    training: (n_training, F), out of fold; others: (n_folds, n_others, F), a version per network; agreement: median over
+    the features of `axis_agreement` on the others.
+    """
+
+    training: np.ndarray
+    others: np.ndarray
+    agreement: float
+
+    @property
+    def n_features(self) -> int:
+        return self.training.shape[1]
+
+
+def deep_features(
+    spec: FitSpec,
+    data: CropDataset,
+    training: np.ndarray,
+    rng: np.random.Generator,
+    n_folds: int,
+    checkpoint_dir: str | Path | None = None,
+) -> DeepFeatures:
+    """`out_of_fold_features` of the training patients, and of the others by all networks.
+
+    data: every patient's units one after the other, the same number for each; training: (patients,) bool, in their order.
+    """
+    repeats = len(data) // len(training)
+    known = training.repeat(repeats)
+    networks = out_of_fold_features(spec, data.subset(known), rng, n_folds, checkpoint_dir)
+    versions = networks.of(data.subset(~known))
+    return DeepFeatures(
+        networks.features.reshape(training.sum(), repeats, -1).mean(axis=1),
+        versions.reshape(n_folds, (~training).sum(), repeats, -1).mean(axis=2),
+        float(np.nanmedian(axis_agreement(versions))),
+    )
+
+
 def axis_agreement(versions: np.ndarray) -> np.ndarray:
     """(F,) mean Pearson correlation of the same feature between networks, over patients that none was fitted to.
 

@@ -24,18 +24,13 @@ sd_n <- apply(x, 2, function(v) sqrt(mean((v - mean(v))^2)))
 z <- scale(x[, varying], scale = sd_n[varying])
 largest <- max(abs(crossprod(z, data$y - mean(data$y)))) / n
 lambda <- exp(seq(log(largest), log(largest * 1e-3), length.out = 30))
-path <- errors <- NULL
-for (family in c("gaussian", "binomial")) {
-  measure <- if (family == "gaussian") "mse" else "deviance"
-  cv <- suppressWarnings(cv.glmnet(x[, varying], data$y, family = family, lambda = lambda, foldid = data$fold,
-                                   type.measure = measure, thresh = 1e-14, maxit = 1e7))
-  beta <- as.matrix(cv$glmnet.fit$beta) * sd_n[varying]
-  for (at in c(5, 12, 20)) {
-    path <- rbind(path, data.frame(family = family, at = at, feature = varying, coefficient = beta[, at]))
-  }
-  errors <- rbind(errors, data.frame(family = family, lambda = cv$lambda, error = cv$cvm, se = cv$cvsd,
-                                     is_min = cv$lambda == cv$lambda.min, is_1se = cv$lambda == cv$lambda.1se))
-}
+cv <- suppressWarnings(cv.glmnet(x[, varying], data$y, lambda = lambda, foldid = data$fold, type.measure = "mse",
+                                 thresh = 1e-14, maxit = 1e7))
+beta <- as.matrix(cv$glmnet.fit$beta) * sd_n[varying]
+path <- NULL
+for (at in c(5, 12, 20)) path <- rbind(path, data.frame(at = at, feature = varying, coefficient = beta[, at]))
+errors <- data.frame(lambda = cv$lambda, error = cv$cvm, se = cv$cvsd, is_min = cv$lambda == cv$lambda.min,
+                     is_1se = cv$lambda == cv$lambda.1se)
 write(path, "lasso_path.csv")
 write(errors, "lasso_errors.csv")
 cat(R.version.string, "glmnet", as.character(packageVersion("glmnet")), "\n")
