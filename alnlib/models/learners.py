@@ -176,8 +176,13 @@ class TunedLearners:
 
     def mean_scores(self, versions: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """`scores` where a patient's features come in several versions, one per network: the mean on the scale of logits."""
-        logits = [logit(self.scores(X).clip(_CLIP, 1 - _CLIP)) for X in versions]
+        logits = [signature(self.scores(X)) for X in versions]
         return expit(sum(logits) / len(logits)).round(SCORE_DIGITS)
+
+
+def signature(probability: pd.DataFrame | np.ndarray) -> pd.DataFrame | np.ndarray:
+    """Probabilities on the scale of logits, cut where `SCORE_DIGITS` end; how one model enters another."""
+    return logit(np.clip(probability, _CLIP, 1 - _CLIP))
 
 
 @dataclass(frozen=True)
