@@ -16,7 +16,7 @@ from alnlib.errors import EXIT_INPUT_ERROR, InputError
 
 def evaluate(
     predictions: Annotated[
-        list[Path], typer.Argument(help="files with study, model, split, patient_id, unit_id, y_true, y_score")
+        list[Path], typer.Argument(help="files with study, model, role, split, patient_id, unit_id, y_true, y_score")
     ],
     out: Annotated[Path | None, typer.Option(help="folder to write to (default ./evaluation-of-NAME)")] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the resamples")] = 2026,

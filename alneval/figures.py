@@ -1,6 +1,6 @@
 """Figures of the evaluation in one style: every function takes `ax`, draws, and returns it. The caller saves.
 
-Nothing is estimated here; estimates come from `alneval`. A figure names its n, its unit and its interval.
+Nothing is estimated here; estimates come from the modules beside this one. A figure names its n, its unit and its interval.
 """
 
 from __future__ import annotations

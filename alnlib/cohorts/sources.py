@@ -1,6 +1,6 @@
 """Where a cohort comes from, by name: simulate it or verify its files, then read it into the one form of `schema.Cohort`.
 
-What each source looks like inside is in its own module (`simulated`, `duke`, `breast_lesions_usg`, `folder`).
+What each source looks like inside is in its own module (`duke`, `breast_lesions_usg`, `folder`), simulated patients in `alnsim`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from alnlib.cohorts.splits import patient_level_folds
+
+from alneval.folds import patient_level_folds
 
 FOLDER = Path(__file__).parent
 
