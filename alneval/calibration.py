@@ -177,6 +177,11 @@ def calibration_summary(units: Units, rng: np.random.Generator, *, n_bootstrap: 
     Intercept and slope have Wald intervals, the others percentile intervals over resampled patients; a resample speaks for
     its own range of the curve only, and costs one local regression. A constant prediction or a missing class gives nan
     where a quantity does not exist, never an exception.
+
+    >>> from alneval import example
+    >>> units = Units.of_rows(example().query("model == 'image'"))
+    >>> print(calibration_summary(units, np.random.default_rng(2026), n_bootstrap=40).slope)
+    2.189 (1.112 to 3.266)
     """
     positive, probability = units.positive, units.probability
     grid, place = np.unique(probability, return_inverse=True)

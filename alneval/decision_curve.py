@@ -74,6 +74,11 @@ def decision_curve(
     get `_low` and `_high`, by patient, at the prevalence of the units: `weighted_difference_interval`, which covers where
     few are treated and percentile limits do not (benchmarks/coverage.csv); gain, the smaller of two differences, ends where
     the smaller of their limits do.
+
+    >>> from alneval import example
+    >>> curve = decision_curve(Units.of_rows(example().query("model == 'image'")), [0.2, 0.4])
+    >>> curve[["threshold", "net_benefit", "treat_all"]].round(3).to_numpy().tolist()
+    [[0.2, 0.271, 0.208], [0.4, 0.283, -0.056]]
     """
     cuts, odds = np.atleast_1d(np.asarray(thresholds, dtype=float)), odds_of(thresholds)
     model, everybody, gained = (once(of(cuts, prevalence), units) for of in (net_benefit, treat_all, gain))

@@ -55,6 +55,10 @@ def auc_interval(units: Units, *, confidence: float = 0.95, interval: str = "log
     nothing about uncertainty, "logit_t" ends at the AUC under which as many patients separate with a chance of
     (1 - confidence) / 2, by the less favorable of Lehmann's alternatives (1953, Ann Math Stat 24:23). With one patient in
     a class the standard error and interval are nan. Raises ValueError if a class is missing.
+
+    >>> from alneval import example
+    >>> print(auc_interval(Units.of_rows(example().query("model == 'image'"))))
+    0.935 (0.818 to 0.979)
     """
     if interval not in ("logit_t", "logit", "wald"):
         raise ValueError(f"interval must be 'logit_t', 'logit' or 'wald', not {interval!r}")
@@ -82,6 +86,11 @@ def auc_difference(units: Units, *, confidence: float = 0.95, reference: str = "
     reference "t" takes the patients of the smaller class less one as degrees of freedom, "normal" is R `pROC::roc.test`.
     Identical rankings give p = 1; a difference without variance (one score separates perfectly, the other is constant)
     an infinite statistic and p 0, as pROC does. Raises ValueError if a class is missing.
+
+    >>> from alneval import example
+    >>> rows = example()
+    >>> print(auc_difference(Units.of_rows(rows.query("model == 'image'"), rows.query("model == 'clinical'"))))
+    0.355 (0.177 to 0.534), p < 0.001
     """
     if reference not in ("t", "normal"):
         raise ValueError(f"reference must be 't' or 'normal', not {reference!r}")

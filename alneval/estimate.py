@@ -115,6 +115,11 @@ def interval(
 
     method "percentile"; "logit": normal on the log odds, for shares that are too high in resamples too, such as average
     precision.
+
+    >>> from alneval import curves, example
+    >>> units = Units.of_rows(example().query("model == 'image'"))
+    >>> print(interval(curves.brier, units, np.random.default_rng(2026)))
+    0.118 (0.087 to 0.154)
     """
     if method not in ("percentile", "logit"):
         raise ValueError(f"method must be 'percentile' or 'logit', not {method!r}")

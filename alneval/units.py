@@ -15,6 +15,12 @@ class Units:
 
     positive: (n,) bool; scores: (n, m), one column per model; patient: (n,) codes 0 .. k-1, all different where every unit
     is its own patient. A function that is given Units needs neither `cluster` nor a check.
+
+    >>> from alneval import example
+    >>> rows = example()
+    >>> units = Units.of_rows(rows.query("model == 'image'"), rows.query("model == 'clinical'"))
+    >>> len(units), units.n_positive, units.n_patients, units.scores.shape
+    (60, 22, 60, (60, 2))
     """
 
     positive: np.ndarray
