@@ -1,6 +1,6 @@
 """The inclusion flow of a study: who was excluded, why and how many remained, as a table and as a STARD-style diagram.
 
-The criteria themselves are written out in the cohort notebook; tables of characteristics are in `alnlib.cohorts.table_one`.
+The criteria themselves are written out in the cohort notebook; tables of characteristics are in `alneval.table_one`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import yaml
 
 from alneval.figures import SPLIT_NAMES
 from alneval.tables import read_predictions
-from alnlib.cohorts.table_one import OVERALL
+from alneval.table_one import OVERALL
 from alnlib.errors import InputError
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import STAGES, find_stage

@@ -1,41 +1,32 @@
 """Table 1: the characteristics of the patients overall and by group, with missing counts and standardized differences.
 
-No p-values: differences between samples of one cohort are described, not tested. Splits and flow live beside this module.
+No p-values: differences between samples of one cohort are described, not tested. Missing values are counted, not imputed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from alnlib.cohorts.schema import ClinicalVariable
-
 OVERALL = "overall"
-TABLE_COLUMNS = (
-    "variable",
-    "label",
-    "kind",
-    "unit",
-    "level",
-    "group",
-    "n_group",
-    "n",
-    "missing",
-    "mean",
-    "sd",
-    "median",
-    "q1",
-    "q3",
-    "count",
-    "fraction",
-    "smd",
-)
+TABLE_COLUMNS = ("variable", "label", "kind", "unit", "level", "group", "n_group", "n", "missing")
+TABLE_COLUMNS += ("mean", "sd", "median", "q1", "q3", "count", "fraction", "smd")
 
 
-def table_one(patients: pd.DataFrame, clinical: Mapping[str, ClinicalVariable], by: str) -> pd.DataFrame:
+class Variable(Protocol):
+    """What is read of a clinical variable, such as `alnlib.cohorts.schema.ClinicalVariable`."""
+
+    label: str
+    kind: str
+    unit: str | None
+    levels: tuple[str, ...]
+
+
+def table_one(patients: pd.DataFrame, clinical: Mapping[str, Variable], by: str) -> pd.DataFrame:
     """Describe each clinical variable overall and in each group of `by` (an endpoint, the split, the center).
 
     Returns a tidy frame, one row per variable, level (continuous variables have the empty level) and group ("overall", then
@@ -140,7 +131,7 @@ def format_table_one(
     return pd.DataFrame(rows, columns=ordered).fillna("")
 
 
-def _head(column: str, variable: ClinicalVariable, level: str, group: str, members: pd.DataFrame) -> dict[str, object]:
+def _head(column: str, variable: Variable, level: str, group: str, members: pd.DataFrame) -> dict[str, object]:
     n = int(members[column].notna().sum())
     described = {"variable": column, "label": variable.label, "kind": variable.kind, "unit": variable.unit}
     return described | {"level": level, "group": group, "n_group": len(members), "n": n, "missing": len(members) - n}

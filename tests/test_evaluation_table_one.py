@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alneval.table_one import categorical_smd, continuous_smd, format_table_one, table_one
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.cohorts.table_one import categorical_smd, continuous_smd, format_table_one, table_one
 
 CLINICAL = {
     "age_years": ClinicalVariable("Age", "continuous", "years"),
