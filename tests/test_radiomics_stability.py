@@ -12,6 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from statsmodels.stats.anova import anova_lm
 
+from alneval.agreement import intraclass_correlation
 from alnlib.errors import InputError
 from alnlib.radiomics.extract import Settings
 from alnlib.radiomics.stability import (
@@ -20,7 +21,6 @@ from alnlib.radiomics.stability import (
     StabilityFilter,
     extract_repeated,
     icc_table,
-    intraclass_correlation,
 )
 from tests.test_radiomics_extract import faulty_cohort  # noqa: F401  (a fixture)
 

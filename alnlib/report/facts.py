@@ -17,8 +17,8 @@ import pyarrow.parquet
 import yaml
 
 from alneval.figures import SPLIT_NAMES
-from alneval.tables import read_predictions
 from alneval.table_one import OVERALL
+from alneval.tables import read_predictions
 from alnlib.errors import InputError
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import STAGES, find_stage
