@@ -69,86 +69,50 @@ def learner_table(random_state: int, n_trees: int = 200) -> dict[str, Learner]:
     cross-validated decision values (Platt 1999). No class weights: they would spoil calibration.
     """
     uniform, log_uniform, integer = stats.uniform, stats.loguniform, stats.randint
-    forest = {
-        "model__max_depth": [2, 3, 4, 6, None],
-        "model__min_samples_leaf": integer(1, 16),
-        "model__max_features": uniform(0.05, 0.6),
-    }
-    boosting = {
-        "model__learning_rate": log_uniform(0.01, 0.3),
-        "model__subsample": uniform(0.5, 0.5),
-        "model__colsample_bytree": uniform(0.3, 0.7),
-        "model__reg_lambda": log_uniform(0.1, 100),
-    }
+    fixed, one_thread = {"random_state": random_state}, {"n_jobs": 1, "random_state": random_state}
+    forest = {"max_depth": [2, 3, 4, 6, None], "min_samples_leaf": integer(1, 16), "max_features": uniform(0.05, 0.6)}
+    boosting = {"learning_rate": log_uniform(0.01, 0.3), "subsample": uniform(0.5, 0.5)}
+    boosting |= {"colsample_bytree": uniform(0.3, 0.7), "reg_lambda": log_uniform(0.1, 100)}
+    same_bytes = {"deterministic": True, "force_col_wise": True, "subsample_freq": 1, "verbose": -1}
+    thirds = StratifiedKFold(3, shuffle=True, random_state=random_state)
     table: dict[str, tuple[BaseEstimator, dict[str, Any]]] = {
-        "logistic regression": (
-            LogisticRegression(max_iter=5000, random_state=random_state),
-            {"model__C": log_uniform(1e-4, 1e2)},
-        ),
+        "logistic regression": (LogisticRegression(max_iter=5000, **fixed), {"C": log_uniform(1e-4, 1e2)}),
         "support vector machine": (
-            CalibratedClassifierCV(
-                SVC(random_state=random_state),
-                ensemble=False,
-                cv=StratifiedKFold(3, shuffle=True, random_state=random_state),
-                n_jobs=1,
-            ),
-            {
-                "model__estimator__C": log_uniform(1e-2, 1e2),
-                "model__estimator__gamma": log_uniform(1e-4, 1e-1),
-                "model__estimator__kernel": ["linear", "rbf"],
-            },
+            CalibratedClassifierCV(SVC(**fixed), ensemble=False, cv=thirds, n_jobs=1),
+            {"estimator__C": log_uniform(1e-2, 1e2), "estimator__gamma": log_uniform(1e-4, 1e-1)}
+            | {"estimator__kernel": ["linear", "rbf"]},
         ),
         "k-nearest neighbors": (
             KNeighborsClassifier(n_jobs=1),
-            {
-                "model__n_neighbors": integer(3, 26),
-                "model__weights": ["uniform", "distance"],
-                "model__p": [1, 2],
-            },
+            {"n_neighbors": integer(3, 26), "weights": ["uniform", "distance"], "p": [1, 2]},
         ),
         "decision tree": (
-            DecisionTreeClassifier(random_state=random_state),
-            {
-                "model__max_depth": [1, 2, 3, 4, 5],
-                "model__min_samples_leaf": integer(2, 21),
-                "model__criterion": ["gini", "entropy"],
-            },
+            DecisionTreeClassifier(**fixed),
+            {"max_depth": [1, 2, 3, 4, 5], "min_samples_leaf": integer(2, 21), "criterion": ["gini", "entropy"]},
         ),
-        "random forest": (RandomForestClassifier(n_trees, n_jobs=1, random_state=random_state), forest),
-        "extra trees": (ExtraTreesClassifier(n_trees, n_jobs=1, random_state=random_state), forest),
+        "random forest": (RandomForestClassifier(n_trees, **one_thread), forest),
+        "extra trees": (ExtraTreesClassifier(n_trees, **one_thread), forest),
         "XGBoost": (
-            XGBClassifier(n_estimators=n_trees, tree_method="hist", n_jobs=1, verbosity=0, random_state=random_state),
-            boosting | {"model__max_depth": [1, 2, 3, 4], "model__min_child_weight": log_uniform(0.5, 10)},
+            XGBClassifier(n_estimators=n_trees, tree_method="hist", verbosity=0, **one_thread),
+            boosting | {"max_depth": [1, 2, 3, 4], "min_child_weight": log_uniform(0.5, 10)},
         ),
         "LightGBM": (
-            LGBMClassifier(
-                n_estimators=n_trees,
-                subsample_freq=1,
-                deterministic=True,
-                force_col_wise=True,
-                n_jobs=1,
-                verbose=-1,
-                random_state=random_state,
-            ),
-            boosting | {"model__num_leaves": [2, 4, 8, 12], "model__min_child_samples": integer(3, 21)},
+            LGBMClassifier(n_estimators=n_trees, **same_bytes, **one_thread),
+            boosting | {"num_leaves": [2, 4, 8, 12], "min_child_samples": integer(3, 21)},
         ),
         "multilayer perceptron": (
-            # the limit of iterations is early stopping, meant; on so few patients L-BFGS beats stochastic descent
-            MLPClassifier(solver="lbfgs", max_iter=150, random_state=random_state),
-            {
-                "model__hidden_layer_sizes": [(8,), (16,), (32,), (16, 8)],
-                "model__alpha": log_uniform(1e-2, 1e1),  # from about 30 on, all weights of so few patients go to zero
-                "model__activation": ["relu", "tanh"],
-            },
+            # the limit of iterations is early stopping, meant; on so few patients L-BFGS beats stochastic descent;
+            # from an alpha of about 30 on, all weights of so few patients go to zero
+            MLPClassifier(solver="lbfgs", max_iter=150, **fixed),
+            {"hidden_layer_sizes": [(8,), (16,), (32,), (16, 8)], "alpha": log_uniform(1e-2, 1e1)}
+            | {"activation": ["relu", "tanh"]},
         ),
     }
-    return {
-        name: Learner(
-            Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler()), ("model", model)]),
-            space,
-        )
-        for name, (model, space) in table.items()
-    }
+    learners = {}
+    for name, (model, space) in table.items():
+        steps = [("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler()), ("model", model)]
+        learners[name] = Learner(Pipeline(steps), {f"model__{setting}": values for setting, values in space.items()})
+    return learners
 
 
 @dataclass(frozen=True)
