@@ -119,19 +119,11 @@ def wanted_series(source: str, cohort: str, idc: SeriesStore | None = None) -> p
         for _, patient in index.groupby("PatientID"):
             index.loc[patient.index, "phase"] = dce_phases(patient["SeriesDescription"], patient["SeriesNumber"])
         index = index[index["phase"].notna()]
-    series = pd.DataFrame(
-        {
-            "patient_id": index["PatientID"],
-            "phase": index["phase"],
-            "description": index["SeriesDescription"].fillna(""),
-            "modality": index["Modality"],
-            "instances": index["instanceCount"].astype("Int64"),
-            "bytes": (index["series_size_MB"] * 1e6).round().astype("Int64"),
-            "license": index["license_short_name"],
-            "doi": index["source_DOI"],
-            "series_uid": index["SeriesInstanceUID"],
-        }
-    )
+    renamed = {"PatientID": "patient_id", "SeriesDescription": "description", "Modality": "modality"}
+    renamed |= {"instanceCount": "instances", "license_short_name": "license", "source_DOI": "doi"}
+    sizes = (index["series_size_MB"] * 1e6).round().astype("Int64")
+    series = index.rename(columns=renamed | {"SeriesInstanceUID": "series_uid"}).assign(bytes=sizes)
+    series = series.astype({"instances": "Int64"}).fillna({"description": ""})[list(SERIES_COLUMNS[:-2])]
     named = series["phase"].notna()
     leaf = (series["modality"] + "_" + series["series_uid"]).where(~named, "dce_" + series["phase"].astype("string"))
     series["folder"] = series["patient_id"] + "/" + leaf.astype(series["patient_id"].dtype)
@@ -352,9 +344,7 @@ def _file_status(rows: pd.DataFrame, verified: VerificationReport, mirror: str |
             status = "by hand"
         else:
             status = "partly present" if "ok" in found else "to fetch"
-        entries.append(
-            (row["file"], row["need"], row["access"], row["bytes"], row["license"], row["doi"], status),
-        )
+        entries.append(row | {"status": status})
     return pd.DataFrame(entries, columns=list(FILE_COLUMNS)).astype({"bytes": "Int64"})
 
 
