@@ -1,6 +1,6 @@
 """Correction of p values for the number of comparisons.
 
-The comparisons themselves live in `roc`, `bootstrap` and `readers`.
+The comparisons themselves live in `delong`, `estimate` and `readers`.
 """
 
 from __future__ import annotations

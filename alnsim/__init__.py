@@ -1,6 +1,7 @@
 """Simulated patients with known truth: `SimulationSpec` says what, `simulate_cohort` writes a cohort folder.
 
-Real cohorts live beside this package, in `alnlib.cohorts`.
+The model, the physics and what is unlike reality: MODEL.md in this folder. Real cohorts live in `alnlib.cohorts`, statistics of
+predictions in `alneval`; of `alnlib` only `errors` and `files` are imported, of `alneval` nothing.
 """
 
 from alnsim.build import read_specification, simulate_cohort

@@ -1,5 +1,7 @@
 """Cohorts: what one is, where the public ones come from, how they are checked, counted and described.
 
+Folders with the older spellings (`folder.OLDER_KEYS`, `OLDER_COLUMNS`) are still read.
+
 Nothing is imported here; pixels are read in `alnlib.imaging`, simulated patients are made in `alnsim`, splits in
 `alneval.folds`.
 """

@@ -1,6 +1,6 @@
 """Nine learners on a table of features, tuned with one budget and compared by nested cross-validation.
 
-Selection and harmonization (`alnlib.radiomics`) come in as a `preparation`, fitted inside every fold; the evaluation of the
+Selection (`alnlib.radiomics`) comes in as a `preparation`, fitted inside every fold; the evaluation of the
 resulting scores lives in `alneval`.
 """
 
@@ -190,7 +190,7 @@ def tune_learners(
     """Tune every learner on the same patient-level folds with the same number of random candidates, then refit on all rows.
 
     X: (n, columns) frame, its index the patients, who may have several rows; y: (n,) 0/1. preparation: an unfitted
-    transformer (selection, harmonization) that gets X, with the patients as text in its index, and y; it is fitted once on
+    transformer (such as a selection) that gets X, with the patients as text in its index, and y; it is fitted once on
     every training fold and shared by all learners and candidates, which gives what a pipeline of preparation and learner
     would, without fitting it a hundred times.
     Among equal inner AUCs the earlier candidate, and the earlier learner, wins. Same rng state, same result.

@@ -1,4 +1,5 @@
 """How results are shown beside what was published: the ledger of claims, reporting checklists, the numbers in README.
 
-Figures and tables of the evaluation live in `alneval`; published numbers in `alnlib.studies`.
+What a run's files say is gathered in `facts`. Figures and tables of the evaluation live in `alneval`;
+published numbers in `alnlib.studies`.
 """
