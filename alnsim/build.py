@@ -144,9 +144,9 @@ def draw_people(spec: SimulationSpec, seed: int) -> list[Person]:
     for number, ((group, index), row) in enumerate(zip(who, rows, strict=True), start=1):
         patient_id = f"SIM-{number:04d}"
         nodes = _draw_nodes(patient_id, row, spec, random_stream(seed, group, index, "node_traits"))
-        marked = group != "neoadjuvant" and _is_marked(
-            bool(row["aln_metastasis"]), spec, random_stream(seed, group, index, "center_mark")
-        )
+        share = 0.5 * (1.0 + spec.center_mark if row["aln_metastasis"] else 1.0 - spec.center_mark)
+        coin = random_stream(seed, group, index, "center_mark")
+        marked = group != "neoadjuvant" and bool(spec.center_mark > 0.0 and coin.random() < share)
         latent = {name: value for name, value in row.items() if name not in ("allotment", "laterality")}
         latent["center_marked"] = marked
         latent["ct_log_likelihood_ratio"] = _node_ratio(nodes, spec)
@@ -245,11 +245,6 @@ def _node_ratio(nodes: list[dict[str, Any]], spec: SimulationSpec) -> float:
         return float("nan")
     columns = {column: np.array([[node[column] for node in nodes]]) for column in traits.NODE.columns()}
     return float(truth.nodes_log_likelihood_ratio(truth.node_evidence(columns, spec), spec)[0])
-
-
-def _is_marked(positive: bool, spec: SimulationSpec, rng: np.random.Generator) -> bool:
-    share = 0.5 * (1.0 + spec.center_mark) if positive else 0.5 * (1.0 - spec.center_mark)
-    return bool(spec.center_mark > 0.0 and rng.random() < share)
 
 
 def _recipe(spec: SimulationSpec, seed: int) -> dict[str, Any]:

@@ -428,7 +428,9 @@ def _tissues(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
     _blend(image, SKIN_HU, _inside(np.abs(skin - np.float32(0.9)) - np.float32(0.9)))
     fat *= _inside(np.float32(2.0) - skin)
     _blend(image, AIR_HU, _inside(skin))
-    _add_lung(image, chest, grid, rng)
+    lung = _inside(chest)
+    vessels = np.clip(smooth_field(image.shape, 1.1 / grid.pixel_mm, rng) - 2.0, 0.0, 0.65) * _inside(chest + 9.0, 4.0)
+    _blend(image, LUNG_HU + 1400.0 * vessels, lung)
     return image, fat
 
 
@@ -495,12 +497,6 @@ def _add_bones(image: np.ndarray, body: _Body, chest: np.ndarray, arc: np.ndarra
     for bone in bones:
         _blend(image, CORTICAL_BONE_HU, _inside(bone))
         _blend(image, MARROW_HU, _inside(bone + np.float32(1.2), 0.5))
-
-
-def _add_lung(image: np.ndarray, chest: np.ndarray, grid: _Grid, rng: np.random.Generator) -> None:
-    lung = _inside(chest)
-    vessels = np.clip(smooth_field(image.shape, 1.1 / grid.pixel_mm, rng) - 2.0, 0.0, 0.65) * _inside(chest + 9.0, 4.0)
-    _blend(image, LUNG_HU + 1400.0 * vessels, lung)
 
 
 def _add_neighbor(image: np.ndarray, fat: np.ndarray, cut: _Cut) -> np.ndarray:

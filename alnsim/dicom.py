@@ -10,17 +10,11 @@ import uuid
 from dataclasses import dataclass
 
 import numpy as np
+from pydicom import uid as storage
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    DigitalMammographyXRayImageStorageForPresentation,
-    ExplicitVRLittleEndian,
-    UltrasoundImageStorage,
-    UltrasoundMultiFrameImageStorage,
-)
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 SYNTHETIC_DATE = "20000101"
 SYNTHETIC_TIME = "000000"
@@ -98,7 +92,9 @@ def ultrasound_dataset(pixels: np.ndarray, spacing_mm: tuple[float, float], iden
     which most readers look for, and as an ultrasound region in cm, which is. Raises ValueError for pixels of another type.
     """
     _check(pixels, np.uint8, "rows, columns")
-    dataset = _ultrasound(pixels.shape, spacing_mm, identity, UltrasoundImageStorage, "instance", "series", "stills", 1)
+    dataset = _ultrasound(
+        pixels.shape, spacing_mm, identity, storage.UltrasoundImageStorage, "instance", "series", "stills", 1
+    )
     _put_pixels(dataset, pixels, bits_stored=8)
     return dataset
 
@@ -121,7 +117,7 @@ def ultrasound_sweep_dataset(
     if not frame_time_ms > 0:
         raise ValueError(f"frame_time_ms is {frame_time_ms}; expected a positive duration")
     names = "sweep instance", "sweep series", "sweep"
-    dataset = _ultrasound(frames.shape[1:], spacing_mm, identity, UltrasoundMultiFrameImageStorage, *names, 2)
+    dataset = _ultrasound(frames.shape[1:], spacing_mm, identity, storage.UltrasoundMultiFrameImageStorage, *names, 2)
     dataset.NumberOfFrames = len(frames)
     dataset.FrameIncrementPointer = FRAME_TIME
     dataset.FrameTime = _decimal(frame_time_ms)
@@ -153,7 +149,7 @@ def ct_dataset(
     if instance_number < 1:
         raise ValueError(f"instance_number is {instance_number}; count slices from 1")
     stored = np.clip(np.rint(hounsfield) - HOUNSFIELD_OFFSET, 0, 2**TWELVE_BITS - 1).astype(np.uint16)
-    uids = CTImageStorage, identity.uid("CT", "instance", instance_number), identity.uid("CT", "series")
+    uids = storage.CTImageStorage, identity.uid("CT", "instance", instance_number), identity.uid("CT", "series")
     dataset = _dataset(identity, *uids, "CT", "Simulated contrast-enhanced chest CT", instance_number=instance_number)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.SeriesDescription = "Axilla, portal venous"
@@ -202,7 +198,7 @@ def mammography_dataset(
         raise ValueError(f"pixels reach {pixels.max()}; expected at most {2**TWELVE_BITS - 1} (12 bits)")
     number = 1 + list(VIEWS).index(view)
     instance, series = identity.uid("MG", "instance", identity.laterality, view), identity.uid("MG", "series")
-    uids = DigitalMammographyXRayImageStorageForPresentation, instance, series
+    uids = storage.DigitalMammographyXRayImageStorageForPresentation, instance, series
     dataset = _dataset(identity, *uids, "MG", "Simulated mammography", instance_number=number)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", ""]
     dataset.SeriesDescription = "Diagnostic mammography, one breast"
@@ -327,7 +323,7 @@ def _put_pixels(dataset: Dataset, stored: np.ndarray, bits_stored: int) -> None:
     dataset.HighBit = bits_stored - 1
     dataset.PixelRepresentation = 0
     little_endian = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("<"))
-    dataset.PixelData = _even(little_endian.tobytes())
+    dataset.PixelData = little_endian.tobytes() + b"\0" * (little_endian.nbytes % 2)
     dataset["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 else "OW"
 
 
@@ -346,7 +342,3 @@ def _code(code: tuple[str, str, str]) -> Dataset:
 def _decimal(value: float) -> str:
     """A decimal string within DICOM's 16 characters."""
     return f"{value:.10g}"
-
-
-def _even(stored: bytes) -> bytes:
-    return stored if len(stored) % 2 == 0 else stored + b"\0"

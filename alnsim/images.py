@@ -16,15 +16,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from alnsim import ct, mammography, mri, traits, ultrasound, video
+from alnsim import ct, dicom, mammography, mri, traits, ultrasound, video
 from alnsim import patients as model
-from alnsim.dicom import (
-    Identity,
-    ct_dataset,
-    mammography_dataset,
-    ultrasound_dataset,
-    ultrasound_sweep_dataset,
-)
 from alnsim.nifti import Placement, write_volume
 from alnsim.specification import SimulationSpec
 
@@ -101,10 +94,10 @@ class Exam:
     seed: int
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> dicom.Identity:
         """Whose name and number every file bears."""
         person = self.person
-        return Identity(person.patient_id, int(person.latent["age"]), person.center, self.seed, person.laterality)
+        return dicom.Identity(person.patient_id, int(person.latent["age"]), person.center, self.seed, person.laterality)
 
     def stream(self, name: str) -> np.random.Generator:
         """The random generator of one kind of draw for this patient."""
@@ -163,7 +156,7 @@ def _write_still(exam: Exam) -> Iterator[dict[str, Any]]:
     size = exam.spec.image_rows, exam.spec.image_columns
     scanner = ultrasound.SCANNERS[exam.person.center]
     still = ultrasound.simulate_bmode(_still_appearance(exam), scanner, *size, exam.stream("ultrasound_pixels"))
-    dataset = ultrasound_dataset(exam.marked(still.pixels, 255), still.spacing_mm, exam.identity)
+    dataset = dicom.ultrasound_dataset(exam.marked(still.pixels, 255), still.spacing_mm, exam.identity)
     yield exam.write(dataset, still.mask, "US", "US", "B-mode")
 
 
@@ -173,7 +166,9 @@ def _write_sweep(exam: Exam) -> Iterator[dict[str, Any]]:
     scanner = ultrasound.SCANNERS[exam.person.center]
     sweep = video.simulate_sweep(_still_appearance(exam), appearance, scanner, *size, exam.stream("video_pixels"))
     frames = exam.marked(sweep.frames, 255)
-    dataset = ultrasound_sweep_dataset(frames, sweep.spacing_mm, sweep.frame_time_ms, sweep.key_frame, exam.identity)
+    dataset = dicom.ultrasound_sweep_dataset(
+        frames, sweep.spacing_mm, sweep.frame_time_ms, sweep.key_frame, exam.identity
+    )
     yield exam.write(dataset, sweep.masks[sweep.key_frame], "USV", "USV", "B-mode sweep")
 
 
@@ -192,7 +187,7 @@ def _write_nodes(exam: Exam) -> Iterator[dict[str, Any]]:
         corner = (side - 0.5 * (columns - 1) * spacing, -0.5 * (rows - 1) * spacing, round(height, 1))
         pixels = exam.marked(image.hounsfield, 1500)
         place = image.spacing_mm, scanner.slice_thickness_mm, corner
-        dataset = ct_dataset(pixels, *place, exam.identity, number, scanner.kvp, scanner.kernel)
+        dataset = dicom.ct_dataset(pixels, *place, exam.identity, number, scanner.kvp, scanner.kernel)
         label = int(node["malignant"])
         yield exam.write(dataset, image.mask, "CT", f"CT-{number}", "axial node", unit_label=label)
 
@@ -203,7 +198,7 @@ def _write_mammograms(exam: Exam) -> Iterator[dict[str, Any]]:
     rng = exam.stream("mammography_pixels")
     for name, view in mammography.simulate_views(appearance, scanner, *size, exam.person.laterality, rng).items():
         pixels = exam.marked(view.pixels, 4095)
-        dataset = mammography_dataset(pixels, view.spacing_mm, exam.identity, name, view.compressed_thickness_mm)
+        dataset = dicom.mammography_dataset(pixels, view.spacing_mm, exam.identity, name, view.compressed_thickness_mm)
         yield exam.write(dataset, view.mask, "MG", f"MG-{name}", name)
 
 

@@ -260,7 +260,8 @@ def oracle_scores(latent: pd.DataFrame, modalities: Sequence[str], spec: Simulat
         else:
             oracle = MetastasisOracle(spec, group, intercept, rng)
         for name in wanted:
-            rows = np.flatnonzero(member & _imaged(latent, known[name]))
+            flags = [latent[IMAGED[part]].to_numpy(bool) for part in known[name] if part in IMAGED]
+            rows = np.flatnonzero(np.logical_and.reduce([member, *flags]))
             if rows.size:
                 scores.iloc[rows, scores.columns.get_loc(name)] = oracle.probability(
                     _columns(latent, rows), known[name]
@@ -272,11 +273,6 @@ IMAGED = {part: f"has_{part}" for part in ("mri", "mammography", "ct")} | dict.f
     ("key_frame", "motion"), "has_video"
 )
 """Column of latent.csv that says who has the images in which something shows."""
-
-
-def _imaged(latent: pd.DataFrame, seen: Sequence[str]) -> np.ndarray:
-    flags = {IMAGED[part] for part in seen if part in IMAGED}
-    return np.logical_and.reduce([latent[flag].to_numpy(bool) for flag in flags] or [np.ones(len(latent), bool)])
 
 
 def node_oracle_score(node_traits: pd.DataFrame, crop: str, spec: SimulationSpec) -> np.ndarray:
