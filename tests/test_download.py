@@ -6,7 +6,6 @@ runs the real IDCClient and the real s5cmd against the stand-in; no test needs a
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import shutil
@@ -30,33 +29,20 @@ from alnlib.cohorts.download import (
     select_patients,
     wanted_series,
 )
-from alnlib.cohorts.manifest import MANIFEST_COLUMNS, read_manifest
+from alnlib.cohorts.manifest import read_manifest
 from alnlib.errors import InputError
 from tests.local_store import local_store
 from tests.real_data import real_data
+from tests.toy import TOY_ENTRY, sha256
 
 DUKE = "idc:duke_breast_cancer_mri/MR"
 COLLECTION = "toy_mri"
 BUCKET = "toy-bucket"
 
 
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def toy_rows(*entries: dict[str, str]) -> pd.DataFrame:
     """A manifest of cohort `toy`, one row per entry."""
-    defaults = dict.fromkeys(MANIFEST_COLUMNS, "") | {
-        "cohort": "toy",
-        "kind": "table",
-        "access": "open",
-        "need": "required",
-        "doi": "10.1234/toy",
-        "license": "CC0",
-        "citation": "Nobody 2020",
-        "note": "made by the test",
-    }
-    frame = pd.DataFrame([defaults | given for given in entries])
+    frame = pd.DataFrame([TOY_ENTRY | {"note": "made by the test"} | given for given in entries])
     return frame.assign(**{name: pd.to_numeric(frame[name]).astype("Int64") for name in ("bytes", "patients")})
 
 

@@ -16,35 +16,17 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from alnlib.cohorts.folder import read_cohort
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.montage import Panel, plot_panel, plot_rows
 from alnlib.imaging.plates import MODALITIES, SEQUENCE_ORDER, SOFT_TISSUE_HU, plate_rows, plate_size, visit_rows
 from alnlib.imaging.read import read_image, read_mask
 from alnlib.imaging.volumes import read_volume, read_volume_mask
-from alnsim import SimulationSpec, simulate_cohort
-
-SPEC = SimulationSpec(
-    n_primary=8,
-    n_external=3,
-    n_ct=4,
-    n_ct_nodes=8,
-    n_video_primary=3,
-    n_video_external=1,
-    n_mammography=4,
-    n_neoadjuvant=3,
-    image_rows=96,
-    image_columns=96,
-)
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """Seed 7 has patients with and without the outcome in every modality; the first test holds it to that."""
-    return read_cohort(
-        simulate_cohort(SPEC, tmp_path_factory.mktemp("plates") / "cohort", seed=7, truth_patients=2_000)
-    )
+def cohort(small_cohort):
+    return small_cohort
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ Truth: SHA-256 computed here with hashlib; the real files of `shared/data` where
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,6 @@ import pytest
 
 from alnlib.cohorts import manifest as manifest_module
 from alnlib.cohorts.manifest import (
-    MANIFEST_COLUMNS,
     check_cohort_files,
     checksum_list_path,
     cohort_rows,
@@ -25,6 +23,7 @@ from alnlib.cohorts.manifest import (
 )
 from alnlib.errors import InputError
 from tests.real_data import real_data
+from tests.toy import TOY_ENTRY, sha256
 
 COHORTS_WITH_FILES = (
     "duke",
@@ -39,24 +38,8 @@ COHORTS_WITH_FILES = (
 )
 
 
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def entry(**given: str) -> dict[str, str]:
-    defaults = dict.fromkeys(MANIFEST_COLUMNS, "") | {
-        "cohort": "toy",
-        "file": "table.csv",
-        "kind": "table",
-        "access": "open",
-        "need": "required",
-        "doi": "10.1234/toy",
-        "license": "CC0",
-        "citation": "Nobody 2020",
-        "bytes": "3",
-        "sha256": sha256(b"abc"),
-    }
-    return defaults | given
+    return TOY_ENTRY | {"file": "table.csv", "bytes": "3", "sha256": sha256(b"abc")} | given
 
 
 def toy_manifest(folder: Path, *entries: dict[str, str]) -> pd.DataFrame:

@@ -14,32 +14,16 @@ import pandas as pd
 import pytest
 
 from alnlib.cohorts import sources
-from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.sources import LISTED_ONE_BY_ONE, known_endpoint, list_files
 from alnlib.errors import InputError
-from alnsim import SimulationSpec, simulate_cohort
 from alnsim.truth import ORACLE_COLUMNS, read_oracle
 
-SPEC = SimulationSpec(
-    n_primary=8,
-    n_external=3,
-    n_ct=4,
-    n_ct_nodes=8,
-    n_video_primary=3,
-    n_video_external=1,
-    n_mammography=4,
-    n_neoadjuvant=3,
-    image_rows=96,
-    image_columns=96,
-)
 NODE_ORACLES = {"ct_nodes", "ct_nodes_fixed_size", "ct_nodes_adjustable_square"}
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return read_cohort(
-        simulate_cohort(SPEC, tmp_path_factory.mktemp("sources") / "cohort", seed=7, truth_patients=2_000)
-    )
+def cohort(small_cohort):
+    return small_cohort
 
 
 @pytest.fixture(scope="module")

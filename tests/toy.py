@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import nbformat
 
+from alnlib.cohorts.manifest import MANIFEST_COLUMNS
 from alnlib.pipeline.stages import Stage
 
 PARAMETERS = (
@@ -60,3 +62,17 @@ def write_toy_repository(folder: Path) -> Path:
     data.mkdir(parents=True)
     (data / "file.txt").write_text("one")
     return folder
+
+
+TOY_ENTRY = dict.fromkeys(MANIFEST_COLUMNS, "") | {
+    "cohort": "toy",
+    "kind": "table",
+    "access": "open",
+    "need": "required",
+}
+TOY_ENTRY |= {"doi": "10.1234/toy", "license": "CC0", "citation": "Nobody 2020"}
+"""A row of a data manifest, without a file."""
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
