@@ -129,8 +129,7 @@ def main() -> int:
         table[f"{name}_times_faster"] = (table["plain_s"] / table[f"{name}_s"]).round(2)
     table = table.round({name: 2 for name in table.columns if name.endswith("_s")})
     table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
-    print(f"{os.cpu_count()} processors")
-    print(table.to_string(index=False))
+    print(f"{os.cpu_count()} processors", table.to_string(index=False), sep="\n")
     return 0
 
 

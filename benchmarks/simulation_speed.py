@@ -66,8 +66,7 @@ def main() -> int:
             rows.append(whole(profile, Path(folder)))
     table = pd.DataFrame(rows).astype({"patients": "Int64", "images": "Int64"})
     table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
-    print(f"{os.cpu_count()} processors")
-    print(table.to_string(index=False))
+    print(f"{os.cpu_count()} processors", table.to_string(index=False), sep="\n")
     return 0
 
 

@@ -24,6 +24,7 @@ from alnlib.training.fit import (
     save_fitted,
 )
 from alnlib.training.oof import out_of_fold_scores, permuted_network_twin
+from tests.toy import Killed, kill_after
 
 SPEC = FitSpec("resnet18", 32, epochs=3, batch_size=16, learning_rate=1e-3, threads=1)
 
@@ -79,15 +80,8 @@ def test_the_result_depends_on_specification_and_data_alone(sets, fitted):
 
 @pytest.mark.parametrize("killed_after", [1, 2])
 def test_a_killed_fit_resumes_to_the_same_bytes(sets, fitted, tmp_path, killed_after):
-    class Killed(Exception):
-        pass
-
-    def kill(row):
-        if row["epoch"] == killed_after:
-            raise Killed
-
     with pytest.raises(Killed):
-        fit_classifier(SPEC, sets[0], sets[1], tmp_path, kill)
+        fit_classifier(SPEC, sets[0], sets[1], tmp_path, kill_after(killed_after))
     epochs = []
     resumed = fit_classifier(SPEC, sets[0], sets[1], tmp_path, lambda row: epochs.append(row["epoch"]))
     assert epochs == list(range(killed_after + 1, SPEC.epochs + 1))
@@ -364,15 +358,8 @@ def test_clips_are_fitted_to_the_same_bits_and_a_killed_fit_resumes(architecture
     spec = FitSpec(architecture, 24, frames=4, epochs=3, batch_size=6, augment=NO_AUGMENTATION, seed=5)
     whole = fit_classifier(spec, train, validation)
 
-    class Killed(Exception):
-        pass
-
-    def kill(row):
-        if row["epoch"] == 2:
-            raise Killed
-
     with pytest.raises(Killed):
-        fit_classifier(spec, train, validation, tmp_path, progress=kill)
+        fit_classifier(spec, train, validation, tmp_path, progress=kill_after(2))
     resumed = fit_classifier(spec, train, validation, tmp_path)
     pd.testing.assert_frame_equal(whole.history, resumed.history)
     scores = predict_proba(whole, validation)

@@ -13,6 +13,7 @@ from alnlib.errors import InputError
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, fit_classifier, predict_features, predict_proba
+from tests.toy import Killed, kill_after
 
 SPEC = FitSpec(
     "resnet18_3d", 16, depth=8, epochs=3, batch_size=6, stem="small", augment=NO_AUGMENTATION, seed=5, threads=1
@@ -62,15 +63,8 @@ def test_volumes_are_fitted_to_the_same_bytes_and_a_killed_fit_resumes(tmp_path)
     again = fit_classifier(spec, train, validation)
     assert all(torch.equal(again.state[name], value) for name, value in whole.state.items())
 
-    class Killed(Exception):
-        pass
-
-    def kill(row):
-        if row["epoch"] == 1:
-            raise Killed
-
     with pytest.raises(Killed):
-        fit_classifier(spec, train, validation, tmp_path, progress=kill)
+        fit_classifier(spec, train, validation, tmp_path, progress=kill_after(1))
     epochs = []
     resumed = fit_classifier(spec, train, validation, tmp_path, lambda row: epochs.append(row["epoch"]))
     assert epochs == [2]

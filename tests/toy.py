@@ -76,3 +76,17 @@ TOY_ENTRY |= {"doi": "10.1234/toy", "license": "CC0", "citation": "Nobody 2020"}
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+class Killed(Exception):
+    """What stops a fit in the middle."""
+
+
+def kill_after(epoch: int):
+    """A `progress` of a fit that kills it when this epoch is done."""
+
+    def kill(row):
+        if row["epoch"] == epoch:
+            raise Killed
+
+    return kill
