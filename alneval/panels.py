@@ -88,18 +88,29 @@ def precision_recall_figure(
     return _titled(figure, title)
 
 
-def auc_forest_figure(table: pd.DataFrame) -> Figure:
-    """AUCs with intervals, a panel per study. table: rows of the discrimination table."""
+def auc_forest_figure(table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Figure:
+    """AUCs with intervals, a panel per study, and marks of what was attainable and what was published.
+
+    table: rows of the discrimination table; attainable_auc and published_auc are columns it may have, NaN where there is
+    none. titles: {study: title}, the study's own name where it has none.
+    """
     rows = table.assign(name=table["model"].map(shown_name) + ", " + table["split"].map(SPLIT_NAMES))
     counts = rows["study"].value_counts(sort=False)
-    lowest = min(0.4, rows["auc_low"].min() - 0.02)
-    figure, axes = plt.subplots(
-        len(counts), 1, figsize=(6.5, 1 + len(counts) * 0.3 + 0.3 * len(rows)), height_ratios=counts + 1, squeeze=False
-    )
-    for ax, (study, part) in zip(axes.flat, rows.groupby("study", sort=False), strict=True):
-        plot_forest(part, ax, "name", "auc", "auc_low", "auc_high", reference=0.5, log=False)
-        ax.set(xlim=(lowest, 1.0), title=shown_name(study))
-    axes[-1, 0].set_xlabel("AUC (95 % interval)")
+    size = {"figsize": (6.5, 1 + len(counts) * 0.3 + 0.27 * len(rows)), "height_ratios": counts + 1}
+    figure, axes = plt.subplots(len(counts), 1, squeeze=False, sharex=True, **size)
+    marks = {
+        "published_auc": {"label": "published (other patients)", "marker": "D", "mfc": "none", "mec": "0.4"},
+        "attainable_auc": {"label": "attainable (simulation)", "marker": "|", "color": "crimson", "ms": 11, "mew": 2},
+    }
+    marks = {name: style | {"ls": ""} for name, style in marks.items() if name in rows and rows[name].notna().any()}
+    for ax, (study, of_study) in zip(axes.flat, rows.groupby("study", sort=False), strict=True):
+        plot_forest(of_study, ax, "name", "auc", "auc_low", "auc_high", reference=0.5, log=False)
+        for name, style in marks.items():
+            ax.plot(of_study[name].to_numpy(float), np.arange(len(of_study))[::-1], **style)
+        ax.set(title=shown_name((titles or {}).get(study, study)))
+    axes[-1, 0].set(xlabel="AUC (95 % interval)", xlim=(min(0.4, rows["auc_low"].min() - 0.02), 1.0))
+    if marks:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
 

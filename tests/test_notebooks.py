@@ -34,12 +34,6 @@ NETWORK_AUC_TOLERANCE = 0.1
 """How far an AUC on about 90 patients may move when a network trained on another processor rounds otherwise."""
 
 LONGEST_CELL, MEDIAN_CELL = 15, 8
-STILL_LONGER = {
-    "31_fusion": (29, 9),
-    "41_discrimination": (18, 8),
-    "43_clinical_utility": (15, 11),
-}
-"""{notebook: longest cell and median, in lines} of those that are not yet in short cells; numbers here may only fall."""
 
 
 def test_there_is_a_notebook_for_every_stage_and_no_other():
@@ -76,9 +70,8 @@ def test_cells_are_short_and_prose_goes_before_them(path):
     cells = read_notebook(path)["cells"]
     steps = [c for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", [])]
     lines = [len(cell_source(cell).splitlines()) for cell in steps]
-    longest, median = STILL_LONGER.get(path.stem, (LONGEST_CELL, MEDIAN_CELL))
-    assert max(lines) <= longest, cell_source(steps[lines.index(max(lines))])
-    assert statistics.median(lines) <= median
+    assert max(lines) <= LONGEST_CELL, cell_source(steps[lines.index(max(lines))])
+    assert statistics.median(lines) <= MEDIAN_CELL
     prose = sum(cell["cell_type"] == "markdown" for cell in cells)
     assert prose >= len(steps) / 4, "prose goes before code"
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import expit, logit
@@ -26,6 +28,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from alneval.delong import auc
+from alneval.figures import SPLIT_NAMES, panels, plot_paired_intervals
 from alneval.folds import patient_level_folds
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
@@ -518,3 +521,54 @@ def _subsets(parts: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _two_columns(positive: np.ndarray) -> np.ndarray:
     return np.column_stack([1 - positive, positive])
+
+
+def scale_figure(
+    predictions: pd.DataFrame, match: ScaleMatch, both: Mapping[str, pd.DataFrame], tested: pd.DataFrame
+) -> Figure:
+    """A column per score. Above, final against out-of-fold logits of validation patients with the line of `match`; below,
+    the distribution of logits by split, and that of internal test patients as matched.
+
+    predictions: rows of the scores; both: {score: columns final and folds}; tested: split and matched scores.
+    """
+    fig, axes = plt.subplots(2, len(both), figsize=(4.4 * len(both), 6.6), squeeze=False)
+    for (upper, lower), (score, pairs) in zip(axes.T, both.items(), strict=True):
+        own = predictions[predictions["model"] == score]
+        ends = np.array([-1, 1]) * np.ceil(np.abs(logits(own["y_score"])).max())
+        upper.scatter(logits(pairs["final"]), logits(pairs["folds"]), s=14, color="0.3")
+        upper.plot(ends, ends, ls="--", color="0.7", label="same scale")
+        upper.plot(ends, match.slope_[score] * ends + match.intercept_[score], color="crimson", label="matched")
+        upper.set(xlim=ends, ylim=ends, aspect="equal", title=f"{score}, {len(pairs)} validation patients")
+        upper.set(xlabel="Logit of the final network", ylabel="Logit out of fold")
+        upper.legend(loc="upper left")
+        matched = tested.loc[tested["split"] == "test", score].dropna()
+        drawn = [
+            (SPLIT_NAMES[split], own.loc[own["split"] == split, "y_score"], "-", color) for split, color in _COLORS
+        ]
+        for name, values, style, color in [*drawn, ("internal test, matched", matched, ":", "C0")]:
+            if len(values):
+                lower.ecdf(logits(values), ls=style, color=color, label=f"{name}, n = {len(values)}")
+        lower.set(xlabel="Logit", ylabel="Share of patients at or below", xlim=ends)
+        lower.legend(loc="lower right")
+    return fig
+
+
+_COLORS = (("cross_validation", "0.55"), ("test", "C0"), ("external", "C1"))
+
+
+def withheld_figure(table: pd.DataFrame, title: str) -> Figure:
+    """AUC with everything and with modalities withheld from the same patients, by method, a panel per split.
+
+    table: split, shown, method ("submodel" or "mean imputed"), n, auc, auc_low, auc_high.
+    """
+    by_split = list(table.groupby("split", sort=False))
+    fig, axes = panels(len(by_split), width=5.2, height=3.6)
+    for ax, (split, rows) in zip(axes, by_split, strict=True):
+        plot_paired_intervals(rows, ax, "shown", "method", "auc", {"submodel": 0, "mean imputed": 1})
+        ax.axvline(0.5, color="0.7", ls="--", lw=1, zorder=0)
+        ax.set_title(f"{SPLIT_NAMES[split].capitalize()}, n = {rows['n'].iloc[0]}")
+        ax.set(xlabel="AUC (95 % interval)", xlim=(0.35, 1.0))
+        ax.get_legend().remove()
+    fig.suptitle(title, x=0.01, ha="left", fontsize=9)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return fig
