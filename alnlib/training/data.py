@@ -133,7 +133,8 @@ def as_crops(images: np.ndarray) -> np.ndarray:
         raise ValueError(f"crops must be uint8, uint16 or float32, not {crops.dtype}")
     if crops.dtype == np.float32 and not np.isfinite(crops).all():
         raise ValueError("crops hold values that are not finite")
-    return np.ascontiguousarray(crops)
+    # numpy calls an axis of length one contiguous whatever its stride; torch chooses kernels by it, and so last bits
+    return np.ascontiguousarray(crops).reshape(-1).reshape(crops.shape)
 
 
 def intensity_statistics(crops: np.ndarray) -> tuple[float, float]:
