@@ -1,9 +1,10 @@
 """Statistics of predictions: discrimination, calibration, clinical utility, comparisons, readers, audits, and their figures.
 
 Everything here reads labels, scores and patients (`units.Units`) and gives values with intervals (`estimate.Estimate`);
-pixels and models live elsewhere, and neither torch nor a reader of images is imported. Of `alnlib` only `errors` and
-`files` are. `example` gives a small table on which the examples in the docstrings run; `tables` reads anybody's predictions,
-`folder` judges them in a folder of their own, and `aln-evaluate` (`cli`) is the command for it.
+patients are described by `table_one`, repeated measurements by `agreement`. Pixels and models live elsewhere, and neither
+torch nor a reader of images is imported. Of `alnlib` only `errors` and `files` are. `example` gives a small table on which
+the examples in the docstrings run; `tables` reads anybody's predictions, `folder` judges them in a folder of their own, and
+`aln-evaluate` (`cli`) is the command for it.
 """
 
 from __future__ import annotations
