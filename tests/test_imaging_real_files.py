@@ -45,7 +45,7 @@ def test_no_file_at_all_gets_past_a_reader_with_anything_but_a_named_remedy():
     for (_, suffix), path in first_of_kind.items():
         messages = refusals(path)
         assert all(str(path) in message for message in messages)
-        picture = suffix in (".png", ".jpg", ".dcm", ".nrrd", ".gz")
+        picture = suffix in (".png", ".jpg", ".dcm", ".nrrd", ".gz", ".mp4", ".avi")
         assert len(messages) == len(READERS) - picture, path
     matlab = [path for path in first_of_kind.values() if path.suffix == ".mat"]
     assert all("give spacing_mm" in refusals(path)[-1] for path in matlab), "the remedy for MATLAB is the spacing"

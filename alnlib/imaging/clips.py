@@ -19,14 +19,14 @@ from pydicom.encaps import get_frame
 
 from alnlib.errors import InputError
 from alnlib.imaging.read import (
-    _checked_spacing,
-    _decode,
-    _dicom_pixels,
-    _dicom_spacing,
-    _gray,
-    _is_dicom,
-    _read_dicom,
+    checked_spacing,
+    decoded,
+    dicom_pixels,
+    dicom_spacing,
+    is_dicom,
+    read_dicom,
     read_image,
+    to_gray,
 )
 
 VIDEO_SYNTAXES = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10\d(\.1)?")
@@ -85,13 +85,13 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
     """
     path = Path(path)
     if spacing_mm is not None:
-        spacing_mm = _checked_spacing(spacing_mm)
+        spacing_mm = checked_spacing(spacing_mm)
     if path.is_dir():
         return _read_folder(path, spacing_mm)
-    if _is_dicom(path):
+    if is_dicom(path):
         return _read_multiframe(path, spacing_mm)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        frames, frame_time_ms = _decode(path, "the video", lambda: _video_frames(path))
+        frames, frame_time_ms = decoded(path, "the video", lambda: _video_frames(path))
         return Clip(_stacked(frames), spacing_mm, frame_time_ms, None, path)
     raise InputError(
         f"{path}: is no clip; export it as multi-frame DICOM or as a video ({', '.join(VIDEO_SUFFIXES)}), or name the "
@@ -121,7 +121,7 @@ def key_frame(clip: Clip) -> int:
 
 
 def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip:
-    dataset = _read_dicom(path)
+    dataset = read_dicom(path)
     count = int(_number(dataset.get("NumberOfFrames")) or 1)
     if count < 2:
         raise InputError(
@@ -129,13 +129,11 @@ def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip
         )
     if VIDEO_SYNTAXES.fullmatch(dataset.file_meta.TransferSyntaxUID):
         frames = _stacked(
-            _decode(path, "the video in the DICOM file", lambda: _encapsulated_video(path, dataset, count))
+            decoded(path, "the video in the DICOM file", lambda: _encapsulated_video(path, dataset, count))
         )
     else:
-        frames = _stacked([_compact(_dicom_pixels(dataset, path, frame)) for frame in range(count)])
-    return Clip(
-        frames, spacing_mm or _dicom_spacing(dataset), _frame_time_ms(dataset), _key_frame(dataset, count), path
-    )
+        frames = _stacked([_compact(dicom_pixels(dataset, path, frame)) for frame in range(count)])
+    return Clip(frames, spacing_mm or dicom_spacing(dataset), _frame_time_ms(dataset), _key_frame(dataset, count), path)
 
 
 def _encapsulated_video(path: Path, dataset: Dataset, count: int) -> list[np.ndarray]:
@@ -218,7 +216,7 @@ def _video_gray(frame: av.VideoFrame) -> np.ndarray:
             scale = 2.0 ** (frame.format.components[0].bits - 8)
             values = np.rint(np.clip((values - 16 * scale) * (255 / 219), 0, 256 * scale - 1))
         return values
-    return np.rint(_gray(frame.to_ndarray(format="rgb24")))
+    return np.rint(to_gray(frame.to_ndarray(format="rgb24")))
 
 
 def _stated_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
@@ -258,12 +256,12 @@ def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
             raise InputError(
                 f"{folder}: {other.path.name} has another pixel spacing than {images[0].path.name}; keep one clip per folder"
             )
-    frame_time_ms = None if pictures else _frame_time_ms(_read_dicom(chosen[0]))
+    frame_time_ms = None if pictures else _frame_time_ms(read_dicom(chosen[0]))
     return Clip(_stacked([_compact(image.pixels) for image in images]), spacing_mm, frame_time_ms, None, folder)
 
 
 def _is_frame_file(path: Path) -> bool:
-    return path.name != "DICOMDIR" and path.stat().st_size > 0 and _is_dicom(path)
+    return path.name != "DICOMDIR" and path.stat().st_size > 0 and is_dicom(path)
 
 
 def _natural(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -101,14 +101,14 @@ def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = Non
     """
     path = Path(path)
     if spacing_mm is not None:
-        spacing_mm = _checked_spacing(spacing_mm)
-    if _is_dicom(path):
-        dataset = _read_dicom(path)
-        pixels = _dicom_pixels(dataset, path, frame)
-        spacing_mm = spacing_mm or _dicom_spacing(dataset, frame or 0)
+        spacing_mm = checked_spacing(spacing_mm)
+    if is_dicom(path):
+        dataset = read_dicom(path)
+        pixels = dicom_pixels(dataset, path, frame)
+        spacing_mm = spacing_mm or dicom_spacing(dataset, frame or 0)
         modality = str(dataset.get("Modality") or "") or None
     else:
-        pixels, modality = _gray(_read_picture(path, frame)), None
+        pixels, modality = to_gray(_read_picture(path, frame)), None
     wrong = int(pixels.size - np.isfinite(pixels).sum())
     if wrong:
         raise InputError(
@@ -125,7 +125,7 @@ def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> np.ndar
     returned as it is; `crop.box_from_mask` refuses it.
     """
     path = Path(path)
-    pixels = _dicom_pixels(_read_dicom(path), path, None, mask=True) if _is_dicom(path) else _read_picture(path, None)
+    pixels = dicom_pixels(read_dicom(path), path, None, mask=True) if is_dicom(path) else _read_picture(path, None)
     mask = (pixels != 0).any(axis=-1) if pixels.ndim == 3 else pixels != 0
     if shape is not None and mask.shape != tuple(shape):
         raise InputError(
@@ -135,14 +135,14 @@ def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> np.ndar
     return mask
 
 
-def _checked_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float]:
+def checked_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float]:
     row, column = (float(step) for step in spacing_mm)
     if not (np.isfinite([row, column]).all() and row > 0 and column > 0):
         raise InputError(f"pixel spacing {spacing_mm} is not two positive numbers in mm; give row and column spacing")
     return row, column
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
     """By its preamble, else its first element, else its suffix. Checks that the file can be opened."""
     if not path.exists():
         raise InputError(f"{path}: no such file; correct the path in images.csv or put the file there")
@@ -168,7 +168,7 @@ def _starts_with_element(start: bytes) -> bool:
     )
 
 
-def _decode(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -> np.ndarray | Dataset:
+def decoded(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -> np.ndarray | Dataset:
     """Run a decoder of other people's bytes; whatever it raises means that the file is at fault."""
     try:
         return decode()
@@ -184,7 +184,7 @@ def _decode(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -
         ) from error
 
 
-def _read_dicom(path: Path) -> Dataset:
+def read_dicom(path: Path) -> Dataset:
     def decode() -> Dataset:
         try:
             dataset = pydicom.dcmread(path)
@@ -200,20 +200,20 @@ def _read_dicom(path: Path) -> Dataset:
             int(dataset.get(keyword) or 0)
         for keyword in TEXT_ELEMENTS:
             str(dataset.get(keyword))
-        _dicom_spacing(dataset)
+        dicom_spacing(dataset)
         return dataset
 
-    return _decode(path, "the DICOM header", decode)
+    return decoded(path, "the DICOM header", decode)
 
 
-def _dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool = False) -> np.ndarray:
+def dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool = False) -> np.ndarray:
     """(rows, columns) float32. mask: leave padding and low values alone."""
     if not any(keyword in dataset for keyword in PIXEL_ELEMENTS):
         raise InputError(
             f"{path}: this DICOM object holds no pixels ({dataset.get('Modality', 'unknown modality')}); name an image "
             "object, not a report or presentation state; if it is one, it is truncated: fetch or export it again"
         )
-    index = _checked_frame(path, frame, _frame_count(dataset))
+    index = _checked_frame(path, frame, frame_count(dataset))
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     syntax = dataset.file_meta.TransferSyntaxUID
     if photometric not in READABLE_COLORS and not (
@@ -243,10 +243,10 @@ def _dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool
         values = _rescaled(values, dataset, index)
         return values if mask else _without_padding(values, stored, dataset)
 
-    return _gray(_decode(path, f"the DICOM image ({syntax.name})", decode))
+    return to_gray(decoded(path, f"the DICOM image ({syntax.name})", decode))
 
 
-def _frame_count(dataset: Dataset) -> int:
+def frame_count(dataset: Dataset) -> int:
     return int(dataset.get("NumberOfFrames") or 1)
 
 
@@ -254,7 +254,7 @@ def _stored_pixels(dataset: Dataset, index: int) -> np.ndarray:
     """(rows, columns) or (rows, columns, 3) of one frame, YBR turned to RGB."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax in JPEGTransferSyntaxes:
-        frame = get_frame(dataset.PixelData, index, number_of_frames=_frame_count(dataset))
+        frame = get_frame(dataset.PixelData, index, number_of_frames=frame_count(dataset))
         if ADOBE_TRANSFORM.search(frame[:4096]):
             raise ValueError("unknown color transform in the JPEG stream")
     if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
@@ -301,7 +301,7 @@ def _in_8_bits_if_exact(colors: np.ndarray) -> np.ndarray:
 
 def _rescaled(values: np.ndarray, dataset: Dataset, index: int) -> np.ndarray:
     """By the modality lookup table or slope, which enhanced multi-frame objects state per frame or for all frames."""
-    own = _frame_item(dataset, index, "PixelValueTransformationSequence")
+    own = frame_item(dataset, index, "PixelValueTransformationSequence")
     if own is not None and "RescaleSlope" in own:
         return values * float(own.RescaleSlope) + float(own.get("RescaleIntercept") or 0.0)
     return apply_rescale(values, dataset)
@@ -321,7 +321,7 @@ def _without_padding(values: np.ndarray, stored: np.ndarray, dataset: Dataset) -
     return np.maximum(values, LOWEST_HU) if hounsfield else values
 
 
-def _frame_item(dataset: Dataset, index: int, keyword: str) -> Dataset | None:
+def frame_item(dataset: Dataset, index: int, keyword: str) -> Dataset | None:
     """The item of a functional group of enhanced multi-frame objects: of this frame, else shared, else None."""
     frames, shared = (dataset.get(f"{which}FunctionalGroupsSequence") or () for which in ("PerFrame", "Shared"))
     for group in (*frames[index : index + 1], *shared[:1]):
@@ -339,8 +339,8 @@ def _checked_frame(path: Path, frame: int | None, frames: int) -> int:
     return index
 
 
-def _dicom_spacing(dataset: Dataset, index: int = 0) -> tuple[float, float] | None:
-    own = _frame_item(dataset, index, "PixelMeasuresSequence")
+def dicom_spacing(dataset: Dataset, index: int = 0) -> tuple[float, float] | None:
+    own = frame_item(dataset, index, "PixelMeasuresSequence")
     spacing = _usable(dataset.get("PixelSpacing")) or (own and _usable(own.get("PixelSpacing")))
     if spacing is None:
         spacing = _region_spacing(dataset)
@@ -398,7 +398,7 @@ def _read_picture(path: Path, frame: int | None) -> np.ndarray:
             return values
 
     try:
-        return _decode(path, "the picture", decode)
+        return decoded(path, "the picture", decode)
     except InputError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             tiff = path.read_bytes()[:4] in (b"II*\0", b"MM\0*")
@@ -424,7 +424,7 @@ def _many_bit_channels(path: Path, index: int) -> np.ndarray:
     return values[..., :3] if values.shape[-1] > 2 else values[..., 0]
 
 
-def _gray(pixels: np.ndarray) -> np.ndarray:
+def to_gray(pixels: np.ndarray) -> np.ndarray:
     """(rows, columns) float32; equal channels collapse, others are weighted by BT.601 luma."""
     if pixels.ndim == 2:
         return pixels.astype(np.float32)

@@ -21,13 +21,13 @@ from pydicom.dataset import Dataset
 
 from alnlib.errors import InputError
 from alnlib.imaging.read import (
-    _decode,
-    _dicom_pixels,
-    _dicom_spacing,
-    _frame_count,
-    _frame_item,
-    _is_dicom,
-    _read_dicom,
+    decoded,
+    dicom_pixels,
+    dicom_spacing,
+    frame_count,
+    frame_item,
+    is_dicom,
+    read_dicom,
 )
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -135,7 +135,7 @@ def read_volume(
     """
     path = Path(path)
     if spacing_mm is not None:
-        spacing_mm = _checked_spacing(spacing_mm)
+        spacing_mm = checked_spacing(spacing_mm)
     if path.is_dir():
         values, geometry = _read_series(path, spacing_mm)
     elif path.name.lower().endswith(NIFTI_SUFFIXES):
@@ -144,8 +144,8 @@ def read_volume(
         values, geometry = _read_nrrd(path)
     elif path.suffix.lower() == ".mat":
         values, geometry = _read_matlab(path, spacing_mm)
-    elif _is_dicom(path):
-        if _frame_count(_read_dicom(path)) < 2:
+    elif is_dicom(path):
+        if frame_count(read_dicom(path)) < 2:
             raise InputError(f"{path}: is one DICOM file; name the folder that holds the whole series")
         values, geometry = _read_series(path, spacing_mm)
     else:
@@ -184,7 +184,7 @@ def read_volume_mask(
     return mask.values != 0
 
 
-def _checked_spacing(spacing_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+def checked_spacing(spacing_mm: tuple[float, float, float]) -> tuple[float, float, float]:
     steps = tuple(float(step) for step in spacing_mm)
     if len(steps) != 3 or not np.isfinite(steps).all() or min(steps) <= 0:
         raise InputError(f"voxel spacing {spacing_mm} is not three positive numbers in mm; give (z, y, x)")
@@ -215,7 +215,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
         return values, image.affine, image.header.get_xyzt_units()[0]
 
     _check_file(path)
-    values, affine, unit = _decode(path, "the NIfTI volume", decode)
+    values, affine, unit = decoded(path, "the NIfTI volume", decode)
     lps = RAS_FROM_LPS @ affine
     lps[:3] *= MM_PER_UNIT[unit]
     return np.ascontiguousarray(values.transpose()), _geometry(path, lps[:3, :3], lps[:3, 3])
@@ -231,7 +231,7 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
             ) from error  # what stands before is ITK's own call stack
 
     _check_file(path)
-    image = _decode(path, "the volume", decode)
+    image = decoded(path, "the volume", decode)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(
             f"{path}: has {image.GetDimension()} axes and {image.GetNumberOfComponentsPerPixel()} values per voxel "
@@ -244,7 +244,7 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
 
 def _read_matlab(path: Path, spacing_mm: tuple[float, float, float] | None) -> tuple[np.ndarray, VolumeGeometry]:
     _check_file(path)
-    variables = _decode(path, "the MATLAB file", lambda: scipy.io.loadmat(path))
+    variables = decoded(path, "the MATLAB file", lambda: scipy.io.loadmat(path))
     volumes = [value for value in variables.values() if isinstance(value, np.ndarray) and value.ndim == 3]
     if len(volumes) != 1 or volumes[0].dtype.kind not in "iufb":
         names = ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
@@ -290,7 +290,7 @@ class _Slice:
 
     @property
     def spacing_mm(self) -> tuple[float, float] | None:
-        return _dicom_spacing(self.dataset, self.frame or 0)
+        return dicom_spacing(self.dataset, self.frame or 0)
 
 
 def _read_series(folder: Path, spacing_mm: tuple[float, float, float] | None) -> tuple[np.ndarray, VolumeGeometry]:
@@ -308,25 +308,25 @@ def _read_series(folder: Path, spacing_mm: tuple[float, float, float] | None) ->
         raise InputError(f"{slices[0].path}: says no pixel spacing; give spacing_mm=(z, y, x)")
     row_mm, column_mm = in_plane
     steps = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
-    values = np.stack([_dicom_pixels(one.dataset, one.path, one.frame) for one in slices])
+    values = np.stack([dicom_pixels(one.dataset, one.path, one.frame) for one in slices])
     return values, _geometry(folder, steps, slices[0].position)
 
 
 def _is_slice(path: Path) -> bool:
     """A DICOM file that is not the directory of a medium."""
-    return path.is_file() and path.name != "DICOMDIR" and path.stat().st_size > 0 and _is_dicom(path)
+    return path.is_file() and path.name != "DICOMDIR" and path.stat().st_size > 0 and is_dicom(path)
 
 
 def _slices(path: Path) -> list[_Slice]:
     """One of a single image, one per frame of an enhanced multi-frame object."""
-    dataset = _read_dicom(path)
-    count = _frame_count(dataset)
+    dataset = read_dicom(path)
+    count = frame_count(dataset)
     return [_slice(dataset, path, frame if count > 1 else None) for frame in range(count)]
 
 
 def _slice(dataset: Dataset, path: Path, frame: int | None) -> _Slice:
     place, plane = (
-        _frame_item(dataset, frame or 0, f"Plane{what}Sequence") or (dataset if frame is None else Dataset())
+        frame_item(dataset, frame or 0, f"Plane{what}Sequence") or (dataset if frame is None else Dataset())
         for what in ("Position", "Orientation")
     )
     try:
@@ -365,9 +365,9 @@ def _slice_step(
 ) -> float:
     """mm from slice to slice along the normal; of a single slice its spacing or thickness."""
     if len(slices) == 1:
-        measures = _frame_item(slices[0].dataset, 0, "PixelMeasuresSequence") or slices[0].dataset
+        measures = frame_item(slices[0].dataset, 0, "PixelMeasuresSequence") or slices[0].dataset
         thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 0.0
-        step = spacing_mm[0] if spacing_mm else _decode(slices[0].path, "the thickness", lambda: float(thickness))
+        step = spacing_mm[0] if spacing_mm else decoded(slices[0].path, "the thickness", lambda: float(thickness))
         if step <= 0:
             raise InputError(f"{slices[0].path}: is a single slice without thickness; give spacing_mm=(z, y, x)")
         return step
