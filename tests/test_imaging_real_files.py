@@ -133,7 +133,7 @@ def test_ispy2_masks_need_the_table_to_be_right():
     spacing = (row["slice_space"], row["xy_spacing"], row["xy_spacing"])
     plain, true = read_volume(path), read_volume(path, spacing, reversed_axes=True)
     assert plain.shape == true.shape[::-1] == (row["n_xy"], row["n_xy"], row["n_z"])
-    assert plain.geometry.voxel_mm3 == 1 and true.geometry.voxel_mm3 == pytest.approx(np.prod(spacing))
+    assert plain.geometry.spacing_mm == (1, 1, 1) and true.geometry.spacing_mm == pytest.approx(spacing)
     with pytest.raises(InputError, match="mask has"):
         read_volume_mask(path, true)
     mask = read_volume_mask(path, true, spacing, reversed_axes=True)
@@ -148,7 +148,7 @@ def test_a_tumor_that_shrinks_between_two_visits():
         cells = read_volume(folder / f"NTC{visit}_testpatient.mat", (5, 1.3, 1.3))
         breast = read_volume_mask(folder / "BreastMask_testpatient.mat", cells, (5, 1.3, 1.3))
         assert cells.shape == (7, 171, 171) and breast[cells.values > 0].all()
-        milliliters.append((cells.values > 0).sum() * cells.geometry.voxel_mm3 / 1000)
+        milliliters.append((cells.values > 0).sum() * np.prod(cells.geometry.spacing_mm) / 1000)
     assert milliliters == pytest.approx([20.17, 10.56], abs=0.005)
     with pytest.raises(InputError, match=r"holds 0 arrays of three axes \(X\)"):
         read_volume(folder / "NativeX_testpatient.mat", (5, 1.3, 1.3))

@@ -72,7 +72,7 @@ def test_positions_by_hand():
     """Origin plus index times spacing along each axis; a sagittal stack goes to the left with the slice, back with the column."""
     assert AXIAL.position_mm((2, 1, 3)) == pytest.approx((-101.5 + 1.8, 20.25 + 0.7, 7.125 + 6.0))
     assert SAGITTAL.position_mm((2, 1, 3)) == pytest.approx((1 + 2 * 2.0, 2 + 3 * 1.2, 3 - 1 * 1.1))
-    assert AXIAL.voxel_mm3 == pytest.approx(3.0 * 0.7 * 0.6)
+    assert np.prod(AXIAL.spacing_mm) == pytest.approx(3.0 * 0.7 * 0.6)
     np.testing.assert_allclose(AXIAL.affine @ (3, 1, 2, 1), (*AXIAL.position_mm((2, 1, 3)), 1.0))
 
 

@@ -29,7 +29,6 @@ from alnlib.radiomics.extract import (
     extract_cohort,
     extract_features,
     moved_mask,
-    read_features,
     read_settings,
     rim_mask,
     settings_for,
@@ -410,7 +409,7 @@ def test_a_killed_run_resumes_to_the_same_table(faulty_cohort, tmp_path):
     assert (whole.n_cached, resumed.n_cached, again.n_cached) == (0, 4, len(images))
     paths = [write_features(one.features, tmp_path / f"{n}.parquet") for n, one in enumerate((whole, resumed, again))]
     assert len({path.read_bytes() for path in paths}) == 1
-    pd.testing.assert_frame_equal(read_features(paths[0]), whole.features)
+    pd.testing.assert_frame_equal(pd.read_parquet(paths[0]), whole.features)
     for one in (resumed, again):
         pd.testing.assert_frame_equal(one.failures, whole.failures)
         pd.testing.assert_frame_equal(one.rois, whole.rois)

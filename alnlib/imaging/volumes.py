@@ -82,11 +82,6 @@ class VolumeGeometry:
         affine[:3, 3] = self.origin_mm
         return affine
 
-    @property
-    def voxel_mm3(self) -> float:
-        """Volume of one voxel."""
-        return float(np.prod(self.spacing_mm))
-
     def position_mm(self, index: Sequence[float] | np.ndarray) -> np.ndarray:
         """(..., 3) LPS (x, y, z) of the centers of voxels at `index`, (..., 3) in the order (z, y, x), fractions allowed."""
         affine = self.affine

@@ -353,11 +353,6 @@ def cross_validated_scores(
     return pd.concat(results, ignore_index=True)
 
 
-def mean_over_repeats(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean out-of-fold score per patient, in order of appearance: patient_id, y_score."""
-    return scores.groupby("patient_id", sort=False, as_index=False)["y_score"].mean()
-
-
 @dataclass(frozen=True)
 class _LogitFit:
     """A logistic fit. kept: features with a coefficient; coefficients and standard_errors: Series by kept feature."""

@@ -313,14 +313,6 @@ def write_features(features: pd.DataFrame, path: str | Path) -> Path:
     return Path(path)
 
 
-def read_features(path: str | Path) -> pd.DataFrame:
-    """Read a feature table written by `write_features`. Raises InputError naming the file if it cannot be read."""
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is no readable Parquet file ({error}); extract the features again") from error
-
-
 # One image and mask
 
 

@@ -280,7 +280,7 @@ def selection_pipeline(
 ) -> Pipeline:
     """The widely used template, frame in, frame out: median imputation, z-score, Mann-Whitney, Spearman, LASSO.
 
-    before: named steps that come first, such as harmonization and a stability filter. n_folds: of the LASSO. Then the steps
+    before: named steps that come first, such as a stability filter. n_folds: of the LASSO. Then the steps
     impute, scale, mann_whitney, spearman, lasso. A feature without any value is dropped by the imputer.
     """
     steps = [
