@@ -147,8 +147,6 @@ def test_selection_keeps_planted_variables_whole_and_drops_noise():
     model = clinical_pipeline(CLINICAL, p_enter=0.001).fit(frame, y).named_steps["model"]
     assert model.selected_variables_ == ("Size", "Clinical T stage")
     assert set(model.coef_.index[model.coef_ != 0]) == {"Size", "Clinical T stage: T2", "Clinical T stage: T3"}
-    backward = clinical_pipeline(CLINICAL, p_enter=1.1, backward=True, p_stay=0.001).fit(frame, y).named_steps["model"]
-    assert backward.selected_variables_ == ("Size", "Clinical T stage")
 
 
 def test_nothing_selected_gives_the_prevalence_and_says_so(patients):
@@ -184,8 +182,6 @@ def test_imputation_is_learned_from_the_training_fold(patients):
     encoded = ClinicalEncoder(CLINICAL).fit(train).transform(test)
     assert encoded["Age"].tolist() == [train["age"].median(), 200.0]
     assert encoded["ER: positive"].tolist() == [float(train["er"].mode()[0] == "positive"), 0.0]
-    level = ClinicalEncoder(CLINICAL, missing="level").fit(train).transform(test)
-    assert level["ER: missing"].tolist() == [1.0, 0.0] and level["ER: positive"].tolist() == [0.0, 0.0]
 
 
 def test_unknown_level_and_text_name_the_patient_and_the_remedy(patients):
@@ -332,7 +328,5 @@ def test_a_variable_that_is_always_in_stays_whatever_its_p(patients):
     assert alone.selected_variables_ == ("Age",)
     unselected = clinical_pipeline({"age": CLINICAL["age"]}, p_enter=1.1).fit(frame, y)["model"]
     assert alone.coef_["Age"] == pytest.approx(unselected.coef_["Age"], rel=1e-6)
-    strict = clinical_pipeline(CLINICAL, p_enter=1.1, backward=True, p_stay=1e-9, always=["Age"]).fit(frame, y)["model"]
-    assert strict.selected_variables_ == ("Age",)
     with pytest.raises(ValueError, match="always names .*Aeg"):
         clinical_pipeline(CLINICAL, always=["Aeg"]).fit(frame, y)

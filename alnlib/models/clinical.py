@@ -27,31 +27,20 @@ from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError, Problem
 
 Z_95 = float(stats.norm.ppf(0.975))
-MISSING_LEVEL = "missing"
 _NUMERICALLY_CERTAIN = 1e-6
 _CATEGORICAL = ("ordinal", "nominal")
 LARGEST_LOG_ODDS = 30.0
 """An interval of a log odds ratio that reaches further than this says nothing; its row is left empty with a note."""
 
-TABLE_COLUMNS = (
-    "variable",
-    "level",
-    "n",
-    "events",
-    "odds_ratio",
-    "low",
-    "high",
-    "p_wald",
-    "p_likelihood_ratio",
-    "note",
-)
+TABLE_COLUMNS = ("variable", "level", "n", "events", "odds_ratio", "low", "high")
+TABLE_COLUMNS += ("p_wald", "p_likelihood_ratio", "note")
 
 
-def design_columns(clinical: Mapping[str, ClinicalVariable], missing: str = "impute") -> pd.DataFrame:
+def design_columns(clinical: Mapping[str, ClinicalVariable]) -> pd.DataFrame:
     """The columns that `ClinicalEncoder` makes: feature, column (of patients), variable (label), level.
 
     A continuous variable keeps one column named by its label; another has one 0/1 column per level after the first, its
-    reference, named "label: level". missing "level" adds "label: missing". Raises ValueError for doubled labels.
+    reference, named "label: level". Raises ValueError for doubled labels.
     """
     labels = [variable.label for variable in clinical.values()]
     doubled = sorted({label for label in labels if labels.count(label) > 1})
@@ -64,8 +53,7 @@ def design_columns(clinical: Mapping[str, ClinicalVariable], missing: str = "imp
                 (variable.label, column, variable.label, f"per unit ({variable.unit})" if variable.unit else "per unit")
             )
         elif variable.kind in _CATEGORICAL:
-            levels = [*variable.levels[1:], *([MISSING_LEVEL] if missing == "level" else [])]
-            rows += [(f"{variable.label}: {level}", column, variable.label, level) for level in levels]
+            rows += [(f"{variable.label}: {level}", column, variable.label, level) for level in variable.levels[1:]]
         else:
             raise ValueError(f"{column}: unknown kind {variable.kind!r}")
     return pd.DataFrame(rows, columns=["feature", "column", "variable", "level"])
@@ -77,22 +65,19 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
     clinical: {column: ClinicalVariable}. Continuous values stay in their unit, so that odds ratios are per unit; a missing
     one becomes the training median. Ordinal and nominal variables get one 0/1 column per level after the reference; ordinal
     ones too, because equal steps of the logit from T1 to T4 would be an assumption.
-    missing: "impute" (default) puts the most frequent training level; "level" gives missing values a column of their own.
-    Imputing is the default because whether a test was done depends on the patient's path (surgery first or not), so a
-    "missing" column learns local workflow, which does not travel to another hospital; use "level" to see how much it adds.
+    A missing one of these gets the most frequent training level and no column of its own: whether a test was done depends on
+    the patient's path (surgery first or not), so a "missing" column would learn local workflow, which does not travel to
+    another hospital.
 
     Raises InputError for an absent column, text among numbers, or a level that the cohort does not declare.
     """
 
-    def __init__(self, clinical: Mapping[str, ClinicalVariable], missing: str = "impute"):
+    def __init__(self, clinical: Mapping[str, ClinicalVariable]):
         self.clinical = clinical
-        self.missing = missing
 
     def fit(self, X: pd.DataFrame, y: object = None) -> ClinicalEncoder:
         """Learn medians, most frequent levels and observed ranges. X: patients, with a column per clinical variable."""
-        if self.missing not in ("impute", "level"):
-            raise ValueError("missing must be 'impute' or 'level'")
-        self.design_ = design_columns(self.clinical, self.missing)
+        self.design_ = design_columns(self.clinical)
         checked = _check_clinical(X, self.clinical)
         self.fill_: dict[str, float | str] = {}
         self.ranges_: dict[str, tuple[float, float]] = {}
@@ -122,8 +107,6 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
             variable, values = self.clinical[column], checked[column]
             if variable.kind == "continuous":
                 encoded[feature] = values.fillna(self.fill_[column])
-            elif self.missing == "level":
-                encoded[feature] = (values.isna() if level == MISSING_LEVEL else values == level).astype(float)
             else:
                 encoded[feature] = (values.fillna(self.fill_[column]) == level).astype(float)
         return pd.DataFrame(encoded, index=X.index, dtype=float)
@@ -137,8 +120,7 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
 class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     """Logistic regression on the variables that pass a univariable test, selected anew in every fit.
 
-    p_enter: a variable (all its columns together) enters if its univariable likelihood-ratio p is below this. backward: then
-    drop, one at a time, the variable with the largest likelihood-ratio p in the model until all are below p_stay. always:
+    p_enter: a variable (all its columns together) enters if its univariable likelihood-ratio p is below this. always:
     variables that are in the model whatever their p, such as the signature of a joint model. groups: {feature: variable};
     every column its own variable if not given. Where separation leaves no maximum of the likelihood
     (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalized likelihood.
@@ -152,14 +134,10 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         p_enter: float = 0.05,
-        backward: bool = False,
-        p_stay: float = 0.05,
         groups: Mapping[str, str] | None = None,
         always: Sequence[str] = (),
     ):
         self.p_enter = p_enter
-        self.backward = backward
-        self.p_stay = p_stay
         self.groups = groups
         self.always = always
 
@@ -196,23 +174,7 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         )
         selected = list(self.univariable_.loc[passed, "variable"])
 
-        def columns(chosen: Sequence[str]) -> list[str]:
-            return [feature for variable in chosen for feature in variables[variable]]
-
-        fit = _fit_logit(X[columns(selected)], y)
-        while self.backward and set(selected) - set(self.always):
-            p_values = {}
-            for variable in [one for one in selected if one not in self.always]:
-                smaller = _fit_logit(X[columns([other for other in selected if other != variable])], y)
-                p_values[variable] = _likelihood_ratio_p(
-                    fit.log_likelihood - smaller.log_likelihood, len(fit.kept) - len(smaller.kept)
-                )
-            worst = max(p_values, key=p_values.__getitem__)
-            if p_values[worst] < self.p_stay:
-                break
-            selected.remove(worst)
-            fit = _fit_logit(X[columns(selected)], y)
-
+        fit = _fit_logit(X[[feature for variable in selected for feature in variables[variable]]], y)
         self.selected_variables_ = tuple(selected)
         self.log_likelihood_ = fit.log_likelihood
         notes = [] if selected else ["no variable passed selection: intercept only"]
@@ -253,28 +215,19 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
 
 
 def clinical_pipeline(
-    clinical: Mapping[str, ClinicalVariable],
-    p_enter: float = 0.05,
-    backward: bool = False,
-    p_stay: float = 0.05,
-    missing: str = "impute",
-    always: Sequence[str] = (),
+    clinical: Mapping[str, ClinicalVariable], p_enter: float = 0.05, always: Sequence[str] = ()
 ) -> Pipeline:
     """Encoder, then univariable and multivariable logistic regression; X is the patients frame. Steps: encode, model.
 
     always: labels of variables that enter whatever their p.
     """
-    design = design_columns(clinical, missing)
+    design = design_columns(clinical)
     groups = dict(zip(design["feature"], design["variable"], strict=True))
-    model = UnivariableThenMultivariableLogistic(
-        p_enter=p_enter, backward=backward, p_stay=p_stay, groups=groups, always=always
-    )
-    return Pipeline([("encode", ClinicalEncoder(clinical, missing)), ("model", model)])
+    model = UnivariableThenMultivariableLogistic(p_enter=p_enter, groups=groups, always=always)
+    return Pipeline([("encode", ClinicalEncoder(clinical)), ("model", model)])
 
 
-def penalized_clinical_pipeline(
-    clinical: Mapping[str, ClinicalVariable], missing: str = "impute", n_folds: int = 5, seed: int = 0
-) -> Pipeline:
+def penalized_clinical_pipeline(clinical: Mapping[str, ClinicalVariable], n_folds: int = 5, seed: int = 0) -> Pipeline:
     """Comparator without selection: ridge logistic regression on all variables, penalty by inner log loss.
 
     Steps: encode, scale, model. X is the patients frame; the inner folds are drawn from `seed`.
@@ -289,7 +242,7 @@ def penalized_clinical_pipeline(
         max_iter=1000,
         use_legacy_attributes=False,
     )
-    return Pipeline([("encode", ClinicalEncoder(clinical, missing)), ("scale", StandardScaler()), ("model", model)])
+    return Pipeline([("encode", ClinicalEncoder(clinical)), ("scale", StandardScaler()), ("model", model)])
 
 
 def univariable_table(patients: pd.DataFrame, clinical: Mapping[str, ClinicalVariable], endpoint: str) -> pd.DataFrame:
