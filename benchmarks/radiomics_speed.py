@@ -25,7 +25,7 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from alnlib.cohorts.folder import read_cohort
 from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
-from alnlib.radiomics.extract import Settings, extract_cohort, extract_features, read_settings
+from alnlib.radiomics.extract import Settings, extract_cohort, extract_features, settings_for
 from alnsim import SimulationSpec, simulate_cohort
 
 SEED = 2026
@@ -70,9 +70,9 @@ def simulated(profile: str, patients: int, folder: Path, settings: Settings) -> 
             one.execute(str(folder / row["path"]), str(folder / row["mask_path"]))
 
     plain_s = seconds(plain)
-    one_s = seconds(lambda: extract_cohort(rows, folder, settings=settings))
-    two_s = seconds(lambda: extract_cohort(rows, folder, settings=settings, n_jobs=2))
-    warm_s = seconds(lambda: extract_cohort(rows, folder, settings=settings, n_jobs=2))
+    one_s = seconds(lambda: extract_cohort(rows, folder, {"MRI": settings}))
+    two_s = seconds(lambda: extract_cohort(rows, folder, {"MRI": settings}, n_jobs=2))
+    warm_s = seconds(lambda: extract_cohort(rows, folder, {"MRI": settings}, n_jobs=2))
     get_reusable_executor().shutdown()
     shape = " x ".join(map(str, read_volume(folder / rows["path"].iloc[0]).shape))
     return {"what": f"simulated {profile} MRI, {settings.name}", "images": len(rows), "voxels_zyx": shape} | {
@@ -91,9 +91,9 @@ def real(case: str, settings: Settings, copies: tuple[int, int, int] = (1, 1, 1)
         image.values, [(0, (n - 1) * size) for n, size in zip(copies, image.shape, strict=True)], mode="symmetric"
     )
     image = replace(image, values=values)
-    drawn = np.zeros(values.shape, dtype=np.uint8)
+    drawn = np.zeros(values.shape, dtype=bool)
     drawn[tuple(slice(size) for size in mask.shape)] = mask
-    one, pair = extractor(settings), (itk(values, image), itk(drawn, image))
+    one, pair = extractor(settings), (itk(values, image), itk(drawn.astype(np.uint8), image))
     plain_s = seconds(lambda: one.execute(*pair))
     found: dict[str, float] = {}
     one_s = seconds(lambda: found.update(extract_features(image, drawn, settings)))
@@ -112,7 +112,7 @@ def main() -> int:
     patients = int(sys.argv[1]) if len(sys.argv) == 2 else 24
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    mri = read_settings("mri")
+    mri = settings_for("MRI")
     native = {name: value for name, value in mri.setting.items() if name != "resampledPixelSpacing"}
     native_mri = replace(mri, name="mri, not resampled", setting=native)
     rows = []

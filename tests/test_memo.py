@@ -77,7 +77,7 @@ def download(path: Path, images: pd.DataFrame, folder: Path, monkeypatch) -> obj
 
 def features(path: Path, images: pd.DataFrame, folder: Path, monkeypatch) -> object:
     settings = Settings("quick", {"force2D": True}, {"Original": {}}, {"firstorder": ["Mean", "Entropy"]})
-    return extract_cohort(images, path.parent, settings=settings, folder=folder).features.to_csv()
+    return extract_cohort(images, path.parent, {"US": settings}, folder=folder).features.to_csv()
 
 
 @pytest.mark.parametrize("remembering", [stage, crops, download, features])

@@ -18,12 +18,10 @@ from scipy import ndimage
 
 from alnlib.errors import InputError
 from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume
+from alnlib.radiomics import extract
 from alnlib.radiomics.extract import (
-    LESION,
-    RIM,
     SETTINGS,
     SETTINGS_OF,
-    Roi,
     Settings,
     delta_features,
     extract_cohort,
@@ -32,7 +30,6 @@ from alnlib.radiomics.extract import (
     read_settings,
     rim_mask,
     settings_for,
-    write_features,
 )
 from alnsim.nifti import write_volume
 from tests.real_data import real_data
@@ -101,7 +98,7 @@ def test_the_baseline_comes_out_of_a_cohort_table_too(tmp_path):
     ]
     expected = {row["patient_id"]: baseline(folder, "glcm", row["patient_id"]) for row in rows}
     settings = Settings("baseline", expected["brain1"][1], {"Original": {}}, {"glcm": None})
-    found = extract_cohort(pd.DataFrame(rows), folder, settings=settings, rois=(Roi(label=1),))
+    found = extract_cohort(pd.DataFrame(rows), folder, {"MRI": settings})
     assert found.failures.empty and len(found.features) == 3
     for _, row in found.features.iterrows():
         published = expected[row["patient_id"]][0]
@@ -174,8 +171,8 @@ def test_a_crop_agrees_on_a_real_image():
     folder = real_data("pyradiomics")
     image = read_volume(folder / "brain2_image.nrrd")
     mask = read_volume(folder / "brain2_label.nrrd").values == 1
-    settings = read_settings("mri")
-    assert_agree(extract_features(image, mask, settings), extract_features(image, mask, settings, crop=False), 1e-6)
+    settings = settings_for("MRI")
+    assert_agree(extract_features(image, mask, settings), plain_pyradiomics(image, mask, settings), 1e-6)
 
 
 def test_less_room_than_the_filter_needs_would_be_noticed(monkeypatch):
@@ -201,7 +198,7 @@ def test_log_of_a_single_plane_is_the_laplacian_in_it():
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in SETTINGS.glob("*.yaml")))
 def test_every_settings_file_is_valid_and_used(name):
-    settings = read_settings(name)
+    settings = read_settings(SETTINGS / f"{name}.yaml")
     assert name in SETTINGS_OF.values() and {"Original", "LoG", "Wavelet"} <= set(settings.image_types)
     assert settings.setting["binWidth"] > 0 and settings.setting["resampledPixelSpacing"]
     assert settings.setting.get("normalize") is not (name in ("mri_adc", "ct")), "HU and ADC are quantities"
@@ -212,21 +209,20 @@ def test_settings_that_cannot_be_used_are_refused_by_name(tmp_path):
     assert settings_for("MRI", "ADC").name == "mri_adc" and settings_for("MRI", "T2").name == "mri"
     with pytest.raises(InputError, match="no radiomics settings for modality 'USV'"):
         settings_for("USV")
-    with pytest.raises(InputError, match="no such settings; name a file, or one of ct, mammography"):
-        read_settings("mra")
     path = tmp_path / "own.yaml"
     for content, message in (
-        ("setting: {label: 1}\nfeatureClass: {glcm: }", "label is not taken; name the label in the Roi"),
+        ("setting: {label: 1}\nfeatureClass: {glcm: }", "option label is not taken; leave it out"),
         ("setting: {binwidth: 5}\nfeatureClass: {glcm: }", "pyradiomics refuses it"),
         ("featureClass: {texture: }", "pyradiomics refuses it"),
-        ("setting: [", "is not YAML"),
-        ("binWidth: 5", "expected setting, imageType"),
+        ("setting: [", "pyradiomics refuses it"),
+        ("binWidth: 5", "pyradiomics refuses it"),
+        ("setting: {binWidth: 5}", "expected a featureClass"),
     ):
         path.write_text(content)
         with pytest.raises(InputError, match=message):
             read_settings(path)
     with pytest.raises(ValueError, match="not \\['Square'\\]"):
-        read_settings("mri").only("Square")
+        settings_for("MRI").only("Square")
 
 
 def test_masks_that_cannot_be_measured_are_errors_with_a_remedy():
@@ -235,18 +231,13 @@ def test_masks_that_cannot_be_measured_are_errors_with_a_remedy():
     one[4, 10, 10] = True
     line[4, 10, 5:15] = True
     for wrong, message in (
-        (np.zeros_like(mask), "mask is empty; draw"),
+        (np.zeros_like(mask), "mask is empty; redraw"),
         (one, "single voxel"),
         (line, "too few dimensions"),
         (np.ones_like(mask), "fills the whole image"),
-        (mask[:4], "8 x 20 x 20; export the mask on the grid"),
     ):
         with pytest.raises(InputError, match=message):
             extract_features(image, wrong, QUICK)
-    values = image.values.copy()
-    values[0, 0, :3] = np.nan
-    with pytest.raises(InputError, match="3 of 3200 voxels are not numbers"):
-        extract_features(replace(image, values=values), mask, QUICK)
     thin = Volume(image.values[:3], image.geometry, image.path)
     with pytest.raises(InputError, match=r"3 x 20 x 20 voxels .* too thin for LoG with sigma 2 mm"):
         extract_features(thin, mask[3:6], Settings("log", {}, {"LoG": {"sigma": [2.0]}}, {"firstorder": None}))
@@ -268,7 +259,7 @@ def test_a_mask_is_moved_by_scanner_coordinates():
     image, mask = phantom()
     shifted = VolumeGeometry(image.geometry.spacing_mm, image.geometry.position_mm((2, 3, -5)))
     target = Volume(np.zeros(image.shape, np.float32), shifted, Path("later.nii.gz"))
-    moved = moved_mask(mask, image.geometry, target)
+    moved = moved_mask(replace(image, values=mask), target)
     np.testing.assert_array_equal(moved, np.roll(mask, (-2, -3, 5), axis=(0, 1, 2)))
 
 
@@ -314,14 +305,14 @@ def faulty_cohort(tmp_path):
 
 def test_faults_are_told_and_the_rest_goes_on(faulty_cohort):
     images, root = faulty_cohort
-    found = extract_cohort(images, root, settings=QUICK, rois=(LESION, RIM))
+    found = extract_cohort(images, root, {"MRI": QUICK}, rim=True)
     assert list(found.features["patient_id"]) == list(dict.fromkeys(images["patient_id"]))
     column = "MRI_pre_DCE__lesion_original_shape_MeshVolume"
     assert list(found.features.loc[found.features[column].notna(), "patient_id"]) == ["drawn", "gone", "m255"]
     problems = found.failures.set_index(["patient_id", "roi"])
     for patient, reason, remedy in (
         ("empty", "mask is empty", "draw the lesion"),
-        ("voxel", "single voxel", "redraw it"),
+        ("voxel", "single voxel", "redraw the lesion"),
         ("shape", "mask has 11 x 32 x 34 voxels", "export the mask on the grid"),
         ("place", "corners are 37.4 mm apart", "export the mask on the grid"),
         ("nan", "1 of 13056 voxels are not numbers", "finite background"),
@@ -336,7 +327,7 @@ def test_faults_are_told_and_the_rest_goes_on(faulty_cohort):
 def test_where_the_lesion_has_gone_its_bed_is_measured(faulty_cohort):
     images, root = faulty_cohort
     images = images[images["patient_id"].isin(["drawn", "gone"])]
-    found = extract_cohort(images, root, settings=QUICK)
+    found = extract_cohort(images, root, {"MRI": QUICK})
     assert found.failures.empty
     sources = found.rois.set_index("image_id")
     assert list(sources["source"]) == ["drawn", "drawn", "drawn", "pre-therapy bed"]
@@ -345,27 +336,8 @@ def test_where_the_lesion_has_gone_its_bed_is_measured(faulty_cohort):
     inside = read_volume(root / "gone-pre-mask.nii.gz").values != 0
     later = read_volume(root / "gone-post.nii.gz").values[inside]
     assert row["MRI_post_DCE__lesion_original_firstorder_Mean"] == pytest.approx(later.mean(dtype=float), rel=1e-6)
-    alone = extract_cohort(images[images["timepoint"] == "post"], root, settings=QUICK)
+    alone = extract_cohort(images[images["timepoint"] == "post"], root, {"MRI": QUICK})
     assert list(alone.failures["patient_id"]) == ["gone"], "without the earlier rows nothing says where it was"
-    given = extract_cohort(images[images["timepoint"] == "post"], root, settings=QUICK, before=images)
-    assert given.failures.empty
-
-
-def test_labels_of_a_mask_are_rois_of_their_own(tmp_path):
-    image, mask = phantom(shape=(12, 60, 60), center=(6, 15, 16), radius_mm=6)
-    _, node = phantom(shape=(12, 60, 60), center=(6, 45, 45), radius_mm=3)
-    write_volume(tmp_path / "a-pre.nii.gz", image.values, image.geometry)
-    write_volume(tmp_path / "a-pre-mask.nii.gz", (mask + 255 * node).astype(np.uint8), image.geometry)
-    rois = (Roi("lesion", label=1), Roi("node", label=255), Roi("other", label=7))
-    found = extract_cohort(pd.DataFrame([image_row("a")]), tmp_path, settings=QUICK, rois=rois)
-    assert dict(zip(found.rois["roi"], found.rois["n_voxels"], strict=True)) == {
-        "lesion": mask.sum(),
-        "node": node.sum(),
-    }
-    values = found.features.iloc[0]
-    expected = extract_features(image, node, QUICK)["original_firstorder_Mean"]
-    assert values["MRI_pre_DCE__node_original_firstorder_Mean"] == pytest.approx(expected, rel=1e-12)
-    assert "no voxel has label 7 of ROI other, but 1, 255" in found.failures["reason"].iloc[0]
 
 
 def test_planes_with_a_mask_of_255(tmp_path):
@@ -374,9 +346,9 @@ def test_planes_with_a_mask_of_255(tmp_path):
     Image.fromarray(image.values[0].astype(np.uint16)).save(tmp_path / "m.png")
     Image.fromarray(mask[0].astype(np.uint8) * 255).save(tmp_path / "mask.png")
     row = image_row("m", sequence="CC", modality="MG", path="m.png", mask_path="mask.png") | {"timepoint": None}
-    native = {name: value for name, value in read_settings("mammography").setting.items() if "Spacing" not in name}
-    settings = {"MG": replace(read_settings("mammography"), setting=native)}
-    found = extract_cohort(pd.DataFrame([row | {"pixel_spacing_mm": "0.4 0.5"}]), tmp_path, settings=settings)
+    native = {name: value for name, value in settings_for("MG").setting.items() if "Spacing" not in name}
+    settings = {"MG": replace(settings_for("MG"), setting=native)}
+    found = extract_cohort(pd.DataFrame([row | {"pixel_spacing_mm": "0.4 0.5"}]), tmp_path, settings)
     assert found.failures.empty and found.rois["n_voxels"].item() == mask.sum()
     values = found.features.iloc[0]
     assert values["MG_pre_CC__lesion_original_shape2D_PixelSurface"] == pytest.approx(0.2 * mask.sum())
@@ -384,66 +356,69 @@ def test_planes_with_a_mask_of_255(tmp_path):
     assert kinds == {"original", "log-sigma-1-0-mm-3D", "log-sigma-3-0-mm-3D"} | {
         f"wavelet-{b}" for b in ("LL", "LH", "HL", "HH")
     }
-    without = extract_cohort(pd.DataFrame([row]), tmp_path)
+    without = extract_cohort(pd.DataFrame([row]), tmp_path, settings)
     assert "no pixel spacing" in without.failures["reason"].item()
     assert without.failures["remedy"].item() == "give pixel_spacing_mm in images.csv"
     assert list(without.features.columns) == ["patient_id"] and len(without.features) == 1
 
 
-def test_a_killed_run_resumes_to_the_same_table(faulty_cohort, tmp_path):
+def test_a_killed_run_resumes_to_the_same_table(faulty_cohort, tmp_path, monkeypatch):
     images, root = faulty_cohort
-    options = {"settings": QUICK, "rois": (LESION, RIM)}
-    whole = extract_cohort(images, root, **options)
+    whole, kept = extract_cohort(images, root, {"MRI": QUICK}, rim=True), tmp_path / "kept"
+    measured, before = extract._measured, []
 
-    def kill(done: int, total: int) -> None:
-        assert total == len(images)
-        if done == 4:
+    def killed(case: extract._Case) -> tuple:
+        before.append(case)
+        if len(before) == 5:
             raise KeyboardInterrupt
+        return measured(case)
 
-    kept = tmp_path / "kept"
+    monkeypatch.setattr(extract, "_measured", killed)
     with pytest.raises(KeyboardInterrupt):
-        extract_cohort(images, root, folder=kept, progress=kill, **options)
-    assert len(list(kept.glob("*-MRI_*.json"))) == 4
-    resumed = extract_cohort(images, root, folder=kept, n_jobs=2, **options)
-    again = extract_cohort(images, root, folder=kept, **options)
-    assert (whole.n_cached, resumed.n_cached, again.n_cached) == (0, 4, len(images))
-    paths = [write_features(one.features, tmp_path / f"{n}.parquet") for n, one in enumerate((whole, resumed, again))]
-    assert len({path.read_bytes() for path in paths}) == 1
-    pd.testing.assert_frame_equal(pd.read_parquet(paths[0]), whole.features)
-    for one in (resumed, again):
-        pd.testing.assert_frame_equal(one.failures, whole.failures)
-        pd.testing.assert_frame_equal(one.rois, whole.rois)
+        extract_cohort(images, root, {"MRI": QUICK}, rim=True, folder=kept)
+    monkeypatch.setattr(extract, "_measured", measured)
+    times = {path: path.stat().st_mtime_ns for path in kept.glob("*-MRI_*.json")}
+    assert len(times) == 4
+    for n_jobs in (2, 1):
+        resumed = extract_cohort(images, root, {"MRI": QUICK}, rim=True, folder=kept, n_jobs=n_jobs)
+        for table in ("features", "failures", "rois"):
+            pd.testing.assert_frame_equal(getattr(resumed, table), getattr(whole, table), check_exact=True)
+        assert {path: path.stat().st_mtime_ns for path in times} == times, "what was kept is not made again"
+        times = {path: path.stat().st_mtime_ns for path in kept.glob("*-MRI_*.json")}
+    assert len(times) == len(images)
 
 
-def test_what_is_kept_is_not_used_for_other_content(faulty_cohort, tmp_path):
+def test_what_is_kept_is_not_used_for_other_content(faulty_cohort, tmp_path, monkeypatch):
     images, root = faulty_cohort
     images, kept = images[images["patient_id"].isin(["drawn", "gone"])], tmp_path / "kept"
+    measured, made = extract._measured, []
+    monkeypatch.setattr(extract, "_measured", lambda case: made.append(case) or measured(case))
 
-    def cached(**changes) -> int:
-        return extract_cohort(images, root, **({"settings": QUICK, "folder": kept} | changes)).n_cached
+    def computed(settings: Settings = QUICK, **options) -> int:
+        made.clear()
+        extract_cohort(images, root, {"MRI": settings}, folder=kept, **options)
+        return len(made)
 
-    assert (cached(), cached()) == (0, 4)
+    assert (computed(), computed()) == (4, 0)
     next(kept.glob("drawn-MRI_pre*")).write_text("{")
     for file in kept.glob("gone-MRI_pre*"):
         file.write_text(file.read_text().replace('"key": "', '"key": "0'))
-    assert cached() == 2, "damaged and foreign files are made again"
+    assert computed() == 2, "damaged and foreign files are made again"
     volume = read_volume(root / "gone-pre-mask.nii.gz")
     labels = volume.values.astype(np.uint8)
     write_volume(root / "gone-pre-mask.nii.gz", np.roll(labels, 1, axis=2), volume.geometry)
-    assert cached() == 2, "the mask of the first visit is the bed of the second"
-    assert cached(rois=(RIM,)) == 0
-    assert cached(settings=replace(QUICK, setting={"binWidth": 26})) == 0
+    assert computed() == 2, "the mask of the first visit is the bed of the second"
+    assert computed(rim=True) == 4
+    assert computed(replace(QUICK, setting={"binWidth": 26})) == 4
 
 
 def test_a_kind_of_image_is_there_once_per_unit(faulty_cohort):
     images, root = faulty_cohort
     twice = pd.concat([images.head(1), images.head(1).assign(image_id="other")])
     with pytest.raises(InputError, match="patient drawn: several images are MRI_pre_DCE"):
-        extract_cohort(twice, root, settings=QUICK)
-    both = extract_cohort(twice, root, settings=QUICK, unit="image_id")
-    assert list(both.features["image_id"]) == ["drawn-pre-DCE", "other"]
-    with pytest.raises(InputError, match="no column node_path for ROI node"):
-        extract_cohort(images, root, settings=QUICK, rois=(Roi("node", mask_column="node_path"),))
+        extract_cohort(twice, root, {"MRI": QUICK})
+    with pytest.raises(InputError, match="no settings were given for MRI/DCE"):
+        extract_cohort(images, root, {"MG": QUICK})
 
 
 def test_delta_is_the_relative_change():
@@ -473,7 +448,7 @@ def test_two_visits_of_a_real_patient(tmp_path):
         write_volume(tmp_path / f"p-{timepoint}-mask.nii.gz", cells.values > 0, cells.geometry)
         rows.append(image_row("p", timepoint, "cells"))
     settings = Settings("cells", {"binWidth": 25}, {"Original": {}}, {"shape": None, "firstorder": None, "glcm": None})
-    found = extract_cohort(pd.DataFrame(rows), tmp_path, settings=settings)
+    found = extract_cohort(pd.DataFrame(rows), tmp_path, {"MRI": settings})
     assert found.failures.empty
     volume = "lesion_original_shape_VoxelVolume"
     milliliters = [found.features[f"MRI_{visit}_cells__{volume}"].item() / 1000 for visit in ("pre", "post")]

@@ -68,7 +68,6 @@ class TestMannWhitney:
         expected = pd.read_csv(REFERENCES / "mann_whitney.csv")
         fitted = MannWhitneySelector().fit(X, y)
         np.testing.assert_allclose(fitted.p_values_[:11], expected["p"], rtol=1e-12)
-        np.testing.assert_array_equal(fitted.statistics_[:11], expected["w"])
         assert fitted.p_values_[11] == 1 and not fitted.support_[11]
         np.testing.assert_array_equal(fitted.support_[:11], expected["p"] < 0.05)
 
@@ -82,31 +81,18 @@ class TestMannWhitney:
         )
 
     def test_hand_value(self):
-        """Three against three without overlap: 2 of the 20 orders are as extreme, p = 0.1, U = 9."""
+        """Three against three without overlap: 2 of the 20 orders are as extreme, p = 0.1."""
         fitted = MannWhitneySelector().fit(np.array([[4.0, 5, 6, 1, 2, 3]]).T, [1, 1, 1, 0, 0, 0])
-        assert fitted.p_values_[0] == pytest.approx(0.1) and fitted.statistics_[0] == 9
-
-    def test_missing_values_are_left_out_of_their_own_feature(self, reference):
-        """scipy.stats.mannwhitneyu on the known values."""
-        X, y = reference
-        gaps = X.copy()
-        gaps.loc[[0, 30, 31], "x01"] = np.nan
-        gaps.loc[y == 0, "x02"] = np.nan
-        fitted, complete = MannWhitneySelector().fit(gaps, y), MannWhitneySelector().fit(X, y)
-        known = gaps["x01"].notna()
-        expected = stats.mannwhitneyu(X["x01"][known & (y == 1)], X["x01"][known & (y == 0)]).pvalue
-        assert fitted.p_values_[1] == pytest.approx(expected) and expected != complete.p_values_[1]
-        assert fitted.p_values_[2] == 1
-        np.testing.assert_array_equal(np.delete(fitted.p_values_, [1, 2]), np.delete(complete.p_values_, [1, 2]))
+        assert fitted.p_values_[0] == pytest.approx(0.1)
 
     def test_without_survivors_the_best_are_kept_and_it_says_so(self):
         X, y = noise(30, 12, seed=0)
         X["flat"] = 1.0
         fitted = MannWhitneySelector(p_below=1e-9, n_fallback=4).fit(X, y)
-        assert fitted.fell_back_ and "kept the 4 smallest" in fitted.note_
+        assert fitted.fell_back_
         assert set(np.flatnonzero(fitted.support_)) == set(np.argsort(fitted.p_values_)[:4])
         survivors = MannWhitneySelector(p_below=0.9, n_fallback=4).fit(X, y)
-        assert not survivors.fell_back_ and survivors.note_ == ""
+        assert not survivors.fell_back_
         only_one_varies = MannWhitneySelector(p_below=1e-9, n_fallback=4).fit(X[["flat", "feature_0003"]], y)
         assert list(only_one_varies.get_feature_names_out()) == ["feature_0003"]
 
@@ -116,6 +102,9 @@ class TestMannWhitney:
             MannWhitneySelector().fit(np.ones((20, 3)), y)
         with pytest.raises(ValueError, match="two classes"):
             MannWhitneySelector().fit(X, np.zeros(20))
+        for selector in (MannWhitneySelector(), SpearmanRedundancyFilter(), LassoSelector()):
+            with pytest.raises(ValueError, match="NaN"):
+                selector.fit(X.mask(X > 1), y)
 
 
 class TestSpearman:
@@ -129,7 +118,6 @@ class TestSpearman:
         assert rho.loc["a", "bridge"] > 0.8 and rho.loc["b", "bridge"] > 0.8 > rho.loc["a", "b"]
         fitted = SpearmanRedundancyFilter(0.8).fit(X)
         assert list(fitted.get_feature_names_out()) == ["a", "b"]
-        assert fitted.removed_for_[1] == (0 if rho.loc["a", "bridge"] > rho.loc["b", "bridge"] else 2)
 
     @pytest.mark.parametrize("nearer", ["a", "b"])
     def test_of_a_pair_the_one_nearer_to_the_others_goes(self, nearer):
@@ -157,8 +145,7 @@ class TestSpearman:
         largest = np.max(rho - np.eye(11))
         above = SpearmanRedundancyFilter(largest + 1e-6).fit(X)
         below = SpearmanRedundancyFilter(largest - 1e-6).fit(X)
-        assert above.support_[:11].all() and below.support_[:11].sum() == 10
-        np.testing.assert_array_equal(above.constant_, [False] * 11 + [True])
+        assert above.support_[:11].all() and not above.support_[11] and below.support_[:11].sum() == 10
 
     def test_kept_features_have_no_pair_above_the_threshold_in_any_order_of_columns(self):
         rng = np.random.default_rng(1)
@@ -171,9 +158,6 @@ class TestSpearman:
         for _ in range(5):
             shuffled = X[rng.permutation(X.columns)]
             assert set(SpearmanRedundancyFilter(0.7).fit(shuffled).get_feature_names_out()) == set(kept)
-            as_array = SpearmanRedundancyFilter(0.7).fit_transform(shuffled.to_numpy())
-            reference_array = SpearmanRedundancyFilter(0.7).fit_transform(X.to_numpy())
-            assert {tuple(column) for column in as_array.T} == {tuple(column) for column in reference_array.T}
 
     def test_one_feature_of_every_block_is_left_of_three_thousand(self):
         """600 independent signals, each measured five times with little noise, 150 patients."""
@@ -183,53 +167,38 @@ class TestSpearman:
         support = SpearmanRedundancyFilter().fit(X).support_
         assert sorted(block[support]) == list(range(600))
 
-    def test_missing_values_are_passed_on(self):
-        X, _ = noise(50, 3, seed=3)
-        X["twin"] = 2 * X["feature_0000"]
-        X.loc[0, "twin"] = np.nan
-        kept = SpearmanRedundancyFilter().set_output(transform="pandas").fit_transform(X)
-        assert kept.shape[1] == 3
-        X["empty"] = np.nan
-        assert "empty" not in SpearmanRedundancyFilter().fit(X).get_feature_names_out()
-
 
 class TestLasso:
     def test_path_and_cross_validation_are_those_of_glmnet(self, reference):
         """R 4.2.2, glmnet 4.1-6: cv.glmnet(lambda, foldid, thresh = 1e-14)."""
         X, y = reference
         path, errors = pd.read_csv(REFERENCES / "lasso_path.csv"), pd.read_csv(REFERENCES / "lasso_errors.csv")
-        fitted = LassoSelector(n_alphas=30, alpha_ratio=1e-3, tol=1e-10, max_iter=100_000, random_state=0).fit(X, y)
+        fitted = LassoSelector(n_alphas=30, alpha_ratio=1e-3, tol=1e-10, random_state=0).fit(X, y)
         np.testing.assert_allclose(fitted.alphas_, errors["lambda"], rtol=1e-12)
         np.testing.assert_allclose(fitted.cv_error_, errors["error"], atol=1e-7)
-        np.testing.assert_allclose(fitted.cv_error_se_, errors["se"], atol=1e-7)
-        assert fitted.alpha_min_ == pytest.approx(errors.loc[errors["is_min"], "lambda"].item())
-        assert fitted.alpha_1se_ == pytest.approx(errors.loc[errors["is_1se"], "lambda"].item())
+        assert fitted.alpha_ == pytest.approx(errors.loc[errors["is_min"], "lambda"].item())
         for at, expected in path.groupby("at"):
             np.testing.assert_allclose(fitted.coef_path_[:11, at - 1], expected["coefficient"], atol=1e-7)
         assert (fitted.coef_path_[11] == 0).all()
 
-    @pytest.mark.parametrize("rule", ["min", "1se"])
-    def test_support_is_that_of_scikit_learn_at_the_chosen_penalty(self, reference, rule):
+    def test_support_is_that_of_scikit_learn_at_the_chosen_penalty(self, reference):
         """sklearn.linear_model.Lasso on z-scores."""
         X, y = reference
-        fitted = LassoSelector(rule, tol=1e-8, random_state=3).fit(X, y)
-        assert fitted.alpha_ == (fitted.alpha_min_ if rule == "min" else fitted.alpha_1se_)
-        assert fitted.alpha_1se_ >= fitted.alpha_min_
+        fitted = LassoSelector(tol=1e-8, random_state=3).fit(X, y)
         model = Lasso(fitted.alpha_, tol=1e-10, max_iter=100_000).fit(StandardScaler().fit_transform(X), y)
         np.testing.assert_allclose(fitted.coef_, model.coef_, atol=1e-6)
         np.testing.assert_array_equal(fitted.support_, model.coef_ != 0)
-        assert fitted.intercept_ == pytest.approx(y.mean())
 
     def test_planted_features_are_found(self):
         X, y = noise(150, 60, seed=4)
         X.iloc[:, :3] += 1.2 * y[:, None]
-        fitted = LassoSelector("1se", random_state=0).fit(X, y)
+        fitted = LassoSelector(random_state=0).fit(X, y)
         assert set(X.columns[:3]) <= set(fitted.get_feature_names_out()) and fitted.support_.sum() < 12
 
     def test_an_empty_model_falls_back_to_the_first_on_the_path(self):
-        X, y = noise(80, 30, seed=5)
-        fitted = LassoSelector("1se", n_fallback=2, random_state=0).fit(X, y)
-        assert fitted.fell_back_ and "empty" in fitted.note_ and 2 <= fitted.support_.sum() <= 4
+        X, y = noise(80, 30, seed=7)
+        fitted = LassoSelector(random_state=0).fit(X, y)
+        assert fitted.fell_back_ and fitted.support_.sum() == 1
         correlation = np.abs(np.corrcoef(X.T, y)[-1, :-1])
         assert fitted.support_[np.argmax(correlation)]
 
@@ -242,12 +211,8 @@ class TestLasso:
 
     def test_mistakes(self):
         X, y = noise(30, 4, seed=0)
-        with pytest.raises(ValueError, match="NaN"):
-            LassoSelector().fit(X.mask(X > 1), y)
         with pytest.raises(InputError, match="fewer than two patients"):
             LassoSelector().fit(X, np.arange(30) == 0)
-        with pytest.raises(ValueError, match="rule"):
-            LassoSelector("best").fit(X, y)
         with pytest.raises(InputError, match="no feature varies"):
             LassoSelector().fit(np.ones((30, 2)), y)
 
@@ -307,8 +272,8 @@ class TestSelectionFrequency:
         again = selection_frequency(pipeline, X, y, np.random.default_rng(0), n_resamples=30)
         pd.testing.assert_frame_equal(table, again)
 
-    def test_subsamples_keep_patients_whole_and_classes_in_proportion(self):
-        """60 patients of two rows each, 20 with the outcome; 63.2 % of 20 and 40 are 13 and 25."""
+    def test_subsamples_keep_classes_in_proportion(self):
+        """60 patients, 20 with the outcome; 63.2 % of 20 and 40 are 13 and 25."""
         seen = []
 
         class Spy(SpearmanRedundancyFilter):
@@ -317,9 +282,7 @@ class TestSelectionFrequency:
                 return super().fit(X, y)
 
         X, y = noise(60, 3, seed=9, n_positive=20)
-        X, y = pd.concat([X.assign(row=X.index), X + 1]).assign(row=range(120)), np.tile(y, 2)
         selection_frequency(Spy(), X, y, np.random.default_rng(0), n_resamples=3)
         for rows, labels in seen:
-            assert len(rows) == (13 + 25) * 2 and (rows.index.value_counts() == 2).all() and rows["row"].is_unique
-            np.testing.assert_array_equal(labels, y[rows["row"]])
-            assert labels.sum() == 26
+            assert len(rows) == 13 + 25 and rows.index.is_unique and labels.sum() == 13
+            np.testing.assert_array_equal(labels, y[rows.index])

@@ -203,9 +203,8 @@ class RunFolder:
 
     def save_features(self, features: pd.DataFrame, name: str) -> None:
         """Write a feature table as Parquet."""
-        from alnlib.radiomics.extract import write_features
-
-        write_features(features, self.output(name, len(features)))
+        with atomic_path(self.output(name, len(features))) as temporary:
+            features.to_parquet(temporary, index=False)
 
     def save_figure(self, figure: Figure, name: str) -> None:
         """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version."""

@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import ndimage
+from sklearn.utils.validation import validate_data
 
 from alneval.agreement import intraclass_correlation
 from alnlib.errors import InputError
-from alnlib.radiomics.extract import extract_cohort
+from alnlib.radiomics.extract import extract_cohort, mask_window
 from alnlib.radiomics.select import FeatureSelector
 
 KINDS = ("erode", "dilate", "contour")
 GOOD_ICC = 0.75
 """From here on reliability is called good (Koo & Li 2016, J Chiropr Med 15:155)."""
 
-ICC_COLUMNS = ("feature", "icc", "icc_low", "icc_high", "n_patients", "n_repeats")
-TOO_FEW_PATIENTS = 10
 _DRAWS = 20
 _WINDOW = 4.0
 
@@ -54,13 +53,12 @@ class MaskPerturbation:
             raise ValueError(f"size_mm {self.size_mm} and smooth_mm {self.smooth_mm}: expected positive lengths in mm")
 
     def __call__(self, mask: np.ndarray, spacing_mm: Sequence[float], patient_id: str = "") -> np.ndarray:
-        """(z, y, x) bool from mask (z, y, x) and its spacing in mm (z, y, x). An empty mask stays empty."""
-        mask = np.asarray(mask, dtype=bool)
+        """(z, y, x) bool from mask (z, y, x) bool and its spacing in mm (z, y, x). An empty mask stays empty."""
         if not mask.any():
             return mask.copy()
         drawn = hashlib.sha256(f"{self.kind} {patient_id}".encode()).digest()
         rng = np.random.default_rng([self.seed, *drawn[:8]])
-        window = _around(mask, [math.ceil(_WINDOW * self.size_mm / step) + 1 for step in spacing_mm])
+        window = mask_window(mask, [math.ceil(_WINDOW * self.size_mm / step) + 1 for step in spacing_mm])
         redrawn = np.zeros_like(mask)
         redrawn[window] = self._redrawn(mask[window], spacing_mm, rng)
         return redrawn
@@ -86,10 +84,7 @@ class MaskPerturbation:
 
 
 def extract_repeated(
-    images: pd.DataFrame,
-    root: str | Path,
-    perturbations: Sequence[MaskPerturbation],
-    **options: Any,
+    images: pd.DataFrame, root: str | Path, perturbations: Sequence[MaskPerturbation], **options: Any
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Features under the contour as drawn and under each perturbation, and what failed.
 
@@ -103,43 +98,32 @@ def extract_repeated(
     tables, failures = [], []
     for name, contour in zip(("drawn", *names), (None, *perturbations), strict=True):
         extraction = extract_cohort(images, root, perturb=contour, **options)
-        tables.append(extraction.features.assign(repeat=name))
+        extraction.features.insert(1, "repeat", name)
+        tables.append(extraction.features)
         failures.append(extraction.failures.assign(repeat=name))
-    table = pd.concat(tables, ignore_index=True)
-    first = [column for column in ("patient_id", "image_id", "repeat") if column in table]
-    return table[[*first, *table.columns.drop(first)]], pd.concat(failures, ignore_index=True)
+    return pd.concat(tables, ignore_index=True), pd.concat(failures, ignore_index=True)
 
 
 def icc_table(repeated: pd.DataFrame) -> pd.DataFrame:
-    """`ICC_COLUMNS`, one row per feature of a table of `extract_repeated`, in its order.
+    """Feature, icc, icc_low, icc_high, n_patients, n_repeats: one row per feature of a table of `extract_repeated`.
 
-    repeated: patient_id, repeat, features; a patient counts for a feature when every repeat has it. A feature with fewer
-    than two such patients, or without any variation, has no ICC (NaN). Raises InputError for one repeat only, or a patient
-    who has a repeat twice.
+    A patient counts for a feature when every repeat has it. A feature with fewer than two such patients, or without any
+    variation, has no ICC (NaN).
     """
-    for column in ("patient_id", "repeat"):
-        if column not in repeated:
-            raise InputError(f"the table of repeated extractions has no column {column}; make it with extract_repeated")
-    if repeated.duplicated(["patient_id", "repeat"]).any():
-        twice = repeated.loc[repeated.duplicated(["patient_id", "repeat"])].iloc[0]
-        raise InputError(f"patient {twice['patient_id']}: repeat {twice['repeat']} is there twice; keep one row of it")
-    features = [column for column in repeated.columns if column not in ("patient_id", "image_id", "repeat")]
-    names = list(dict.fromkeys(repeated["repeat"]))
-    if len(names) < 2:
-        raise InputError(f"there is one repeat only ({', '.join(map(str, names))}); add perturbations")
-    patients = list(dict.fromkeys(repeated["patient_id"]))
+    features = repeated.columns.drop(["patient_id", "repeat"])
+    patients, names = repeated["patient_id"].unique(), repeated["repeat"].unique()
     every = pd.MultiIndex.from_product([patients, names], names=["patient_id", "repeat"])
     wide = repeated.set_index(["patient_id", "repeat"])[features].reindex(every)
     values = wide.to_numpy(dtype=float).reshape(len(patients), len(names), len(features))
     complete = np.isfinite(values).all(axis=1)
-    rows = pd.DataFrame({"feature": features, "n_patients": complete.sum(axis=0), "n_repeats": len(names)})
     estimates = np.full((3, len(features)), np.nan)
     for pattern in np.unique(complete.T, axis=0):  # features with the same gaps together
         these = (pattern == complete.T).all(axis=1)
         if pattern.sum() >= 2:
             estimates[:, these] = intraclass_correlation(values[pattern][:, :, these])
-    rows[["icc", "icc_low", "icc_high"]] = estimates.T
-    return rows[list(ICC_COLUMNS)]
+    table = pd.DataFrame(estimates.T, columns=["icc", "icc_low", "icc_high"])
+    table.insert(0, "feature", features)
+    return table.assign(n_patients=complete.sum(axis=0), n_repeats=len(names))
 
 
 @dataclass(eq=False, repr=False)
@@ -147,23 +131,24 @@ class StabilityFilter(FeatureSelector):
     """Keep the features whose ICC over redrawn contours reaches a threshold.
 
     repeated: a table of `extract_repeated`; `fit` computes ICCs from those of its patients that are in the index of X, which
-    must hold patient ids, so that no patient of a test fold has a say. unknown: what happens to a column of X without any
-    row in the table: "error" or "keep" (deep features, clinical variables). A feature whose ICC is NaN is dropped.
-    Fitted: icc_ (`ICC_COLUMNS`), support_. Raises InputError for fewer than min_patients training patients with repeats, or
+    must hold patient ids, so that no patient of a test fold has a say. A column of X that is not in the table is kept (deep
+    features, clinical variables); a feature whose ICC is NaN is dropped.
+    Fitted: icc_ (of `icc_table`), support_. Raises InputError for fewer than min_patients training patients with repeats, or
     if nothing is left.
     """
 
     repeated: pd.DataFrame
     threshold: float = GOOD_ICC
-    unknown: str = "error"
-    min_patients: int = TOO_FEW_PATIENTS
+    min_patients: int = 10
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def fit(self, X: pd.DataFrame, y: object = None) -> StabilityFilter:
         """X: (n, features) with patient ids as its index. y is not looked at."""
-        if not isinstance(X, pd.DataFrame):
-            raise TypeError("X is not a DataFrame; features are found by their names")
-        if self.unknown not in ("error", "keep"):
-            raise ValueError(f"unknown is {self.unknown!r}; expected error or keep")
+        validate_data(self, X, skip_check_array=True)
         training = self.repeated[self.repeated["patient_id"].isin(X.index)]
         count = training["patient_id"].nunique()
         if count < self.min_patients:
@@ -174,35 +159,18 @@ class StabilityFilter(FeatureSelector):
         measured = training.columns.intersection(X.columns, sort=False)
         self.icc_ = icc_table(training[["patient_id", "repeat", *measured]])
         icc = self.icc_.set_index("feature")["icc"].reindex(X.columns).to_numpy(dtype=float)
-        unmeasured = ~X.columns.isin(measured)
-        if unmeasured.any() and self.unknown == "error":
-            raise InputError(
-                f"{unmeasured.sum()} features have no ICC, such as {X.columns[unmeasured][0]}; extract them repeatedly too, "
-                'or take unknown="keep"'
-            )
-        self.support_ = (icc >= self.threshold) | unmeasured
+        self.support_ = (icc >= self.threshold) | ~X.columns.isin(measured)
         if not self.support_.any():
             raise InputError(
                 f"no feature reaches an ICC of {self.threshold:g} (best {np.nanmax(icc, initial=-np.inf):.2f}); lower "
                 "the threshold or perturb the masks less"
             )
-        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-        self.n_features_in_ = X.shape[1]
         return self
-
-
-def _around(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
-    """The box of the mask and a margin in voxels, within the image."""
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(slice(max(axis.start - pad, 0), axis.stop + pad) for axis, pad in zip(box, margin, strict=True))
 
 
 def _signed_depth_mm(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Distance to the nearest voxel of the other side, positive inside."""
     if mask.all():
         return np.full(mask.shape, np.inf)
-    return np.where(
-        mask,
-        ndimage.distance_transform_edt(mask, spacing_mm),
-        -ndimage.distance_transform_edt(~mask, spacing_mm),
-    )
+    inside, outside = (ndimage.distance_transform_edt(side, spacing_mm) for side in (mask, ~mask))
+    return np.where(mask, inside, -outside)
