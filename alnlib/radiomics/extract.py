@@ -38,8 +38,8 @@ SETTINGS = Path(__file__).parent / "settings"
 SETTINGS_OF = {"MRI": "mri", "MRI/ADC": "mri_adc", "MG": "mammography", "CT": "ct", "US": "ultrasound"}
 """Settings file by modality, or by modality/sequence where a sequence has one of its own."""
 
-NOT_TAKEN = ("label", "additionalInfo", "label_channel", "padDistance", "preCrop", "voxelBased", "correctMask")
-NOT_TAKEN += ("geometryTolerance",)
+NOT_TAKEN = {"label", "label_channel", "padDistance", "preCrop", "voxelBased", "correctMask", "geometryTolerance"}
+NOT_TAKEN |= {"additionalInfo"}
 """Options of pyradiomics that are decided here."""
 
 LOG_REACH = 14.0
@@ -149,9 +149,9 @@ def read_settings(path: Path) -> Settings:
     if not settings.feature_classes:
         raise InputError(f"{path}: has {', '.join(content)}; expected a featureClass that is not empty")
     taken = {option for options in (settings.setting, *settings.image_types.values()) for option in options}
-    if taken.intersection(NOT_TAKEN):
+    if taken & NOT_TAKEN:
         raise InputError(
-            f"{path}: option {min(taken.intersection(NOT_TAKEN))} is not taken; leave it out: features are those of a whole "
+            f"{path}: option {min(taken & NOT_TAKEN)} is not taken; leave it out: features are those of a whole "
             "ROI, around which as much is kept as a filter needs, and masks are checked against their image before"
         )
     return settings
@@ -289,21 +289,20 @@ class _Run:
     classes: Mapping[str, list[str]]
 
     def reach(
-        self,
-        roi: SimpleITK.Image,
-        setting: Mapping[str, Any],
-        spacing: np.ndarray,
-        slack: int = 0,
+        self, roi: SimpleITK.Image, setting: Mapping[str, Any], spacing: np.ndarray, slack: int = 0
     ) -> np.ndarray:
-        """(3,) how far around the ROI the filter looks along (x, y, z), in voxels of `spacing`; what a periodic filter sees
-        beyond the border, give or take `slack` voxels of the ROI's image, is on the opposite side."""
+        """(3,) how far around the ROI the filter looks along (x, y, z), in voxels of `spacing`.
+
+        Where a wavelet looks beyond the border, or less than `slack` voxels of the ROI's image short of it, that is
+        `EVERYTHING`: there the image continues on the opposite side.
+        """
         if self.image_type == "Original":
             return np.ones(3, dtype=int)
         if self.image_type == "LoG":
             return np.ceil(LOG_REACH * self.options["sigma"][0] / spacing).astype(int) + 1
         if (
             self.image_type != "Wavelet"
-        ):  # square, root, logarithm and exponential are scaled by the image's largest value
+        ):  # square, root, logarithm, exponential: scaled by the largest value of the image
             return np.full(3, EVERYTHING)
         levels = self.options.get("start_level", 0) + self.options.get("level", 1)
         reach = np.full(3, levels * pywt.Wavelet(self.options.get("wavelet", "coif1")).dec_len + 1)

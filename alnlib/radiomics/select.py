@@ -251,9 +251,10 @@ def selection_frequency(
     """
     labels, by_patient = np.asarray(y), np.argsort(np.asarray(X.index).astype(str), kind="stable")
     classes = [by_patient[labels[by_patient] == label] for label in (0, 1)]
+    sizes = [max(1, round(SUBSAMPLE * len(members))) for members in classes]
     counts = pd.Series(0, index=X.columns)
     for child in rng.spawn(n_resamples):
-        drawn = [child.choice(rows, max(1, round(SUBSAMPLE * len(rows))), replace=False) for rows in classes]
+        drawn = [child.choice(members, size, replace=False) for members, size in zip(classes, sizes, strict=True)]
         rows = np.concatenate(drawn)
         counts[list(clone(selector).fit(X.iloc[rows], labels[rows]).get_feature_names_out())] += 1
     wilson = [wilson_interval(int(count), n_resamples) for count in counts]
