@@ -300,9 +300,7 @@ class _Run:
             return np.ones(3, dtype=int)
         if self.image_type == "LoG":
             return np.ceil(LOG_REACH * self.options["sigma"][0] / spacing).astype(int) + 1
-        if (
-            self.image_type != "Wavelet"
-        ):  # square, root, logarithm, exponential: scaled by the largest value of the image
+        if self.image_type != "Wavelet":  # square, root and the like: scaled by the largest value of the image
             return np.full(3, EVERYTHING)
         levels = self.options.get("start_level", 0) + self.options.get("level", 1)
         reach = np.full(3, levels * pywt.Wavelet(self.options.get("wavelet", "coif1")).dec_len + 1)
