@@ -23,10 +23,7 @@ class AugmentSpec:
     pixels. contrast: factor in 1 ± this, about the crop's own mean. noise_sd: standard deviation of added Gaussian noise, in
     standard deviations of the training pixels. The defaults suit ultrasound: mirrored left to right freely, never upside
     down, because shadow and enhancement lie below a lesion.
-
-    Volumes also use depth_flip: probability of reversing the slices; tilt_degrees: angles about the x and the y axis, out
-    of the plane of the slices, in ± this; slice_spacing: distance of slices over that of pixels, so that a tilt is rigid in
-    mm and not in voxels. Rotation is about z; scale and translate hold for all three axes. Stills and clips ignore the three.
+    Volumes turn about z; scale and translate hold for all three axes.
     """
 
     horizontal_flip: float = 0.5
@@ -37,19 +34,12 @@ class AugmentSpec:
     brightness: float = 0.2
     contrast: float = 0.2
     noise_sd: float = 0.05
-    depth_flip: float = 0.0
-    tilt_degrees: float = 0.0
-    slice_spacing: float = 1.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= flip <= 1 for flip in (self.horizontal_flip, self.vertical_flip, self.depth_flip)):
+        if not all(0 <= flip <= 1 for flip in (self.horizontal_flip, self.vertical_flip)):
             raise ValueError("flips are probabilities in [0, 1]")
-        angles = (self.rotate_degrees, self.tilt_degrees)
-        amounts = (*angles, self.scale, self.translate, self.brightness, self.contrast, self.noise_sd)
-        if min(amounts) < 0 or self.scale >= 1 or self.contrast >= 1 or not 0 < self.slice_spacing < math.inf:
-            raise ValueError(
-                "amounts must not be negative, scale and contrast must be below 1, and slice_spacing positive"
-            )
+        if min(vars(self).values()) < 0 or self.scale >= 1 or self.contrast >= 1:
+            raise ValueError("amounts must not be negative, scale and contrast must be below 1")
 
 
 NO_AUGMENTATION = AugmentSpec(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -76,7 +66,7 @@ def augment_batch(
     draws = torch.rand(n, 8, generator=generator)
     flips, symmetric = draws[:, :2], draws[:, 2:] * 2 - 1
     through_plane = torch.rand(n, 4, generator=generator) if volumes else None
-    if _moves(spec, volumes):
+    if any((spec.horizontal_flip, spec.vertical_flip, spec.rotate_degrees, spec.scale, spec.translate)):
         if through_plane is None:
             theta = affine_matrices(flips, symmetric, spec, images.shape[-2:])
         else:
@@ -126,33 +116,21 @@ def affine_matrices_3d(
 ) -> torch.Tensor:
     """(n, 3, 4) matrices for affine_grid (order x, y, z, coordinates in [-1, 1]) from uniform draws.
 
-    flips, symmetric: as `affine_matrices`. through_plane: (n, 4) in [0, 1): mirror along z, tilt about x, tilt about y, shift
-    along z. size: (z, y, x) in voxels. The turn about z is applied first, then those about y and x, all rigid in mm if
-    `spec.slice_spacing` is right; the zoom is the same along all axes.
+    flips, symmetric: as `affine_matrices`. through_plane: (n, 4) in [0, 1), the last for the shift along z. size: (z, y, x) in
+    voxels. The turn is about z; the zoom is the same along all axes.
     """
-    depth, height, width = size
-    tilts = (through_plane[:, 1:3] * 2 - 1) * math.radians(spec.tilt_degrees)
-    about_z = _rotations(symmetric[:, 0] * math.radians(spec.rotate_degrees), 0, 1)
-    turn = _rotations(tilts[:, 0], 1, 2) @ _rotations(tilts[:, 1], 2, 0) @ about_z
+    angle = symmetric[:, 0] * math.radians(spec.rotate_degrees)
+    turn = torch.eye(3).repeat(len(flips), 1, 1)
+    turn[:, 0, 0] = turn[:, 1, 1] = torch.cos(angle)
+    turn[:, 0, 1], turn[:, 1, 0] = -torch.sin(angle), torch.sin(angle)
     zoom = 1 + spec.scale * symmetric[:, 1]
-    chances = (spec.horizontal_flip, spec.vertical_flip, spec.depth_flip)
-    mirrored = torch.cat([flips, through_plane[:, :1]], dim=1) < torch.tensor(chances)
     # From [-1, 1] along each axis to lengths in pixel sides and back.
-    extent = torch.tensor([width, height, depth * spec.slice_spacing], dtype=torch.float32)
+    extent = torch.tensor(size[::-1], dtype=torch.float32)
     matrix = turn / zoom[:, None, None] * extent[None, None, :] / extent[None, :, None]
-    theta = torch.zeros(len(flips), 3, 4)
-    theta[:, :, :3] = matrix * torch.where(mirrored, -1.0, 1.0)[:, :, None]
-    theta[:, :2, 3] = 2 * spec.translate * symmetric[:, 2:4]
-    theta[:, 2, 3] = 2 * spec.translate * (through_plane[:, 3] * 2 - 1)
-    return theta
-
-
-def _rotations(angle: torch.Tensor, i: int, j: int) -> torch.Tensor:
-    """(n, 3, 3) rotations by angle (n,), in radians, in the plane of axes i and j (0: x, 1: y, 2: z)."""
-    matrix = torch.eye(3).repeat(len(angle), 1, 1)
-    matrix[:, i, i] = matrix[:, j, j] = torch.cos(angle)
-    matrix[:, i, j], matrix[:, j, i] = -torch.sin(angle), torch.sin(angle)
-    return matrix
+    mirrored = flips < torch.tensor((spec.horizontal_flip, spec.vertical_flip))
+    matrix[:, :2] *= torch.where(mirrored, -1.0, 1.0)[:, :, None]
+    shift = 2 * spec.translate * torch.cat([symmetric[:, 2:4], through_plane[:, 3:] * 2 - 1], dim=1)
+    return torch.cat([matrix, shift[:, :, None]], dim=2)
 
 
 def _noise(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -162,8 +140,3 @@ def _noise(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     seed = int(torch.randint(2**62, (), generator=generator))
     own = torch.Generator(images.device).manual_seed(seed)
     return torch.randn(images.shape, generator=own, device=images.device)
-
-
-def _moves(spec: AugmentSpec, volumes: bool) -> bool:
-    geometry = (spec.horizontal_flip, spec.vertical_flip, spec.rotate_degrees, spec.scale, spec.translate)
-    return any(amount > 0 for amount in (*geometry, *((spec.depth_flip, spec.tilt_degrees) if volumes else ())))

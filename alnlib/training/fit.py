@@ -49,7 +49,7 @@ _ARCHITECTURES = {
     "clips": video.ARCHITECTURES,
     "volumes": cnn3d.ARCHITECTURES,
 }
-_LEAST = {"image_size": 1, "frames": 0, "depth": 0, "epochs": 1, "batch_size": 2, "patience": 0, "threads": 1}
+_LEAST = {"image_size": 1, "frames": 0, "depth": 0, "epochs": 1, "batch_size": 2, "threads": 1}
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,11 @@ class FitSpec:
     weight_decay: float = 1e-2  # AdamW's, not on biases and norms
     warmup: float = 0.2  # fraction of all steps in which the rate rises linearly to its peak
     average_decay: float = 0.9  # per step, of the moving average of weights, which is validated, kept and used; 0: none
-    label_smoothing: float = 0.0  # in [0, 1)
     balanced: bool = True  # weigh positives by negatives/positives; `predict_proba` puts the prior back
     dropout: float = 0.2  # before the last layer
     choose_from: float = (
         0.0  # fraction of the epochs before which none is kept; 0 did best, benchmarks/training_choices.csv
     )
-    patience: int = 0  # stop after this many epochs without a better one; 0: never
     stem: str = "standard"  # or "small", of clips "pooled": reductions at the entrance of the network
     weights: str = "none"  # to start from: "none", a published name or a path
     augment: AugmentSpec = field(default_factory=AugmentSpec)  # random changes of the training crops
@@ -96,7 +94,7 @@ class FitSpec:
             raise InputError(f"learning_rate is {self.learning_rate:g}; give a positive number, such as 0.001.")
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay is {self.weight_decay:g}; give 0 or a positive number, such as 0.01.")
-        for name in ("warmup", "average_decay", "label_smoothing", "dropout", "choose_from"):
+        for name in ("warmup", "average_decay", "dropout", "choose_from"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name):g}; give a number of at least 0 and below 1.")
         stems = video.stems(self.architecture) if self.architecture in video.ARCHITECTURES else cnn2d.STEMS
@@ -323,9 +321,7 @@ class _Fit:
 
     @property
     def finished(self) -> bool:
-        waited = len(self.history) - self.best_epoch
-        patient = not (self.spec.patience and self.best_epoch) or waited < self.spec.patience
-        return len(self.history) >= self.spec.epochs or not patient
+        return len(self.history) == self.spec.epochs
 
     def epoch(self) -> dict[str, float]:
         """Train for one more epoch and validate the averaged weights; the new row of the history."""
@@ -370,10 +366,9 @@ class _Fit:
         images = standardize(chosen, self.mean, self.sd)
         images = augment_batch(images, spec.augment, generator, volumes=spec.kind == "volumes")
         images = images.contiguous(memory_format=_input_format(spec))
-        target = self.y[batch] * (1 - spec.label_smoothing) + spec.label_smoothing / 2
         with torch.autocast(self.device.type, torch.bfloat16, enabled=_autocasts(spec, self.device)):
             logits = self.network(images).squeeze(1)
-        return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=self.pos_weight)
+        return F.binary_cross_entropy_with_logits(logits.float(), self.y[batch], pos_weight=self.pos_weight)
 
     def keep_best(self) -> None:
         """Keep the averaged weights if the last epoch is the best of those that may be kept."""
@@ -566,29 +561,11 @@ def _reproducible(threads: int, device: torch.device) -> Iterator[None]:
 
 
 def _as_plain(fitted: FittedClassifier) -> dict:
-    return {
-        "format": CHECKPOINT_FORMAT,
-        "spec": asdict(fitted.spec),
-        "in_channels": fitted.in_channels,
-        "state": fitted.state,
-        "history": fitted.history.to_dict("list"),
-        "best_epoch": fitted.best_epoch,
-        "pixel_mean": fitted.pixel_mean,
-        "pixel_sd": fitted.pixel_sd,
-        "log_weight": fitted.log_weight,
-    }
+    plain = {"spec": asdict(fitted.spec), "history": fitted.history.to_dict("list")}
+    return {"format": CHECKPOINT_FORMAT} | {name: plain.get(name, value) for name, value in vars(fitted).items()}
 
 
 def _from_plain(content: dict) -> FittedClassifier:
-    spec = dict(content["spec"])
-    spec["augment"] = AugmentSpec(**spec["augment"])
-    return FittedClassifier(
-        FitSpec(**spec),
-        content["in_channels"],
-        content["state"],
-        pd.DataFrame(content["history"]),
-        content["best_epoch"],
-        content["pixel_mean"],
-        content["pixel_sd"],
-        content["log_weight"],
-    )
+    spec = content["spec"] | {"augment": AugmentSpec(**content["spec"]["augment"])}
+    made = {"spec": FitSpec(**spec), "history": pd.DataFrame(content["history"])}
+    return FittedClassifier(**{name: made.get(name, value) for name, value in content.items() if name != "format"})

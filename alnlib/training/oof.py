@@ -5,7 +5,6 @@ One fit lives in `alnlib.training.fit`; folds of patients are those of `alneval.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,15 +25,14 @@ def out_of_fold_scores(
     rng: np.random.Generator,
     n_folds: int = 5,
     checkpoint_dir: str | Path | None = None,
-    progress: Callable[[int, dict[str, float]], None] | None = None,
     keep: str = "best",
 ) -> pd.DataFrame:
     """Score every unit by a network fitted without its patient: patient_id, unit_id, fold, y_true, y_score, in data order.
 
     Patient-level stratified folds. keep: "best", the network that scores fold k chooses its epoch on fold k + 1 and trains on
     the rest; "last", it trains on all other folds and keeps its last epoch, so that few patients are used better. Either
-    way the scored patients have no say in it. progress: called with fold and history row. Raises InputError for too few
-    folds (3 for "best", 2 for "last"), or if a fold holds one class.
+    way the scored patients have no say in it. Raises InputError for too few folds (3 for "best", 2 for "last"), or if a
+    fold holds one class.
     """
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}; expected 'best' or 'last'")
@@ -51,8 +49,7 @@ def out_of_fold_scores(
         held_out = fold == k
         # With the last epoch kept, the scored fold is looked at for the history and decides nothing.
         watched = held_out if keep == "last" else fold == (k + 1) % n_folds
-        report = None if progress is None else _with_fold(progress, k)
-        fitted = fit_classifier(spec, data.subset(~held_out & ~watched), data.subset(watched), checkpoint_dir, report)
+        fitted = fit_classifier(spec, data.subset(~held_out & ~watched), data.subset(watched), checkpoint_dir)
         score[held_out] = predict_proba(fitted, data.subset(held_out))
     return pd.DataFrame(
         {"patient_id": data.patient_ids, "unit_id": data.unit_ids, "fold": fold, "y_true": data.y, "y_score": score}
@@ -85,14 +82,12 @@ def permuted_network_twin(
 class OutOfFoldFeatures:
     """Pooled features of every unit by the network that was fitted without its patient.
 
-    features: (n, F) float32 in the order of the data; patient_ids, unit_ids: (n,); fold: (n,), the network of each.
+    features: (n, F) float32 in the order of the data; fold: (n,), the network of each.
     networks: one per fold; mean, sd: (n_folds, F) of the features that each network gives its own fold, by which all its
     features are z-scored. A feature that does not vary there is 0.
     """
 
     features: np.ndarray
-    patient_ids: tuple[str, ...]
-    unit_ids: tuple[str, ...]
     fold: np.ndarray
     networks: tuple[FittedClassifier, ...]
     mean: np.ndarray
@@ -135,15 +130,8 @@ def out_of_fold_features(
         parts.append(predict_features(networks[-1], held_out))
     mean = np.stack([part.mean(axis=0) for part in parts])
     sd = np.stack([part.std(axis=0) for part in parts])
-    made = OutOfFoldFeatures(
-        np.empty((len(data), parts[0].shape[1]), np.float32),
-        data.patient_ids,
-        data.unit_ids,
-        fold,
-        tuple(networks),
-        mean,
-        sd,
-    )
+    features = np.empty((len(data), parts[0].shape[1]), np.float32)
+    made = OutOfFoldFeatures(features, fold, tuple(networks), mean, sd)
     for k, part in enumerate(parts):
         made.features[fold == k] = made._scaled(part, k)
     return made
@@ -193,12 +181,8 @@ def axis_agreement(versions: np.ndarray) -> np.ndarray:
     """(F,) mean Pearson correlation of the same feature between networks, over patients that none was fitted to.
 
     versions: (n_folds, n, F) of `OutOfFoldFeatures.of`. 1: all networks measure the same on that axis; 0: nothing in
-    common. NaN where a feature does not vary in some network. Raises ValueError for fewer than two networks or patients.
+    common. NaN where a feature does not vary in some network.
     """
-    if versions.ndim != 3 or versions.shape[0] < 2 or versions.shape[1] < 2:
-        raise ValueError(
-            f"versions have shape {versions.shape}; expected (networks, patients, features), two or more of each"
-        )
     centered = versions.astype(float) - versions.mean(axis=1, keepdims=True, dtype=float)
     length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
     unit = np.divide(centered, length, out=np.full_like(centered, np.nan), where=length > 1e-12)
@@ -208,8 +192,4 @@ def axis_agreement(versions: np.ndarray) -> np.ndarray:
 
 
 def _last_epoch(spec: FitSpec) -> FitSpec:
-    return replace(spec, choose_from=(spec.epochs - 0.5) / spec.epochs, patience=0)
-
-
-def _with_fold(progress: Callable[[int, dict[str, float]], None], fold: int) -> Callable[[dict[str, float]], None]:
-    return lambda row: progress(fold, row)
+    return replace(spec, choose_from=(spec.epochs - 0.5) / spec.epochs)
