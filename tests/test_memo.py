@@ -67,12 +67,13 @@ def download(path: Path, images: pd.DataFrame, folder: Path, monkeypatch) -> obj
     expected = folder / "expected"
     if not expected.exists():
         expected.write_text(memo.sha256_file(path))
-    listed = pd.DataFrame(
-        [{"file": path.name, "need": "required", "sha256": expected.read_text(), "bytes": 1, "row": 0}]
-    )
+    listed = pd.DataFrame([{"file": path.name, "need": "required", "sha256": expected.read_text(), "row": 0}])
     monkeypatch.setattr(manifest, "listed_files", lambda rows: listed)
     rows = manifest.read_manifest().query("cohort == 'duke'").iloc[:1]
-    return manifest.verify_files(rows, path.parent).files("ok")
+    try:
+        return manifest.verify_files(rows, path.parent).to_csv()
+    except InputError as error:
+        return str(error)
 
 
 def features(path: Path, images: pd.DataFrame, folder: Path, monkeypatch) -> object:

@@ -10,25 +10,16 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from alnlib.cohorts.manifest import (
-    VerificationReport,
-    cohort_rows,
-    differing,
-    listed_files,
-    source_of,
-    verify_files,
-)
+from alnlib.cohorts.manifest import differing, source_of, verify_files
 from alnlib.errors import InputError, Problem
 from alnlib.files import sha256_file, write_csv
 
-FILE_COLUMNS = ("file", "need", "access", "bytes", "license", "doi", "status")
 SERIES_COLUMNS = (
     "patient_id",
     "phase",
@@ -41,24 +32,22 @@ SERIES_COLUMNS = (
     "series_uid",
 )
 SERIES_COLUMNS += ("folder", "status")
+MAX_PATIENTS_BY_SERIES = 10
 FREE_SPACE_MARGIN = 1.05
 CONNECT_TIMEOUT_SECONDS = 30
 RETRIES = 2
 INCOMING = ".incoming"
 
-_INDEX_COLUMNS = ("PatientID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Modality", "instanceCount")
-_INDEX_COLUMNS += ("series_size_MB", "license_short_name", "source_DOI", "analysis_result_id", "collection_id")
-
-Fetcher = Callable[[str, Path, str | None], None]
-"""(address, file to make, SHA-256 or None): leaves the whole, checked file under that name, or raises and leaves none."""
-
-
-class SeriesStore(Protocol):
-    """The two methods of idc_index.IDCClient that are used here; anything that has them can stand in for it."""
-
-    def sql_query(self, sql_query: str) -> pd.DataFrame: ...
-
-    def download_from_selection(self, downloadDir: str, **selection: Any) -> None: ...
+_NAMES_IN_INDEX = {
+    "PatientID": "patient_id",
+    "SeriesDescription": "description",
+    "Modality": "modality",
+    "instanceCount": "instances",
+    "license_short_name": "license",
+    "source_DOI": "doi",
+    "SeriesInstanceUID": "series_uid",
+}
+"""Columns of the index that travels with idc-index, by our names."""
 
 
 # --- which series -----------------------------------------------------------------------------------------------------
@@ -100,50 +89,33 @@ def dce_phases(description: pd.Series, series_number: pd.Series) -> pd.Series:
     return phases
 
 
-def wanted_series(source: str, cohort: str, idc: SeriesStore | None = None) -> pd.DataFrame:
+def wanted_series(source: str, cohort: str) -> pd.DataFrame:
     """The series of a manifest source `idc:collection/MODALITY[+MODALITY][/analysis_result]`, without any network.
 
-    cohort: `duke` narrows the MR series to the DCE phases. idc: None reads the index file that travels with idc-index;
-    else the store is asked by SQL. Returns SERIES_COLUMNS less `status`, ordered by patient and phase; `bytes` Int64.
+    cohort: `duke` narrows the MR series to the DCE phases. Returns SERIES_COLUMNS less `status`, ordered by patient and
+    phase; `bytes` Int64.
     """
-    collection, modalities, analysis = _parse_source(source)
-    index = _read_index(collection, idc)
-    analyses = index["analysis_result_id"].astype("string").fillna("")  # empty: deposited with the images
-    index = index[(analyses == analysis) & index["Modality"].isin(modalities)].reset_index(drop=True)
-    if index.empty:
-        raise InputError(
-            f"The installed idc-index knows no {'+'.join(modalities)} series of collection {collection!r}."
-        )
-    index["phase"] = pd.array([pd.NA] * len(index), dtype="Int64")
-    if cohort == "duke" and modalities == ["MR"]:
-        for _, patient in index.groupby("PatientID"):
-            index.loc[patient.index, "phase"] = dce_phases(patient["SeriesDescription"], patient["SeriesNumber"])
-        index = index[index["phase"].notna()]
-    renamed = {"PatientID": "patient_id", "SeriesDescription": "description", "Modality": "modality"}
-    renamed |= {"instanceCount": "instances", "license_short_name": "license", "source_DOI": "doi"}
-    sizes = (index["series_size_MB"] * 1e6).round().astype("Int64")
-    series = index.rename(columns=renamed | {"SeriesInstanceUID": "series_uid"}).assign(bytes=sizes)
-    series = series.astype({"instances": "Int64"}).fillna({"description": ""})[list(SERIES_COLUMNS[:-2])]
-    named = series["phase"].notna()
-    leaf = (series["modality"] + "_" + series["series_uid"]).where(~named, "dce_" + series["phase"].astype("string"))
-    series["folder"] = series["patient_id"] + "/" + leaf.astype(series["patient_id"].dtype)
-    return series.sort_values(["patient_id", "phase", "series_uid"]).reset_index(drop=True)
-
-
-def _parse_source(source: str) -> tuple[str, list[str], str]:
-    collection, modalities, analysis = (source.removeprefix("idc:").split("/") + [""])[:3]
-    return collection, modalities.split("+"), analysis
-
-
-def _read_index(collection: str, idc: SeriesStore | None) -> pd.DataFrame:
-    if idc is not None:
-        columns = ", ".join(_INDEX_COLUMNS)
-        return idc.sql_query(f"SELECT {columns} FROM index WHERE collection_id = '{collection}'")
     from idc_index_data import IDC_INDEX_PARQUET_FILEPATH
 
-    return pd.read_parquet(
-        IDC_INDEX_PARQUET_FILEPATH, columns=list(_INDEX_COLUMNS), filters=[("collection_id", "==", collection)]
-    )
+    collection, modalities, analysis = (source.removeprefix("idc:").split("/") + [""])[:3]
+    columns = [*_NAMES_IN_INDEX, "SeriesNumber", "series_size_MB", "analysis_result_id"]
+    filters = [("collection_id", "==", collection), ("Modality", "in", modalities.split("+"))]
+    index = pd.read_parquet(IDC_INDEX_PARQUET_FILEPATH, columns=columns, filters=filters)
+    index = index[index["analysis_result_id"].fillna("") == analysis]  # empty: deposited with the images
+    if index.empty:
+        raise InputError(f"The installed idc-index knows no {modalities} series of collection {collection!r}.")
+    series = index.rename(columns=_NAMES_IN_INDEX).astype({"instances": "Int64"}).fillna({"description": ""})
+    series["bytes"] = (series["series_size_MB"] * 1e6).round().astype("Int64")
+    series["phase"] = pd.Series(pd.NA, index=series.index, dtype="Int64")
+    if cohort == "duke" and modalities == "MR":
+        patients = series.groupby("patient_id")
+        series["phase"] = pd.concat([dce_phases(own["description"], own["SeriesNumber"]) for _, own in patients])
+        series = series[series["phase"].notna()]
+    series["folder"] = [
+        f"{row.patient_id}/" + (f"{row.modality}_{row.series_uid}" if pd.isna(row.phase) else f"dce_{row.phase}")
+        for row in series.itertuples()
+    ]
+    return series[list(SERIES_COLUMNS[:-1])].sort_values(["patient_id", "phase", "series_uid"], ignore_index=True)
 
 
 def select_patients(patient_ids: pd.Series, wanted: Sequence[str]) -> list[str]:
@@ -152,16 +124,15 @@ def select_patients(patient_ids: pd.Series, wanted: Sequence[str]) -> list[str]:
     Raises InputError that names those not found.
     """
     known = sorted(set(patient_ids))
-    by_number: dict[int, list[str]] = {}
-    for patient in known:
-        number = re.search(r"(\d+)$", patient)
-        if number:
-            by_number.setdefault(int(number[1]), []).append(patient)
     chosen, unknown = [], []
-    for text in (str(entry).strip() for entry in wanted):
-        matches = [text] if text in known else by_number.get(int(text), []) if text.isdecimal() else []
-        chosen += matches if len(matches) == 1 else []
-        unknown += [text] if len(matches) != 1 else []
+    for text in wanted:
+        matches = [text] if text in known else []
+        if text.isdecimal() and not matches:
+            matches = [patient for patient in known if re.search(rf"(?<!\d)0*{int(text)}$", patient)]
+        if len(matches) == 1:
+            chosen += matches
+        else:
+            unknown.append(text)
     if unknown:
         raise InputError(
             f"No patient {', '.join(unknown)} among the {len(known)} of this collection ({known[0]} ... {known[-1]}); "
@@ -175,10 +146,10 @@ def select_patients(patient_ids: pd.Series, wanted: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class DownloadReport:
-    """What a download did, or with dry_run would do.
+    """What a download did, or with dry_run would do; printed as a table of files and one of series.
 
-    files: FILE_COLUMNS, one row per manifest row that is no series; status present, partly present, to fetch, fetched, by
-    hand (no certain address) or on request. series: SERIES_COLUMNS; status present, to fetch, fetched or not asked for.
+    files: the manifest's rows that are no series, with a status: present, partly present, to fetch, fetched, by hand (no
+    certain address) or on request. series: SERIES_COLUMNS; status present, to fetch, fetched or not asked for.
     citations: one per source, to be cited by whoever uses the data. notes: what the reader should know or do next.
     """
 
@@ -193,18 +164,31 @@ class DownloadReport:
     @property
     def n_patients(self) -> int:
         """Patients with wanted series."""
-        return int(self.series["patient_id"].nunique())
+        return self.series["patient_id"].nunique()
 
     @property
     def bytes_to_fetch(self) -> int:
         """Bytes that are still to be transferred."""
-        return sum(
-            int(frame.loc[frame["status"].isin(["to fetch", "partly present"]), "bytes"].sum())
-            for frame in (self.files, self.series)
-        )
+        either = pd.concat([self.files, self.series])
+        return int(either.loc[either["status"].isin(["to fetch", "partly present"]), "bytes"].sum())
 
     def __str__(self) -> str:
-        return format_download_report(self)
+        what = "what a download would fetch" if self.dry_run else "download"
+        lines = [f"{self.cohort}: {what} ({self.data_dir})", ""]
+        if len(self.files):
+            sizes = ["" if pd.isna(size) else format_bytes(size) for size in self.files["bytes"]]
+            shown = self.files.assign(size=sizes)[["file", "need", "status", "size", "license"]]
+            lines += ["Files", *_text_table(shown), ""]
+        if len(self.series):
+            shown = _series_shown if self.n_patients <= MAX_PATIENTS_BY_SERIES else _patients_shown
+            lines += ["DICOM series", *_text_table(shown(self.series)), ""]
+            lines.append(
+                f"In all: {self.n_patients} patients, {len(self.series)} series, {self.series['instances'].sum()} "
+                f"instances, {format_bytes(self.series['bytes'].sum())}; still to fetch {format_bytes(self.bytes_to_fetch)}."
+            )
+        licenses = sorted({*self.files["license"], *self.series["license"]})
+        lines += [f"License: {', '.join(licenses)}", "Cite:", *(f"  {citation}" for citation in self.citations)]
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
 
 def format_bytes(count: int) -> str:
@@ -215,177 +199,130 @@ def format_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-MAX_PATIENTS_BY_SERIES = 10
+def _series_shown(series: pd.DataFrame) -> pd.DataFrame:
+    names = series["description"].where(series["description"] != "", series["modality"])
+    phases = series["phase"].astype("string").fillna("")
+    shown = series.assign(series=names, phase=phases, size=series["bytes"].map(format_bytes))
+    shown = shown.rename(columns={"patient_id": "patient", "series_uid": "SeriesInstanceUID"})
+    return shown[["patient", "phase", "series", "instances", "size", "license", "status", "SeriesInstanceUID"]]
 
 
-def format_download_report(report: DownloadReport) -> str:
-    """The report as plain text: files, series (one line each for up to ten patients, else one line per patient), totals,
-    licenses, citations and notes."""
-    title = f"{report.cohort}: {'what a download would fetch' if report.dry_run else 'download'} ({report.data_dir})"
-    lines = [title, ""]
-    if len(report.files):
-        lines += ["Files", *_text_table(_file_cells(report.files)), ""]
-    if len(report.series):
-        by_series = report.n_patients <= MAX_PATIENTS_BY_SERIES
-        cells = _series_cells(report.series) if by_series else _patient_cells(report.series)
-        lines += ["DICOM series", *_text_table(cells), ""]
-        lines.append(
-            f"In all: {report.n_patients} patients, {len(report.series)} series, {int(report.series['instances'].sum())} "
-            f"instances, {format_bytes(int(report.series['bytes'].sum()))}; still to fetch "
-            f"{format_bytes(report.bytes_to_fetch)}."
-        )
-    licenses = sorted(set(report.files["license"]) | set(report.series["license"]))
-    lines += [f"License: {', '.join(licenses)}", "Cite:"]
-    lines += [f"  {citation}" for citation in report.citations]
-    lines += [f"Note: {note}" for note in report.notes]
-    return "\n".join(lines)
+def _patients_shown(series: pd.DataFrame) -> pd.DataFrame:
+    patients = series.groupby("patient_id")
+    shown = {
+        "series": patients.size(),
+        "instances": patients["instances"].sum(),
+        "size": patients["bytes"].sum().map(format_bytes),
+        "license": patients["license"].agg(lambda names: ", ".join(sorted(set(names)))),
+        "to fetch": patients["status"].agg(lambda status: (status == "to fetch").sum()),
+        "descriptions": patients["description"].agg(lambda texts: " | ".join(dict.fromkeys(texts))),
+    }
+    return pd.DataFrame(shown).rename_axis("patient").reset_index()
 
 
-def _file_cells(files: pd.DataFrame) -> list[list[str]]:
-    sizes = ["" if pd.isna(size) else format_bytes(size) for size in files["bytes"]]
-    shown = files.assign(size=sizes)[["file", "need", "status", "size", "license"]]
-    return [list(shown.columns), *shown.to_numpy().tolist()]
-
-
-def _series_cells(series: pd.DataFrame) -> list[list[str]]:
-    shown = series.assign(
-        patient=series["patient_id"],
-        phase=series["phase"].astype("string").fillna(""),
-        series=series["description"].where(series["description"] != "", series["modality"]),
-        instances=series["instances"].astype("string"),
-        size=series["bytes"].map(format_bytes),
-        SeriesInstanceUID=series["series_uid"],
-    )
-    shown = shown[["patient", "phase", "series", "instances", "size", "license", "status", "SeriesInstanceUID"]]
-    return [list(shown.columns), *shown.to_numpy().tolist()]
-
-
-def _patient_cells(series: pd.DataFrame) -> list[list[str]]:
-    cells = [["patient", "series", "instances", "size", "license", "to fetch", "descriptions"]]
-    for patient, own in series.groupby("patient_id"):
-        counts = [str(len(own)), str(own["instances"].sum()), format_bytes(own["bytes"].sum())]
-        licenses, pending = ", ".join(sorted(set(own["license"]))), str((own["status"] == "to fetch").sum())
-        cells.append([str(patient), *counts, licenses, pending, " | ".join(dict.fromkeys(own["description"]))])
-    return cells
-
-
-def _text_table(cells: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return [
-        "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    ]
+def _text_table(shown: pd.DataFrame) -> list[str]:
+    cells = [list(shown.columns), *shown.astype(str).to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
 
 
 # --- the download -----------------------------------------------------------------------------------------------------
 
 
 def download_cohort(
-    cohort: str,
+    rows: pd.DataFrame,
     data_dir: str | Path,
     *,
     dry_run: bool = False,
-    patients: Sequence[str] | Literal["all"] | None = None,
+    patients: Sequence[str] | None = None,
     masks: bool = False,
-    fetcher: Fetcher | None = None,
-    idc: SeriesStore | None = None,
     mirror: str | None = None,
-    manifest: pd.DataFrame | None = None,
-    progress: Callable[[str], None] | None = None,
 ) -> DownloadReport:
     """Bring `data_dir` to what the manifest says of a cohort: verify what is there, fetch what is missing.
 
-    patients: whose DICOM series to fetch, as identifiers or their numbers, or "all"; None fetches the files alone, and with
-    dry_run lists every patient's series. masks: fetch the segmentations of the series too. dry_run: list, transfer
-    nothing, need no network and no existing folder. fetcher, idc: what transfers files and series (pooch and
-    idc_index.IDCClient by default). mirror: address under which `<cohort>/<file>` lies, asked instead of the manifest's.
-    progress: called with one line per file or patient.
+    rows: the cohort's (`manifest.cohort_rows`). patients: whose DICOM series to fetch, as identifiers or their numbers, or
+    ["all"]; None fetches the files alone, and with dry_run lists every patient's series. masks: fetch the segmentations of
+    the series too. dry_run: list, transfer nothing, need no network and no existing folder. mirror: address under which
+    `<cohort>/<file>` lies, asked instead of the manifest's.
 
     Writes files under their manifest names, series as `images/<patient_id>/dce_<phase>/` (0 is before contrast) or
     `images/<patient_id>/<modality>_<SeriesInstanceUID>/`, and `images/series.csv`. Everything is checked in the hidden
     folder `.incoming` first, so that a broken transfer leaves nothing under a final name; a rerun goes on from there.
     Raises InputError for a wrong checksum, a file that must be taken by hand, a refused or missing network, a full disk.
     """
-    rows = cohort_rows(cohort, manifest)
-    data_dir = Path(data_dir)
-    tell = progress or (lambda line: None)
+    rows, data_dir = rows.reset_index(drop=True), Path(data_dir)
     verified = verify_files(rows, data_dir, may_be_absent=True)
-    verified.raise_if_wrong()
     files = _file_status(rows, verified, mirror)
     if not dry_run:
-        _refuse_closed(rows, files, data_dir)
-        _fetch_files(rows, files, verified, data_dir, fetcher or fetch_file, mirror, tell)
-        verified = verify_files(rows, data_dir, may_be_absent=True).raise_if_wrong()
-        done = _file_status(rows, verified, mirror)
+        _refuse_closed(files, data_dir)
+        _fetch_files(files, verified, data_dir, mirror)
+        done = _file_status(rows, verify_files(rows, data_dir, may_be_absent=True), mirror)
         fetched = (files["status"] != "present") & (done["status"] == "present")
         files = done.assign(status=done["status"].mask(fetched, "fetched"))
-        _refuse_incomplete(rows, files, data_dir)
-    series, notes = _plan_series(rows, data_dir, patients, masks, dry_run, idc)
+        _refuse_incomplete(files, data_dir)
+    series = _series_status(rows, data_dir, patients, masks)
+    if not dry_run and patients is None:
+        series["status"] = series["status"].replace("to fetch", "not asked for")
     if not dry_run and (series["status"] == "to fetch").any():
-        series = _fetch_series(series, data_dir, idc, tell, source_of(rows))
-    notes += _hand_notes(rows, files)
-    return DownloadReport(
-        cohort, data_dir, dry_run, files, series, _citations(rows, series), tuple(dict.fromkeys(notes))
-    )
+        series = _fetch_series(series, data_dir, source_of(rows))
+    notes, citations = _notes(files, series), _citations(rows, series)
+    return DownloadReport(rows["cohort"].iloc[0], data_dir, dry_run, files, series, citations, notes)
 
 
-def _file_status(rows: pd.DataFrame, verified: VerificationReport, mirror: str | None) -> pd.DataFrame:
-    listed = listed_files(rows)
-    status_of = dict(zip(verified.frame["file"], verified.frame["status"], strict=True))
-    entries = []
-    for position, row in enumerate(rows.to_dict("records")):
-        if row["url_or_id"].startswith("idc:"):
-            continue
-        found = [status_of[name] for name in listed.loc[listed["row"] == position, "file"]]
-        if found and all(status == "ok" for status in found):
-            status = "present"
+def _file_status(rows: pd.DataFrame, verified: pd.DataFrame, mirror: str | None) -> pd.DataFrame:
+    """The rows that are no series, with their status as in DownloadReport."""
+    statuses = []
+    for position, row in rows.iterrows():
+        found = verified.loc[verified["row"] == position, "status"] == "ok"
+        if len(found) and found.all():
+            statuses.append("present")
         elif row["access"] != "open":
-            status = "on request"
+            statuses.append("on request")
         elif not (row["url_or_id"] or mirror):
-            status = "by hand"
+            statuses.append("by hand")
         else:
-            status = "partly present" if "ok" in found else "to fetch"
-        entries.append(row | {"status": status})
-    return pd.DataFrame(entries, columns=list(FILE_COLUMNS)).astype({"bytes": "Int64"})
+            statuses.append("partly present" if found.any() else "to fetch")
+    return rows.assign(status=statuses)[~rows["url_or_id"].str.startswith("idc:")]
 
 
-def _refuse_closed(rows: pd.DataFrame, files: pd.DataFrame, data_dir: Path) -> None:
-    closed = files.loc[files["status"] == "on request", "file"]
-    if not len(closed):
-        return
-    row = rows[rows["file"] == closed.iloc[0]].iloc[0]
-    where = row["url_or_id"] or source_of(rows)
-    then = (
-        f"put {row['file']} into {data_dir} and run this command again to verify it"
-        if row["sha256"]
-        else "write it as a cohort folder and run `run_all.py --cohort PATH`"
-    )
-    raise InputError(
-        f"{row['cohort']} cannot be fetched by a program: its access is {row['access']}. {row['note']} "
-        f"Ask for it at {where}; once you have it, {then}."
-    )
+def _refuse_closed(files: pd.DataFrame, data_dir: Path) -> None:
+    for row in files[files["status"] == "on request"].to_dict("records"):
+        then = f"put {row['file']} into {data_dir} and run this command again to verify it"
+        if not row["sha256"]:
+            then = "write it as a cohort folder and run `run_all.py --cohort PATH`"
+        raise InputError(
+            f"{row['cohort']} cannot be fetched by a program: its access is {row['access']}. {row['note']} "
+            f"Ask for it at {row['url_or_id'] or source_of(files)}; once you have it, {then}."
+        )
 
 
-def _refuse_incomplete(rows: pd.DataFrame, files: pd.DataFrame, data_dir: Path) -> None:
-    by_hand = files.loc[(files["status"] == "by hand") & (files["need"] == "required"), "file"]
+def _refuse_incomplete(files: pd.DataFrame, data_dir: Path) -> None:
+    by_hand = files[(files["status"] == "by hand") & (files["need"] == "required")]
     remedy = "take it from {}, from a copy with --mirror, or point --data at it"
     if len(by_hand):
         raise InputError(
             f"{len(by_hand)} file{'s' if len(by_hand) > 1 else ''} of this cohort must be fetched by hand: no address of "
             "theirs is certain. Put them into the data folder and run this command again; it verifies them and goes on.",
             [
-                Problem.of(data_dir / name, "not found", remedy.format(source_of(rows[rows["file"] == name])))
-                for name in by_hand
+                Problem.of(data_dir / name, "not found", remedy.format(source_of(own)))
+                for name, own in by_hand.groupby("file", sort=False)
             ],
         )
 
 
-def _hand_notes(rows: pd.DataFrame, files: pd.DataFrame) -> list[str]:
+def _notes(files: pd.DataFrame, series: pd.DataFrame) -> tuple[str, ...]:
     notes = []
-    for entry in files[files["status"].isin(["by hand", "on request"])].to_dict("records"):
-        row = rows[rows["file"] == entry["file"]].iloc[0]
-        where = row["url_or_id"] or source_of(rows[rows["file"] == entry["file"]])
-        notes.append(f"{entry['file']} ({entry['need']}) is to be taken by hand from {where}. {row['note']}")
-    return notes
+    pending = series[series["status"] == "not asked for"]
+    if len(pending):
+        notes.append(
+            f"{len(pending)} DICOM series of {pending['patient_id'].nunique()} patients "
+            f"({format_bytes(pending['bytes'].sum())}) were not asked for: --patients 1,2 or --patients all fetches them."
+        )
+    for name, own in files[files["status"].isin(["by hand", "on request"])].groupby("file", sort=False):
+        row = own.iloc[0]
+        where = row["url_or_id"] or source_of(own)
+        notes.append(f"{name} ({row['need']}) is to be taken by hand from {where}. {row['note']}")
+    return tuple(notes)
 
 
 def _citations(rows: pd.DataFrame, series: pd.DataFrame) -> tuple[str, ...]:
@@ -404,14 +341,10 @@ def fetch_file(address: str, path: Path, sha256: str | None) -> None:
     import pooch
     import requests
 
+    _make_folder(path.parent)
     downloader = pooch.HTTPDownloader(timeout=CONNECT_TIMEOUT_SECONDS, progressbar=sys.stderr.isatty())
-    store = pooch.create(
-        path=path.parent,
-        base_url="",
-        registry={path.name: f"sha256:{sha256}" if sha256 else None},
-        urls={path.name: address},
-        retry_if_failed=RETRIES,
-    )
+    known = {path.name: f"sha256:{sha256}" if sha256 else None}
+    store = pooch.create(path.parent, "", registry=known, urls={path.name: address}, retry_if_failed=RETRIES)
     try:
         store.fetch(path.name, downloader=downloader)
     except requests.HTTPError as error:
@@ -438,207 +371,150 @@ def fetch_file(address: str, path: Path, sha256: str | None) -> None:
         ) from error
 
 
-def _fetch_files(
-    rows: pd.DataFrame,
-    files: pd.DataFrame,
-    verified: VerificationReport,
-    data_dir: Path,
-    fetcher: Fetcher,
-    mirror: str | None,
-    tell: Callable[[str], None],
-) -> None:
+def _fetch_files(files: pd.DataFrame, verified: pd.DataFrame, data_dir: Path, mirror: str | None) -> None:
     pending = files[files["status"].isin(["to fetch", "partly present"])]
-    if pending.empty:
-        return
-    _need_space(data_dir, int(pending["bytes"].sum()))
-    _make_folder(data_dir)
-    listed = listed_files(rows)
-    missing = set(verified.files("missing"))
-    for name in pending["file"]:
-        position = rows.index[rows["file"] == name][0]
-        row = rows.loc[position]
-        inside = listed[(listed["row"] == position) & listed["file"].isin(missing)]
-        tell(f"{name}: fetching {format_bytes(int(row['bytes']))}")
+    if len(pending):
+        _need_space(data_dir, int(pending["bytes"].sum()))
+    for position, row in pending.iterrows():
+        inside = verified[(verified["row"] == position) & (verified["status"] == "missing")]
         if mirror:
-            for entry in inside.to_dict("records"):
-                address = f"{mirror.rstrip('/')}/{row['cohort']}/{entry['file']}"
-                _make_folder((data_dir / entry["file"]).parent)
-                fetcher(address, data_dir / entry["file"], entry["sha256"])
-        elif name.endswith("/"):
-            _fetch_archive(row["url_or_id"], inside, data_dir, fetcher, source_of(rows.loc[[position]]))
+            for entry in inside.itertuples():
+                address = f"{mirror.rstrip('/')}/{row['cohort']}/{entry.file}"
+                fetch_file(address, data_dir / entry.file, entry.sha256)
+        elif row["file"].endswith("/"):
+            _fetch_archive(row["url_or_id"], inside, data_dir, source_of(pending.loc[[position]]))
         else:
-            _make_folder((data_dir / name).parent)
-            fetcher(row["url_or_id"], data_dir / name, row["sha256"])
+            fetch_file(row["url_or_id"], data_dir / row["file"], row["sha256"])
 
 
-def _fetch_archive(address: str, inside: pd.DataFrame, data_dir: Path, fetcher: Fetcher, source: str) -> None:
+def _fetch_archive(address: str, inside: pd.DataFrame, data_dir: Path, source: str) -> None:
     """Fetch a zip archive and take out the listed files, all checked before the first gets its final name."""
     _make_folder(data_dir / INCOMING)
     with tempfile.TemporaryDirectory(dir=data_dir / INCOMING) as temporary:
-        archive_path = Path(temporary) / "archive.zip"
-        fetcher(address, archive_path, None)
-        remedy = f"download it again, or take the files by hand from {source}"
-        problems, moves = [], []
+        path = Path(temporary) / "archive.zip"
+        fetch_file(address, path, None)
+        wanted = {PurePosixPath(name).name: name for name in inside["file"]}
         try:
-            with zipfile.ZipFile(archive_path) as archive:
-                members = {name.rsplit("/", 1)[-1]: name for name in archive.namelist() if not name.endswith("/")}
-                for number, entry in enumerate(inside.to_dict("records")):
-                    member = members.get(entry["file"].rsplit("/", 1)[-1])
-                    unpacked = Path(temporary) / str(number)
-                    moves.append((unpacked, data_dir / entry["file"]))
-                    if member is None:
-                        problems.append(Problem.of(entry["file"], "not in it", remedy))
-                        continue
-                    with archive.open(member) as packed, open(unpacked, "wb") as target:
-                        shutil.copyfileobj(packed, target)
-                    found = sha256_file(unpacked)
-                    if found != entry["sha256"]:
-                        problems.append(Problem.of(entry["file"], differing(found, entry["sha256"]), remedy))
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.infolist():
+                    name = PurePosixPath(member.filename).name
+                    if name in wanted and not member.is_dir():
+                        member.filename = wanted[name]
+                        archive.extract(member, temporary)
         except zipfile.BadZipFile as error:
             raise InputError(
                 f"{address} sent no whole zip archive, and nothing was kept. Run this command again, or take the files by "
                 f"hand from {source} and point --data at the folder."
             ) from error
+        problems = []
+        for entry in inside.itertuples():
+            unpacked = Path(temporary) / entry.file
+            found = sha256_file(unpacked) if unpacked.is_file() else None
+            if found != entry.sha256:
+                remedy = f"download it again, or take the files by hand from {source}"
+                message = differing(found, entry.sha256) if found else "not in it"
+                problems.append(Problem.of(entry.file, message, remedy))
         if problems:
             raise InputError(f"The archive at {address} is not the one that data_manifest.csv describes.", problems)
-        for unpacked, final in moves:
-            _make_folder(final.parent)
-            unpacked.replace(final)
+        for name in inside["file"]:
+            _make_folder((data_dir / name).parent)
+            (Path(temporary) / name).replace(data_dir / name)
     _remove_if_empty(data_dir / INCOMING)
 
 
 # --- series -----------------------------------------------------------------------------------------------------------
 
 
-def _plan_series(
-    rows: pd.DataFrame,
-    data_dir: Path,
-    patients: Sequence[str] | Literal["all"] | None,
-    masks: bool,
-    dry_run: bool,
-    idc: SeriesStore | None,
-) -> tuple[pd.DataFrame, list[str]]:
-    """Series of the cohort with their status, and notes. Without `patients` a real download asks for none of them."""
+def _series_status(rows: pd.DataFrame, data_dir: Path, patients: Sequence[str] | None, masks: bool) -> pd.DataFrame:
+    """SERIES_COLUMNS of the wanted series of these patients (None: of all), each present or to fetch."""
     plans = []
     for row in rows[rows["url_or_id"].str.startswith("idc:")].to_dict("records"):
-        if row["kind"] == "masks" and not masks:
-            continue
-        series = wanted_series(row["url_or_id"], row["cohort"], idc)
-        plans.append(series.assign(folder=row["file"] + series["folder"]))
+        if masks or row["kind"] != "masks":
+            series = wanted_series(row["url_or_id"], row["cohort"])
+            plans.append(series.assign(folder=row["file"] + series["folder"]))
+    if not plans and patients is not None:
+        cohort = rows["cohort"].iloc[0]
+        raise InputError(f"{cohort} has no DICOM series to choose patients from; leave --patients out.")
     if not plans:
-        if patients is not None:
-            cohort = rows["cohort"].iloc[0]
-            raise InputError(f"{cohort} has no DICOM series to choose patients from; leave --patients out.")
-        return pd.DataFrame(columns=list(SERIES_COLUMNS)), []
+        return pd.DataFrame(columns=list(SERIES_COLUMNS))
     series = pd.concat(plans, ignore_index=True)
-    if patients is not None and patients != "all" and list(patients) != ["all"]:
+    if patients is not None and list(patients) != ["all"]:
         chosen = select_patients(series["patient_id"], patients)
         series = series[series["patient_id"].isin(chosen)].reset_index(drop=True)
-    complete = [series_is_complete(data_dir / row.folder, row.instances, row.bytes) for row in series.itertuples()]
-    series["status"] = ["present" if done else "to fetch" for done in complete]
-    notes = []
-    if patients is None and not dry_run and "to fetch" in set(series["status"]):
-        pending = series[series["status"] == "to fetch"]
-        notes.append(
-            f"{len(pending)} DICOM series of {pending['patient_id'].nunique()} patients "
-            f"({format_bytes(int(pending['bytes'].sum()))}) were not asked for: --patients 1,2 or --patients all fetches them."
-        )
-        series["status"] = series["status"].replace("to fetch", "not asked for")
-    return series[list(SERIES_COLUMNS)], notes
+    complete = [_is_complete(data_dir / row.folder, row) for row in series.itertuples()]
+    return series.assign(status=["present" if done else "to fetch" for done in complete])
 
 
-def series_is_complete(folder: Path, instances: int, size_bytes: int) -> bool:
-    """Whether a folder holds exactly this many DICOM files with exactly this many bytes in all."""
-    if not folder.is_dir():
-        return False
+def _is_complete(folder: Path, row) -> bool:
+    """Whether a folder holds exactly the DICOM files, and in all the bytes, of a row of SERIES_COLUMNS."""
     sizes = [path.stat().st_size for path in folder.glob("*.dcm")]
-    return len(sizes) == instances and sum(sizes) == size_bytes
+    return (len(sizes), sum(sizes)) == (row.instances, row.bytes)
 
 
-def _fetch_series(
-    series: pd.DataFrame, data_dir: Path, idc: SeriesStore | None, tell: Callable[[str], None], source: str
-) -> pd.DataFrame:
+def _fetch_series(series: pd.DataFrame, data_dir: Path, source: str) -> pd.DataFrame:
     pending = series[series["status"] == "to fetch"]
     _need_space(data_dir, int(pending["bytes"].sum()))
-    if idc is None:
-        _need_store(source)
-        from idc_index import IDCClient
+    _need_store(source)
+    from idc_index import IDCClient
 
-        idc = IDCClient.client()
+    client = IDCClient.client()
     incoming = data_dir / INCOMING
     _make_folder(incoming)
-    series = series.copy()
-    n_patients = pending["patient_id"].nunique()
-    for number, (patient, own) in enumerate(pending.groupby("patient_id"), start=1):
-        tell(f"{patient} ({number}/{n_patients}): {len(own)} series, {format_bytes(int(own['bytes'].sum()))}")
-        _transfer(own, incoming, data_dir, idc, source)
-        series.loc[own.index, "status"] = "fetched"
+    for _, own in pending.groupby("patient_id"):
+        _transfer(own, incoming, data_dir, client, source)
     _remove_if_empty(incoming)
-    for top in sorted({folder.split("/")[0] for folder in series["folder"]}):
-        _write_series_table(data_dir, top, series)
-    return series
+    for top, own in series.groupby(series["folder"].str.split("/").str[0]):
+        _write_series_table(data_dir, data_dir / top / "series.csv", own.drop(columns="status"))
+    return series.assign(status=series["status"].replace("to fetch", "fetched"))
 
 
-def _transfer(own: pd.DataFrame, incoming: Path, data_dir: Path, idc: SeriesStore, source: str) -> None:
+def _transfer(own: pd.DataFrame, incoming: Path, data_dir: Path, client, source: str) -> None:
     """Fetch one patient's series into `incoming`, check each, and move the whole ones to their final folders."""
-    waiting = {row.series_uid: row for row in own.itertuples()}
-    asked = [uid for uid, row in waiting.items() if not series_is_complete(incoming / uid, row.instances, row.bytes)]
+    asked = [row.series_uid for row in own.itertuples() if not _is_complete(incoming / row.series_uid, row)]
     for uid in asked:
         shutil.rmtree(incoming / uid, ignore_errors=True)
     failure: Exception | None = None
-    if asked:
-        try:
-            idc.download_from_selection(
+    try:
+        if asked:
+            client.download_from_selection(
                 downloadDir=str(incoming),
                 seriesInstanceUID=asked,
                 dirTemplate="%SeriesInstanceUID",
                 quiet=True,
                 show_progress_bar=sys.stderr.isatty(),
             )
-        except Exception as error:  # whatever the client raises, the files below say what has arrived
-            failure = error
+    except Exception as error:  # whatever the client raises, the files below say what has arrived
+        failure = error
     broken = []
-    for uid, row in waiting.items():
-        if not series_is_complete(incoming / uid, row.instances, row.bytes):
-            shutil.rmtree(incoming / uid, ignore_errors=True)
-            broken.append(row)
-            continue
-        final = data_dir / row.folder
-        if final.exists():
-            shutil.rmtree(final)
-        _make_folder(final.parent)
-        (incoming / uid).replace(final)
+    for row in own.itertuples():
+        arrived, final = incoming / row.series_uid, data_dir / row.folder
+        if _is_complete(arrived, row):
+            shutil.rmtree(final, ignore_errors=True)
+            _make_folder(final.parent)
+            arrived.replace(final)
+        else:
+            shutil.rmtree(arrived, ignore_errors=True)
+            what = f"{row.description or row.modality}: expected {row.instances} instances with {row.bytes} bytes"
+            broken.append(Problem.of(final, what, "run the command again"))
     if broken:
         _remove_if_empty(incoming)
         cause = f" ({type(failure).__name__}: {failure})" if failure is not None else ""
         raise InputError(
-            f"{len(broken)} of {len(own)} series of patient {broken[0].patient_id} did not arrive whole{cause}. Run this "
+            f"{len(broken)} of {len(own)} series of patient {own['patient_id'].iloc[0]} did not arrive whole{cause}. Run this "
             f"command again: complete series are kept. If it repeats, check the network, or take the images from {source}.",
-            [
-                Problem.of(
-                    data_dir / row.folder,
-                    f"{row.description or row.modality}: expected {row.instances} instances with {row.bytes} bytes",
-                    "run the command again",
-                )
-                for row in broken
-            ],
+            broken,
         ) from failure
 
 
-def _write_series_table(data_dir: Path, top: str, series: pd.DataFrame) -> None:
-    """<top>/series.csv: what lies in which folder; rows of earlier downloads are kept as long as their folders exist."""
-    path = data_dir / top / "series.csv"
-    columns = [column for column in SERIES_COLUMNS if column != "status"]
-    here = series[series["folder"].str.startswith(f"{top}/") & series["status"].isin(["present", "fetched"])][columns]
-    here = here.astype({"instances": "int64", "bytes": "int64"})
+def _write_series_table(data_dir: Path, path: Path, series: pd.DataFrame) -> None:
+    """What lies in which folder; rows of earlier downloads are kept as long as their folders exist."""
     if path.is_file():
-        earlier = pd.read_csv(
-            path, dtype={"patient_id": str, "series_uid": str, "phase": "Int64"}, keep_default_na=False
-        )
-        kept = earlier[~earlier["series_uid"].isin(here["series_uid"])]
+        types = {"patient_id": str, "series_uid": str, "phase": "Int64"}
+        earlier = pd.read_csv(path, dtype=types, keep_default_na=False)
+        kept = earlier[~earlier["series_uid"].isin(series["series_uid"])]
         kept = kept[[(data_dir / folder).is_dir() for folder in kept["folder"]]]
-        here = pd.concat([here, kept], ignore_index=True)
-    write_csv(here.sort_values(["patient_id", "phase", "series_uid"]), path)
+        series = pd.concat([series, kept], ignore_index=True)
+    write_csv(series.sort_values(["patient_id", "phase", "series_uid"]), path)
 
 
 def _need_store(source: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -22,16 +21,10 @@ MANIFEST_COLUMNS += ("sha256", "patients", "labels", "notebooks", "note")
 KINDS = ("table", "images", "masks", "series")
 ACCESS = ("open", "registration", "controlled", "not available")
 NEEDS = ("required", "optional")
-VERIFICATION_COLUMNS = ("file", "need", "expected_sha256", "found_sha256", "bytes", "status")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DOI = re.compile(r"10\.\d{4,9}/\S+")
 _SOURCE = re.compile(r"(https://\S+|idc:[a-z0-9_]+/[A-Z+]+(/[a-z0-9_]+)?)")
-
-
-def manifest_path() -> Path:
-    """The manifest of this repository, data_manifest.csv."""
-    return repository_root() / "data_manifest.csv"
 
 
 def checksum_list_path(cohort: str) -> Path:
@@ -47,7 +40,7 @@ def read_manifest(path: str | Path | None = None) -> pd.DataFrame:
     all other columns strings, "" where unknown. `need` says whether a run of the cohort stops without the file.
     Raises InputError that lists every problem with its row.
     """
-    path = Path(path) if path is not None else manifest_path()
+    path = repository_root() / "data_manifest.csv" if path is None else Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no data manifest here; restore it from the repository.")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -105,18 +98,13 @@ def _is_inside(path: str) -> bool:
     return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\\" not in path
 
 
-def known_cohorts(manifest: pd.DataFrame | None = None) -> tuple[str, ...]:
-    """Names of the cohorts in the manifest, in its order."""
-    manifest = read_manifest() if manifest is None else manifest
-    return tuple(dict.fromkeys(manifest["cohort"]))
-
-
-def cohort_rows(cohort: str, manifest: pd.DataFrame | None = None) -> pd.DataFrame:
+def cohort_rows(cohort: str) -> pd.DataFrame:
     """The manifest's rows for one cohort. Raises InputError for a name that the manifest does not have."""
-    manifest = read_manifest() if manifest is None else manifest
+    manifest = read_manifest()
     rows = manifest[manifest["cohort"] == cohort].reset_index(drop=True)
     if rows.empty:
-        raise InputError(f"There is no public cohort {cohort!r}; known are {', '.join(known_cohorts(manifest))}.")
+        known = ", ".join(manifest["cohort"].unique())
+        raise InputError(f"There is no public cohort {cohort!r}; known are {known}.")
     return rows
 
 
@@ -137,7 +125,7 @@ def read_checksum_list(path: str | Path) -> dict[str, str]:
 
 
 def listed_files(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every single file behind a cohort's rows: file, need, sha256, bytes (NA inside a folder), row (position in `rows`).
+    """Every single file behind a cohort's rows: file, need, sha256, row (position in `rows`).
 
     Folder rows are opened through the cohort's checksum list; rows without a checksum stand for no listed file.
     Raises InputError if a list is not the one whose digest the manifest gives.
@@ -146,108 +134,31 @@ def listed_files(rows: pd.DataFrame) -> pd.DataFrame:
     for position, row in enumerate(rows.to_dict("records")):
         if not row["sha256"]:
             continue
-        if not row["file"].endswith("/"):
-            files.append((row["file"], row["need"], row["sha256"], row["bytes"], position))
-            continue
-        list_path = checksum_list_path(row["cohort"])
-        checksums = read_checksum_list(list_path)
-        found = sha256_file(list_path)
-        if found != row["sha256"]:
-            raise InputError(
-                f"{list_path}: its digest is {found[:12]}, but data_manifest.csv gives {row['sha256'][:12]}; "
-                "restore both files from the repository."
-            )
-        folder = "" if row["file"] == "./" else row["file"]
-        files += [
-            (name, row["need"], digest, pd.NA, position)
-            for name, digest in checksums.items()
-            if name.startswith(folder)
-        ]
-    frame = pd.DataFrame(files, columns=["file", "need", "sha256", "bytes", "row"])
-    return frame.astype({"bytes": "Int64"})
+        own = {row["file"]: row["sha256"]}
+        if row["file"].endswith("/"):
+            path = checksum_list_path(row["cohort"])
+            own, found = read_checksum_list(path), sha256_file(path)
+            if found != row["sha256"]:
+                raise InputError(
+                    f"{path}: its digest is {found[:12]}, but data_manifest.csv gives {row['sha256'][:12]}; "
+                    "restore both files from the repository."
+                )
+        folder = row["file"].removeprefix("./")
+        files += [(name, row["need"], own[name], position) for name in own if name.startswith(folder)]
+    return pd.DataFrame(files, columns=["file", "need", "sha256", "row"])
 
 
-@dataclass(frozen=True)
-class VerificationReport:
-    """What a data folder holds, measured against the manifest.
-
-    frame columns: file, need, expected_sha256, found_sha256 ("" if there is none), bytes, and status: ok, missing, wrong
-    (other bytes than the manifest's) or unlisted (in the folder, but not in the manifest; not read).
-    """
-
-    cohort: str
-    data_dir: Path
-    source: str
-    frame: pd.DataFrame
-
-    def files(self, status: str) -> list[str]:
-        """Names of the files with this status."""
-        return self.frame.loc[self.frame["status"] == status, "file"].tolist()
-
-    @property
-    def missing_required(self) -> list[str]:
-        frame = self.frame
-        return frame.loc[(frame["status"] == "missing") & (frame["need"] == "required"), "file"].tolist()
-
-    def raise_if_wrong(self) -> VerificationReport:
-        """Raise InputError if a file has other bytes than the manifest says; else return the report."""
-        wrong = self.frame[self.frame["status"] == "wrong"].to_dict("records")
-        remedy = (
-            f"delete it and download it again from {self.source}, or, if the source now offers another version, "
-            "state that version in data_manifest.csv"
-        )
-        problems = [
-            Problem.of(self.data_dir / row["file"], differing(row["found_sha256"], row["expected_sha256"]), remedy)
-            for row in wrong
-        ]
-        if wrong:
-            raise InputError(
-                f"{len(wrong)} of the {self.cohort} files in {self.data_dir} {'is' if len(wrong) == 1 else 'are'} not the "
-                "one that data_manifest.csv describes.",
-                problems,
-            )
-        return self
-
-    def raise_if_incomplete(self) -> VerificationReport:
-        """Raise InputError if a file that a run needs is missing; else return the report."""
-        missing = self.missing_required
-        remedy = (
-            f"run `run_all.py download {self.cohort} --data {self.data_dir}`, take it from {self.source}, "
-            "or point --data at the folder that holds it"
-        )
-        if missing:
-            raise InputError(
-                f"{self.data_dir} lacks {len(missing)} file{'s' if len(missing) > 1 else ''} that cohort {self.cohort} needs.",
-                [Problem.of(self.data_dir / name, "not found", remedy) for name in missing],
-            )
-        return self
-
-    def __str__(self) -> str:
-        counts = self.frame["status"].value_counts()
-        parts = [f"{counts[status]} {status}" for status in ("ok", "missing", "wrong", "unlisted") if status in counts]
-        return f"{self.cohort} in {self.data_dir}: {', '.join(parts) if parts else 'nothing to verify'}"
-
-
-def differing(found: str, expected: str) -> str:
-    """Two SHA-256 that should be one, as a message."""
-    return f"sha256 is {found[:12]}..., expected {expected[:12]}..."
-
-
-def verify_files(
-    manifest_rows: pd.DataFrame, data_dir: str | Path, *, may_be_absent: bool = False
-) -> VerificationReport:
-    """Compare the files in `data_dir` with one cohort's manifest rows.
+def verify_files(rows: pd.DataFrame, data_dir: str | Path, *, may_be_absent: bool = False) -> pd.DataFrame:
+    """The listed files of one cohort's manifest rows (`listed_files`), each with its `status` in `data_dir`: ok or missing.
 
     A file is read once, and again when the file system says that anything about it changed (`alnlib.memo`); that is
-    remembered in a hidden file of `data_dir`, if it can be written.
+    remembered in a hidden file of `data_dir`, if it can be written. Files that are not listed are passed over.
 
-    A folder that holds only part of the files is a valid answer, not an error: see `raise_if_wrong` and
-    `raise_if_incomplete`. Unlisted files are reported at the top of `data_dir` and inside the listed folders only, because
-    the rest (fetched DICOM series) has no checksum. Raises InputError if `data_dir` is not a folder; `may_be_absent`: one
-    that is not there yet counts as empty.
+    A folder that holds only part of the files is a valid answer, see `check_cohort_files`. Raises InputError if a file has
+    other bytes than the manifest says, or if `data_dir` is not a folder; `may_be_absent`: one that is not there yet counts
+    as empty.
     """
-    cohort = _single_cohort(manifest_rows)
-    data_dir = Path(data_dir)
+    cohort, data_dir = rows["cohort"].iloc[0], Path(data_dir)
     if data_dir.exists() and not data_dir.is_dir():
         raise InputError(f"{data_dir} is a file, not a folder; give the folder for the data with --data.")
     if not data_dir.is_dir() and not may_be_absent:
@@ -255,52 +166,53 @@ def verify_files(
             f"{data_dir}: this data folder does not exist; give the folder of cohort {cohort} with --data, or make it with "
             f"`run_all.py download {cohort} --data {data_dir}`."
         )
+    remedy = (
+        f"delete it and download it again from {source_of(rows)}, or, if the source now offers another version, "
+        "state that version in data_manifest.csv"
+    )
     digests = FileDigests(data_dir / f".{MEMORY}")
-    listed = listed_files(manifest_rows)
-    verified = []
-    for entry in listed.to_dict("records"):
-        path = data_dir / entry["file"]
-        found, size, status = "", entry["bytes"], "missing"
-        if path.is_file():
-            found, size = digests.of(path), path.stat().st_size
-            status = "ok" if found == entry["sha256"] else "wrong"
-        verified.append((entry["file"], entry["need"], entry["sha256"], found, size, status))
+    listed = listed_files(rows)
+    statuses, wrong = [], []
+    for entry in listed.itertuples():
+        path = data_dir / entry.file
+        found = digests.of(path) if path.is_file() else None
+        statuses.append("ok" if found else "missing")
+        if found and found != entry.sha256:
+            wrong.append(Problem.of(path, differing(found, entry.sha256), remedy))
     if data_dir.is_dir():
         digests.save()
-    known = set(listed["file"])
-    for name in sorted(_candidates(manifest_rows, data_dir) - known):
-        verified.append((name, "", "", "", (data_dir / name).stat().st_size, "unlisted"))
-    frame = pd.DataFrame(verified, columns=list(VERIFICATION_COLUMNS)).astype({"bytes": "Int64"})
-    return VerificationReport(cohort, data_dir, source_of(manifest_rows), frame)
+    if wrong:
+        raise InputError(
+            f"{len(wrong)} of the {cohort} files in {data_dir} {'is' if len(wrong) == 1 else 'are'} not the one that "
+            "data_manifest.csv describes.",
+            wrong,
+        )
+    return listed.assign(status=statuses)
 
 
-def check_cohort_files(
-    cohort: str, data_dir: str | Path, *, manifest: pd.DataFrame | None = None
-) -> VerificationReport:
-    """Verify what is there and insist on what a run needs. Raises InputError for a wrong or a missing required file."""
-    report = verify_files(cohort_rows(cohort, manifest), data_dir)
-    return report.raise_if_wrong().raise_if_incomplete()
+def check_cohort_files(rows: pd.DataFrame, data_dir: str | Path) -> None:
+    """Raise InputError if a file in `data_dir` is not the manifest's (`verify_files`), or one that a run needs is missing."""
+    cohort = rows["cohort"].iloc[0]
+    files = verify_files(rows, data_dir)
+    missing = files.loc[(files["status"] == "missing") & (files["need"] == "required"), "file"]
+    remedy = (
+        f"run `run_all.py download {cohort} --data {data_dir}`, take it from {source_of(rows)}, "
+        "or point --data at the folder that holds it"
+    )
+    if len(missing):
+        raise InputError(
+            f"{data_dir} lacks {len(missing)} file{'s' if len(missing) > 1 else ''} that cohort {cohort} needs.",
+            [Problem.of(Path(data_dir) / name, "not found", remedy) for name in missing],
+        )
+
+
+def differing(found: str, expected: str) -> str:
+    """Two SHA-256 that should be one, as a message."""
+    return f"sha256 is {found[:12]}..., expected {expected[:12]}..."
 
 
 def source_of(rows: pd.DataFrame) -> str:
     """Where a person finds these files: the first DOI of the rows as an address, else the first https address."""
-    dois = [doi for doi in rows["doi"] if doi]
-    if dois:
-        return f"https://doi.org/{dois[0]}"
+    dois = [f"https://doi.org/{doi}" for doi in rows["doi"] if doi]
     addresses = [address for address in rows["url_or_id"] if address.startswith("https://")]
-    return addresses[0] if addresses else "its original source"
-
-
-def _single_cohort(rows: pd.DataFrame) -> str:
-    names = rows["cohort"].unique()
-    if len(names) != 1:
-        raise ValueError(f"manifest rows of one cohort are needed, found {len(names)}")
-    return str(names[0])
-
-
-def _candidates(rows: pd.DataFrame, data_dir: Path) -> set[str]:
-    """Visible files at the top of the data folder and inside its listed folders, as relative POSIX paths."""
-    folders = [data_dir]
-    folders += [data_dir / name for name in rows["file"][rows["sha256"] != ""] if name.endswith("/") and name != "./"]
-    found = (path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file())
-    return {path.relative_to(data_dir).as_posix() for path in found if not path.name.startswith(".")}
+    return [*dois, *addresses, "its original source"][0]

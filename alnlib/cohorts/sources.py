@@ -13,7 +13,7 @@ import pandas as pd
 from alnlib.cohorts.breast_lesions_usg import read_breast_lesions_usg
 from alnlib.cohorts.duke import read_duke
 from alnlib.cohorts.folder import read_cohort
-from alnlib.cohorts.manifest import check_cohort_files
+from alnlib.cohorts.manifest import check_cohort_files, cohort_rows
 from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError
 from alnlib.files import sha256_file
@@ -32,7 +32,7 @@ def prepare_source(name: str, data: str | Path, spec: SimulationSpec, seed: int,
     if name == "simulated":
         simulate_cohort(spec, data, seed, n_jobs=n_jobs)
     elif name in PUBLIC:
-        check_cohort_files(name, data)
+        check_cohort_files(cohort_rows(name), data)
     return read_source(name, data)
 
 

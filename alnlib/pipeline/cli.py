@@ -132,14 +132,12 @@ def download(
     ] = None,
 ) -> int:
     """Fetch a public cohort and verify it against data_manifest.csv; files already there are verified and kept."""
-    from alnlib.cohorts.download import download_cohort, format_download_report
+    from alnlib.cohorts.download import download_cohort
+    from alnlib.cohorts.manifest import cohort_rows
 
-    chosen = None
-    if patients is not None:
-        chosen = "all" if patients == "all" else [name.strip() for name in patients.split(",") if name.strip()]
+    chosen = None if patients is None else [name.strip() for name in patients.split(",") if name.strip()]
     folder = data or repository_root() / "data" / cohort
-    report = download_cohort(cohort, folder, dry_run=dry_run, patients=chosen, masks=masks, mirror=mirror)
-    print(format_download_report(report))
+    print(download_cohort(cohort_rows(cohort), folder, dry_run=dry_run, patients=chosen, masks=masks, mirror=mirror))
     return 0
 
 
