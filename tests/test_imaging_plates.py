@@ -18,8 +18,8 @@ from matplotlib import pyplot as plt
 
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
-from alnlib.imaging.montage import Panel, plot_panel, plot_rows
-from alnlib.imaging.plates import MODALITIES, SEQUENCE_ORDER, SOFT_TISSUE_HU, plate_rows, plate_size, visit_rows
+from alnlib.imaging.montage import Panel, plot_panel
+from alnlib.imaging.plates import MODALITIES, SEQUENCE_ORDER, SOFT_TISSUE_HU, draw_rows, plate_rows, visit_rows
 from alnlib.imaging.read import read_image, read_mask
 from alnlib.imaging.volumes import read_volume, read_volume_mask
 
@@ -269,13 +269,17 @@ def test_one_visit_makes_no_pair(cohort):
 def test_plate_size_follows_the_true_aspect_of_the_tallest_panel():
     square = Panel(np.zeros((40, 40)), "a")
     flat = Panel(np.zeros((40, 40)), "b", spacing_mm=(0.5, 1.0))
-    width, height = plate_size([[flat, flat, flat]], panel_inches=2.0)
-    assert (width, height) == pytest.approx((6.0, 2.0 * 0.5 + 0.5))
-    assert plate_size([[square, flat]], 2.0) == pytest.approx((4.0, 2.5))
-    assert plate_size([[flat, flat, flat], [square]], 2.0) == pytest.approx((6.0, 2.0 * 1.5 + 0.7))
     towering = Panel(np.zeros((400, 40)), "c")
-    assert plate_size([[towering]], 2.0)[1] == pytest.approx(2.0 * 1.6 + 0.5), "no taller than 1.6 times its width"
-    assert plate_size(row for row in [[square]]) == plate_size([[square]])
+    sizes = {
+        (6.3, 2.1 * 0.5 + 0.5): [[flat, flat, flat]],
+        (4.2, 2.1 + 0.5): [[square, flat]],
+        (6.3, 2.1 * 1.5 + 0.7): [[flat, flat, flat], [square]],
+        (2.1, 2.1 * 1.6 + 0.5): [[towering]],  # no taller than 1.6 times its width
+    }
+    for size, rows in sizes.items():
+        fig = draw_rows(rows)
+        assert tuple(fig.get_size_inches()) == pytest.approx(size)
+        plt.close(fig)
 
 
 @pytest.mark.parametrize(("shape", "spacing"), [((60, 80), (0.5, 0.5)), ((448, 352), (0.5, 0.5)), ((80, 60), (1, 0.4))])
@@ -309,10 +313,7 @@ def test_a_panel_without_spacing_has_no_bar(ax):
 def test_rows_of_unequal_length_stay_rows():
     """Four patients with the outcome and two without: the lower row ends early, and nothing moves up into it."""
     few, many = ([Panel(np.full((4, 4), k), f"{name}{k}") for k in range(n)] for name, n in (("-", 2), ("+", 4)))
-    fig, axes = plt.subplots(3, 4)
-    plot_rows(axes, [few, many])
-    assert [ax.get_title() for ax in axes[1]] == ["+0", "+1", "+2", "+3"]
-    assert [ax.axison for ax in axes[0]] == [True, True, False, False] and not any(ax.axison for ax in axes[2])
-    with pytest.raises(ValueError, match="3 rows do not fit"):
-        plot_rows(axes[:2], [few, many, few])
+    fig = draw_rows([few, many])
+    assert [ax.get_title() for ax in fig.axes] == ["-0", "-1", "", "", "+0", "+1", "+2", "+3"]
+    assert [ax.axison for ax in fig.axes] == [True, True, False, False, True, True, True, True]
     plt.close(fig)

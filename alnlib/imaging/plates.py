@@ -5,8 +5,9 @@ One panel is drawn by `montage`; reading is in `read`, `clips` and `volumes`; wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,9 +17,10 @@ from matplotlib.figure import Figure
 from alnlib.cohorts.schema import Cohort, parse_pixel_spacing
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
-from alnlib.imaging.montage import Panel, plot_rows
+from alnlib.imaging.montage import Panel, plot_panel
 from alnlib.imaging.read import read_mask
-from alnlib.imaging.rows import read_still
+from alnlib.imaging.rows import is_given, read_still
+from alnlib.imaging.spec import SOFT_TISSUE_HU
 from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
 
 MODALITIES = {
@@ -29,10 +31,10 @@ MODALITIES = {
     "MG": "Mammograms",
 }
 
-SOFT_TISSUE_HU = (-160.0, 240.0)
-"""Black and white of CT panels: a window 400 HU wide at 40 HU."""
-
 SEQUENCE_ORDER = ("T2", "DWI_b800", "ADC", "DCE_pre", "DCE_early", "DCE_late")
+PANEL_INCHES = 2.1
+TALLEST = 1.6
+"""Height of the tallest panel, in widths."""
 
 
 def plate_rows(cohort: Cohort, modality: str, columns: int, rng: np.random.Generator) -> list[list[Panel]]:
@@ -69,15 +71,13 @@ def visit_rows(cohort: Cohort, endpoint: str, rng: np.random.Generator) -> list[
     The slice is that in which the lesion was largest before therapy, at both visits.
     """
     images = _labeled(cohort, endpoint).query("modality == 'MRI'")
-    twice = images.groupby("patient_id")["timepoint"].transform("nunique") == 2
-    images = images[twice]
+    images = images[images.groupby("patient_id")["timepoint"].transform("nunique") == 2]
     rows = []
     for _, row in _draw(images, 1, rng).iterrows():
         own = images[images["patient_id"] == row["patient_id"]]
         height = _middle_of_lesion(own[own["timepoint"] == "pre"].iloc[0], cohort)
         for timepoint in ("pre", "post"):
-            visit = own[own["timepoint"] == timepoint]
-            rows.append(_visit_panels(visit, row["patient_id"], cohort, height))
+            rows.append(_visit_panels(own[own["timepoint"] == timepoint], row["patient_id"], cohort, height))
     return rows
 
 
@@ -107,15 +107,15 @@ def _still_panel(row: pd.Series, cohort: Cohort, modality: str) -> Panel:
 
 def _sweep_panels(row: pd.Series, cohort: Cohort, columns: int) -> list[Panel]:
     """Frames from first to last with the key frame among them, its mask drawn."""
-    clip = read_clip(Path(cohort.root) / row["path"], parse_pixel_spacing(row["pixel_spacing_mm"]))
+    clip = read_clip(cohort.root / row["path"], parse_pixel_spacing(row["pixel_spacing_mm"]))
     key = clip.key_frame if clip.key_frame is not None else len(clip.frames) // 2
     before = np.linspace(0, key, columns // 2 + 1) if columns > 1 else np.array([key])
     after = np.linspace(key, len(clip.frames) - 1, columns - columns // 2) if columns > 2 else before
     panels = []
     for frame in np.unique(np.concatenate([before, after]).round().astype(int)):
         pixels = np.asarray(clip.frames[frame], dtype=np.float32)
-        drawn = frame == key and isinstance(row["mask_path"], str)
-        mask = read_mask(Path(cohort.root) / row["mask_path"], pixels.shape) if drawn else None
+        drawn = frame == key and is_given(row["mask_path"])
+        mask = read_mask(cohort.root / row["mask_path"], pixels.shape) if drawn else None
         name = f"frame {frame + 1}" + (" (key)" if frame == key else "")
         title = f"{_title(row)}: {name}" if not panels else name
         panels.append(Panel(pixels, title, mask=mask, spacing_mm=clip.spacing_mm, limits=(0.0, 255.0)))
@@ -134,36 +134,31 @@ def _visit_panels(images: pd.DataFrame, patient_id: str, cohort: Cohort, height:
     height = height if height is not None else _middle_of_lesion(own.iloc[0], cohort)
     visit = own["timepoint"].iloc[0]
     first = f"{patient_id}, {'+' if own['outcome'].iloc[0] else '-'}{f', {visit}' if isinstance(visit, str) else ''}: "
-    slices = {}
+    slices, whitest = [], defaultdict(lambda: 1.0)
     for name in order:
-        volume = _read(own.loc[name], cohort)
-        mask = _mask_of(own.loc[name], cohort, volume)
+        volume, mask = _read(own.loc[name], cohort)
         level = _level_at(volume, height)
-        slices[name] = (volume.values[level], mask[level] if mask is not None else None, volume.geometry.spacing_mm[1:])
-    contrast = [np.percentile(values, 99.7) for name, (values, _, _) in slices.items() if name.startswith("DCE")]
+        group = "DCE" if name.startswith("DCE") else name  # contrast phases share their gray scale
+        whitest[group] = max(whitest[group], float(np.percentile(volume.values[level], 99.7)))
+        slices.append((name, group, volume, level, mask))
     panels = []
-    for name, (values, mask, spacing) in slices.items():
-        top = max(contrast) if name.startswith("DCE") else np.percentile(values, 99.7)
+    for name, group, volume, level, mask in slices:
+        shown = None if mask is None else mask[level]
         title = name if panels else first + name
-        panels.append(Panel(values, title, mask=mask, spacing_mm=spacing, limits=(0.0, max(float(top), 1.0))))
+        limits = (0.0, whitest[group])
+        panels.append(Panel(volume.values[level], title, shown, volume.geometry.spacing_mm[1:], limits))
     return panels
 
 
-def _read(row: pd.Series, cohort: Cohort) -> Volume:
-    return read_volume(Path(cohort.root) / row["path"])
-
-
-def _mask_of(row: pd.Series, cohort: Cohort, volume: Volume) -> np.ndarray | None:
-    if not isinstance(row["mask_path"], str):
-        return None
-    return read_volume_mask(Path(cohort.root) / row["mask_path"], volume)
+def _read(row: pd.Series, cohort: Cohort) -> tuple[Volume, np.ndarray | None]:
+    volume = read_volume(cohort.root / row["path"])
+    return volume, read_volume_mask(cohort.root / row["mask_path"], volume) if is_given(row["mask_path"]) else None
 
 
 def _middle_of_lesion(row: pd.Series, cohort: Cohort) -> np.ndarray:
     """(x, y, z) in mm of the middle of the slice in which the lesion is largest; of the volume where there is none."""
-    volume = _read(row, cohort)
-    mask = _mask_of(row, cohort, volume)
-    middle = np.array(volume.values.shape) // 2
+    volume, mask = _read(row, cohort)
+    middle = np.array(volume.shape) // 2
     if mask is not None and mask.any():
         middle[0] = mask.sum(axis=(1, 2)).argmax()
     return volume.geometry.position_mm(middle)
@@ -173,25 +168,24 @@ def _level_at(volume: Volume, place_mm: np.ndarray) -> int:
     """The slice nearest to a point, which may lie outside the volume."""
     affine = volume.geometry.affine
     z = np.linalg.solve(affine[:3, :3], place_mm - affine[:3, 3])[2]
-    return int(np.clip(np.rint(z), 0, volume.values.shape[0] - 1))
+    return int(np.clip(np.rint(z), 0, len(volume.values) - 1))
 
 
 def draw_rows(rows: Sequence[Sequence[Panel]], title: str = "") -> Figure:
-    """A figure of rows of panels at their true aspect, `title` above them at the left."""
-    size = {"figsize": plate_size(rows), "squeeze": False, "layout": "constrained"}
-    fig, axes = plt.subplots(len(rows), max(map(len, rows)), **size)
-    plot_rows(axes, rows)
-    fig.suptitle(title, fontsize=9, x=0.01, ha="left")
-    return fig
-
-
-def plate_size(rows: Iterable[Sequence[Panel]], panel_inches: float = 2.1) -> tuple[float, float]:
-    """(width, height) in inches of a figure that holds the rows at their true aspect."""
-    rows = list(rows)
-    widest = max(len(row) for row in rows)
-    heights = []
+    """A figure of rows of panels at their true aspect, `title` above them at the left; a shorter row ends early."""
+    columns, heights = max(map(len, rows)), []
     for row in rows:
         shapes = [panel.pixels.shape for panel in row]
         steps = [panel.spacing_mm or (1.0, 1.0) for panel in row]
         heights.append(max(r * dy / (c * dx) for (r, c), (dy, dx) in zip(shapes, steps, strict=True)))
-    return panel_inches * widest, panel_inches * sum(min(height, 1.6) for height in heights) + 0.2 * len(rows) + 0.3
+    height = PANEL_INCHES * sum(min(height, TALLEST) for height in heights) + 0.2 * len(rows) + 0.3
+    size = {"figsize": (PANEL_INCHES * columns, height), "squeeze": False, "layout": "constrained"}
+    fig, axes = plt.subplots(len(rows), columns, **size)
+    for panels, row_axes in zip(rows, axes, strict=True):
+        for panel, ax in zip_longest(panels, row_axes):
+            if panel is None:
+                ax.set_axis_off()
+            else:
+                plot_panel(ax, panel)
+    fig.suptitle(title, fontsize=9, x=0.01, ha="left")
+    return fig
