@@ -109,7 +109,7 @@ def test_gives_what_the_function_makes_and_does_not_decode_twice(spec, patient_i
         assert crops.dtype == expected.dtype
         assert isinstance(crops, np.memmap) and not crops.flags.writeable
     about = json.loads(arrays(tmp_path / "crops")[0].read_bytes().rpartition(b"\n")[2])
-    assert CropSpec.from_json(about["crop"]) == spec
+    assert CropSpec(**about["crop"]) == spec
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,6 @@ def test_no_file_at_all_gets_past_a_reader_with_anything_but_a_named_remedy():
         assert all(str(path) in message for message in messages)
         picture = suffix in (".png", ".jpg", ".dcm", ".nrrd", ".gz", ".mp4", ".avi")
         assert len(messages) == len(READERS) - picture, path
-    matlab = [path for path in first_of_kind.values() if path.suffix == ".mat"]
-    assert all("give spacing_mm" in refusals(path)[-1] for path in matlab), "the remedy for MATLAB is the spacing"
 
 
 def test_breast_ultrasound_stills_and_masks():
@@ -122,36 +120,6 @@ def test_duke_slices_of_a_prone_patient():
     for file in sorted(folder.glob("*.dcm")):
         image = read_image(file)
         assert image.modality == "MR" and any(np.array_equal(image.pixels, plane) for plane in volume.values)
-
-
-def test_ispy2_masks_need_the_table_to_be_right():
-    """982-row table: the slice is the first axis of the file, and the header's 1 x 1 x 1 mm is wrong by this factor in volume."""
-    folder = real_data("ispy2_masks")
-    table = pd.read_csv(folder / "metadata_spy2_vis1_for_modeling.csv").set_index("pid")
-    path = folder / "ACRIN-6698-104268_spy2_vis1_mask.nii.gz"
-    row = table.loc["ACRIN-6698-104268"]
-    spacing = (row["slice_space"], row["xy_spacing"], row["xy_spacing"])
-    plain, true = read_volume(path), read_volume(path, spacing, reversed_axes=True)
-    assert plain.shape == true.shape[::-1] == (row["n_xy"], row["n_xy"], row["n_z"])
-    assert plain.geometry.spacing_mm == (1, 1, 1) and true.geometry.spacing_mm == pytest.approx(spacing)
-    with pytest.raises(InputError, match="mask has"):
-        read_volume_mask(path, true)
-    mask = read_volume_mask(path, true, spacing, reversed_axes=True)
-    assert mask.sum() == row["mask_count"] and set(np.unique(true.values)) == {0, 1}
-
-
-def test_a_tumor_that_shrinks_between_two_visits():
-    """Jarrett 2021: 2387 voxels become 1250, that is 20.17 and 10.56 ml at 1.3 x 1.3 x 5 mm (data README)."""
-    folder = real_data("longitudinal_mri_demo")
-    milliliters = []
-    for visit in (1, 2):
-        cells = read_volume(folder / f"NTC{visit}_testpatient.mat", (5, 1.3, 1.3))
-        breast = read_volume_mask(folder / "BreastMask_testpatient.mat", cells, (5, 1.3, 1.3))
-        assert cells.shape == (7, 171, 171) and breast[cells.values > 0].all()
-        milliliters.append((cells.values > 0).sum() * np.prod(cells.geometry.spacing_mm) / 1000)
-    assert milliliters == pytest.approx([20.17, 10.56], abs=0.005)
-    with pytest.raises(InputError, match=r"holds 0 arrays of three axes \(X\)"):
-        read_volume(folder / "NativeX_testpatient.mat", (5, 1.3, 1.3))
 
 
 @pytest.mark.parametrize("case", ["brain1", "brain2", "breast1"])

@@ -80,20 +80,10 @@ def test_middle_frames_of_equal_segments():
     np.testing.assert_array_equal(segment_indices(9, 1), [4])
 
 
-def test_random_frames_stay_in_their_segment_and_all_frames_come_alike_often():
-    """Six standard errors of a binomial proportion over 4,000 draws."""
-    rng = np.random.default_rng(0)
-    draws = np.stack([segment_indices(24, 8, rng) for _ in range(4000)])
-    np.testing.assert_array_equal(draws // 3, np.broadcast_to(np.arange(8), draws.shape))
-    share = np.bincount(draws.ravel(), minlength=24) / len(draws)
-    np.testing.assert_allclose(share, 1 / 3, atol=6 * np.sqrt(2 / 9 / 4000))
-
-
-@pytest.mark.parametrize("seed", [None, 0, 1])
 @pytest.mark.parametrize("n_segments", [1, 2, 7, 8, 16])
 @pytest.mark.parametrize("n_frames", [1, 2, 5, 8, 13, 100])
-def test_frames_are_in_order_exist_and_repeat_only_in_short_clips(n_frames, n_segments, seed):
-    chosen = segment_indices(n_frames, n_segments, None if seed is None else np.random.default_rng(seed))
+def test_frames_are_in_order_exist_and_repeat_only_in_short_clips(n_frames, n_segments):
+    chosen = segment_indices(n_frames, n_segments)
     assert chosen.shape == (n_segments,)
     assert chosen.min() >= 0 and chosen.max() < n_frames
     assert (np.diff(chosen) >= (1 if n_frames >= n_segments else 0)).all()
@@ -102,9 +92,7 @@ def test_frames_are_in_order_exist_and_repeat_only_in_short_clips(n_frames, n_se
         assert len(counts) == n_frames and max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_the_same_generator_gives_the_same_frames_and_nonsense_is_refused():
-    first, second = (segment_indices(50, 8, np.random.default_rng(5)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+def test_numbers_below_one_are_refused():
     for numbers in [(0, 8), (8, 0)]:
         with pytest.raises(ValueError, match="at least 1"):
             segment_indices(*numbers)
@@ -167,10 +155,8 @@ def test_key_frame_crops_know_nothing_of_other_frames(folder):
     [
         ({"mask_path": [None, None]}, {}, "neither box nor mask.*fixed_size"),
         ({"pixel_spacing_mm": [None, None]}, {"kind": "fixed_size"}, "no pixel spacing.*pixel_spacing_mm"),
-        ({"pixel_spacing_mm": ["0.5", "0.5"]}, {}, "pixel spacing '0.5' is not two positive numbers"),
         ({"box": ["1 2 3 99", ""]}, {}, "reaches outside the image"),
         ({"box": ["0 1 2 3 9 9", ""]}, {}, "6 numbers where row0 col0 row1 col1"),
-        ({"box": ["5 5 1 1", ""]}, {}, "inverted or empty"),
         ({"path": ["missing.avi", "b"]}, {}, "missing.avi: no such file"),
     ],
 )

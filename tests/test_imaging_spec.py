@@ -42,6 +42,8 @@ def test_each_modality_has_its_gray_scale():
         ({"modality": "PET"}, "choose one of US, MG, USV, CT, MRI"),
         ({"kind": "round"}, "choose one of fixed_size, adjustable_square"),
         ({"kind": "fixed_size"}, "size_mm"),
+        ({"size_mm": 0.0}, "positive number of mm"),
+        ({"margin_fraction": -0.1}, "cannot be negative"),
         ({"modality": "MRI"}, "no channel"),
         ({"modality": "MRI", "channels": ["T2"]}, "'T2' cannot be read"),
         ({"modality": "MRI", "channels": ["/T2", "/ADC"]}, "three slices are cut from one channel"),

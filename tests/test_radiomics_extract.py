@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 import SimpleITK
 from PIL import Image
 from radiomics.featureextractor import RadiomicsFeatureExtractor
@@ -443,9 +444,10 @@ def test_two_visits_of_a_real_patient(tmp_path):
     folder = real_data("longitudinal_mri_demo")
     rows = []
     for visit, timepoint in ((1, "pre"), (2, "post")):
-        cells = read_volume(folder / f"NTC{visit}_testpatient.mat", (5, 1.3, 1.3))
-        write_volume(tmp_path / f"p-{timepoint}.nii.gz", cells.values / 1e3, cells.geometry)
-        write_volume(tmp_path / f"p-{timepoint}-mask.nii.gz", cells.values > 0, cells.geometry)
+        arrays = scipy.io.loadmat(folder / f"NTC{visit}_testpatient.mat").values()
+        cells = next(np.moveaxis(array, 2, 0) for array in arrays if getattr(array, "ndim", 0) == 3)
+        write_volume(tmp_path / f"p-{timepoint}.nii.gz", np.float32(cells) / 1e3, VolumeGeometry((5, 1.3, 1.3)))
+        write_volume(tmp_path / f"p-{timepoint}-mask.nii.gz", cells > 0, VolumeGeometry((5, 1.3, 1.3)))
         rows.append(image_row("p", timepoint, "cells"))
     settings = Settings("cells", {"binWidth": 25}, {"Original": {}}, {"shape": None, "firstorder": None, "glcm": None})
     found = extract_cohort(pd.DataFrame(rows), tmp_path, {"MRI": settings})

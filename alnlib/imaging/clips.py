@@ -19,11 +19,12 @@ from pydicom.encaps import get_frame
 
 from alnlib.errors import InputError
 from alnlib.imaging.read import (
-    checked_spacing,
     decoded,
     dicom_pixels,
     dicom_spacing,
+    first_bytes,
     is_dicom,
+    is_dicom_image,
     read_dicom,
     read_image,
     to_gray,
@@ -61,13 +62,6 @@ class Clip:
         """(T, rows, columns)."""
         return self.frames.shape
 
-    def __repr__(self) -> str:
-        spacing = "unknown spacing" if self.spacing_mm is None else "{:.4g} x {:.4g} mm".format(*self.spacing_mm)
-        pace = "unknown timing" if self.frame_time_ms is None else f"{self.frame_time_ms:.4g} ms per frame"
-        key = "no key frame" if self.key_frame is None else f"key frame {self.key_frame}"
-        frames, rows, columns = self.shape
-        return f"Clip({self.path.name}: {frames} frames of {rows} x {columns}, {spacing}, {pace}, {key})"
-
 
 def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -> Clip:
     """Read a multi-frame DICOM file, a video, or a folder of frames.
@@ -84,8 +78,6 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
     empty, truncated or damaged file, a single image, frames of different size, a gap in the numbers or another format.
     """
     path = Path(path)
-    if spacing_mm is not None:
-        spacing_mm = checked_spacing(spacing_mm)
     if path.is_dir():
         return _read_folder(path, spacing_mm)
     if is_dicom(path):
@@ -99,20 +91,16 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
     )
 
 
-def segment_indices(n_frames: int, n_segments: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """(n_segments,) int64 frame numbers in order, one of each of n_segments stretches as equal as whole frames allow.
+def segment_indices(n_frames: int, n_segments: int) -> np.ndarray:
+    """(n_segments,) int64 frame numbers in order: the middle (the earlier of two) of stretches as equal as whole frames allow.
 
-    With rng (training): a random frame of each stretch, all alike probable. Without (scoring): its middle frame, the
-    earlier of two. Frames repeat only where the clip is shorter than n_segments. Raises ValueError for numbers below 1.
+    Frames repeat only where the clip is shorter than n_segments. Raises ValueError for numbers below 1.
     Temporal segment networks, Wang et al. 2016, ECCV, LNCS 9912:20.
     """
     if n_frames < 1 or n_segments < 1:
         raise ValueError(f"{n_frames} frames in {n_segments} segments: expected at least 1 of each")
     edges = np.arange(n_segments + 1) * n_frames // n_segments
-    first, last = edges[:-1], np.maximum(edges[1:] - 1, edges[:-1])
-    if rng is None:
-        return (first + last) // 2
-    return rng.integers(first, last, endpoint=True)
+    return (edges[:-1] + np.maximum(edges[1:] - 1, edges[:-1])) // 2
 
 
 def key_frame(clip: Clip) -> int:
@@ -199,8 +187,7 @@ def _video_frame_time_ms(times_s: list[float | None], rate: float | None) -> flo
 
 def _check_riff(path: Path) -> None:
     """AVI states its own size; FFmpeg reads a cut one as a shorter video without a word."""
-    with path.open("rb") as stream:
-        head = stream.read(12)
+    head = first_bytes(path, 12)
     stated = 8 + int.from_bytes(head[4:8], "little")
     if head[:4] == b"RIFF" and head[8:] == b"AVI " and path.stat().st_size < stated < 2**32:
         raise InputError(
@@ -234,7 +221,7 @@ def _stated_duration_s(container: av.container.InputContainer, stream: av.VideoS
 def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
     files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
     pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
-    dicoms = [file for file in files if file not in pictures and _is_frame_file(file)]
+    dicoms = [file for file in files if file not in pictures and is_dicom_image(file)]
     if pictures and dicoms:
         raise InputError(
             f"{folder}: holds DICOM files and pictures ({dicoms[0].name}, {pictures[0].name}); keep one clip per folder"
@@ -258,10 +245,6 @@ def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
             )
     frame_time_ms = None if pictures else _frame_time_ms(read_dicom(chosen[0]))
     return Clip(_stacked([_compact(image.pixels) for image in images]), spacing_mm, frame_time_ms, None, folder)
-
-
-def _is_frame_file(path: Path) -> bool:
-    return path.name != "DICOMDIR" and path.stat().st_size > 0 and is_dicom(path)
 
 
 def _natural(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

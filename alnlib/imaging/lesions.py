@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from alnlib.errors import InputError
-from alnlib.imaging.clips import key_frame, segment_indices
+from alnlib.imaging.clips import Clip, key_frame, segment_indices
 from alnlib.imaging.crop import (
     Box,
     adjustable_square_crop,
     box_center_mm,
     check_box,
     fixed_size_crop,
-    resample_mask_to_square,
+    resample_to_square,
     square_as_bytes,
 )
 from alnlib.imaging.mri import crop_boxes, crop_slices, mri_rows
@@ -51,7 +51,7 @@ def crop(
     rows = images[images["modality"] == spec.modality]
     if patient_ids is not None:
         rows = of_patients(one_per_patient(images, spec), patient_ids, f"image of modality {spec.modality}")
-    cut = {"CT": _node, "USV": _sweep}.get(spec.modality, _still)
+    cut = _sweep if spec.modality == "USV" else _still
     crops: list[np.ndarray] = []
     for _, row in rows.iterrows():
         with of_patient(row):
@@ -84,34 +84,28 @@ def crop_outlines(images: pd.DataFrame, root: str | Path, spec: CropSpec) -> tup
     for _, row in images[images["modality"] == spec.modality].iterrows():
         with of_patient(row):
             still = read_still(row, root)
-            known = still.image.spacing_mm or (np.nan, np.nan)
-            if still.mask is None:
-                masks.append(np.zeros(spec.shape, bool))
-                spacings.append((np.nan, np.nan))
-                continue
-            square = _square(still.mask.astype(np.float32), still.box, still.image.spacing_mm, spec, still.image.path)
-        masks.append(resample_mask_to_square(square, spec.side_px))
-        spacings.append(tuple(step * edge / spec.side_px for step, edge in zip(known, square.shape, strict=True)))
+            mask, spacing = np.zeros(spec.shape, bool), (np.nan, np.nan)
+            if still.mask is not None:
+                square = _square(still.mask.astype(np.float32), still.box, still.image, spec)
+                mask = resample_to_square(square, spec.side_px) >= 0.5
+                known = still.image.spacing_mm or spacing
+                spacing = tuple(step * edge / spec.side_px for step, edge in zip(known, square.shape, strict=True))
+        masks.append(mask)
+        spacings.append(spacing)
     return np.array(masks, bool).reshape(-1, *spec.shape), np.array(spacings).reshape(-1, 2)
 
 
 def _still(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
     still = read_still(row, root)
-    pixels = spec.scaled(still.image.pixels)
-    return square_as_bytes(_square(pixels, still.box, still.image.spacing_mm, spec, still.image.path), spec.side_px)
-
-
-def _node(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
-    node = read_still(row, root)
-    if node.box is None:
-        raise InputError(
-            f"{node.image.path} has neither box nor mask, so the node's place is unknown; give one in images.csv, or leave the "
-            "image out"
-        )
-    pixels, air = spec.scaled(_hounsfield(node.image, spec.picture_rescale)), float(spec.scaled(AIR_HU))
-    return square_as_bytes(
-        _square(pixels, node.box, node.image.spacing_mm, spec, node.image.path, fill=air), spec.side_px
-    )
+    pixels, fill = still.image.pixels, 0.0
+    if spec.modality == "CT":
+        if still.box is None:
+            raise InputError(
+                f"{still.image.path} has neither box nor mask, so the node's place is unknown; give one in images.csv, or leave "
+                "the image out"
+            )
+        pixels, fill = _hounsfield(still.image, spec.picture_rescale), float(spec.scaled(AIR_HU))
+    return square_as_bytes(_square(spec.scaled(pixels), still.box, still.image, spec, fill), spec.side_px)
 
 
 def _sweep(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
@@ -122,34 +116,27 @@ def _sweep(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
         scaled = spec.scaled(frames[[key]])
     else:
         scaled = spec.scaled(frames)[slice(None) if spec.frames is None else segment_indices(len(frames), spec.frames)]
-    squares = [square_as_bytes(_square(frame, box, clip.spacing_mm, spec, clip.path), spec.side_px) for frame in scaled]
+    squares = [square_as_bytes(_square(frame, box, clip, spec), spec.side_px) for frame in scaled]
     return squares[0] if spec.frames == KEY else np.stack(squares)
 
 
-def _square(
-    image: np.ndarray,
-    box: Box | None,
-    spacing_mm: tuple[float, float] | None,
-    spec: CropSpec,
-    path: Path,
-    fill: float = 0.0,
-) -> np.ndarray:
-    """The square of a kind round a box; without a box, the fixed size round the middle. path: for errors."""
+def _square(values: np.ndarray, box: Box | None, of: Image2D | Clip, spec: CropSpec, fill: float = 0.0) -> np.ndarray:
+    """The square of a kind round a box; without a box, the fixed size round the middle. of: whence the values are."""
     if box is not None:
-        check_box(box, image)
+        check_box(box, values.shape, "the image")
     if spec.kind == "adjustable_square":
         if box is None:
             raise InputError(
-                f"{path} has neither box nor mask for an adjustable crop; give one in images.csv, or choose crop fixed_size"
+                f"{of.path} has neither box nor mask for an adjustable crop; give one in images.csv, or choose crop fixed_size"
             )
-        return adjustable_square_crop(image, box, spec.margin_fraction, padding="constant", fill=fill)
-    if spacing_mm is None:
+        return adjustable_square_crop(values, box, spec.margin_fraction, fill)
+    if of.spacing_mm is None:
         raise InputError(
-            f"{path} has no pixel spacing for a crop in mm; give pixel_spacing_mm in images.csv, or choose crop "
+            f"{of.path} has no pixel spacing for a crop in mm; give pixel_spacing_mm in images.csv, or choose crop "
             "adjustable_square"
         )
-    center = box_center_mm(box or (0, 0, *image.shape), spacing_mm)
-    return fixed_size_crop(image, center, spec.size_mm, spacing_mm, padding="constant", fill=fill)
+    center = box_center_mm(box or (0, 0, *values.shape), of.spacing_mm)
+    return fixed_size_crop(values, center, spec.size_mm, of.spacing_mm, fill)
 
 
 def _hounsfield(image: Image2D, picture_rescale: tuple[float, float] | None) -> np.ndarray:

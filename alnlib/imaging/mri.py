@@ -6,26 +6,30 @@ Volumes and masks are read in `volumes`; `lesions.crop` is the door for every mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
 from alnlib.errors import InputError
-from alnlib.imaging.crop import fixed_size_crop, square_as_bytes
+from alnlib.imaging.crop import Box3D, box_from_mask, check_box, fixed_size_crop, square_as_bytes
 from alnlib.imaging.rows import is_given, of_patient, of_patients, row_box
 from alnlib.imaging.spec import Channel, CropSpec
-from alnlib.imaging.volumes import MISPLACED_VOXELS, Volume, VolumeGeometry, read_volume, read_volume_mask
+from alnlib.imaging.volumes import (
+    CORNERS,
+    MISPLACED_VOXELS,
+    Volume,
+    VolumeGeometry,
+    corners_apart_mm,
+    read_volume,
+    read_volume_mask,
+)
 
-Box3D = tuple[int, int, int, int, int, int]
-"""z0, row0, col0, z1, row1, col1, half open."""
 
-
-@dataclass(frozen=True)
-class Lesion:
+class Lesion(NamedTuple):
     """Where a lesion lies in one volume. box: half open, in the volume's own indices. mask: (z, y, x) bool, or None."""
 
     box: Box3D
@@ -122,11 +126,9 @@ def _values(channel: Channel, row: pd.Series, volume: Volume, images: pd.DataFra
     other = read_volume(
         root / mri_rows(images, channel.timepoint, channel.subtract, [row["patient_id"]])["path"].iloc[0]
     )
-    corners = (np.array(volume.shape) - 1) * np.array(list(np.ndindex(2, 2, 2)))
-    if other.shape == volume.shape:
-        apart = np.linalg.norm(other.geometry.position_mm(corners) - volume.geometry.position_mm(corners), axis=1).max()
-        if apart <= MISPLACED_VOXELS * min(volume.geometry.spacing_mm):
-            return volume.values - other.values
+    limit_mm = MISPLACED_VOXELS * min(volume.geometry.spacing_mm)
+    if other.shape == volume.shape and corners_apart_mm(other, volume) <= limit_mm:
+        return volume.values - other.values
     raise InputError(
         f"{volume.path} ({volume.shape}, {volume.geometry}) and {other.path} ({other.shape}, {other.geometry}) do not have the "
         "same voxels; resample one to the other before subtracting"
@@ -162,21 +164,16 @@ def _drawn_lesion(row: pd.Series, volume: Volume, root: Path) -> Lesion | None:
         if not mask.any():
             mask = None
     if box is None and mask is not None:
-        ranges = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        box = (*(int(inside[0]) for inside in ranges), *(int(inside[-1]) + 1 for inside in ranges))
+        box = box_from_mask(mask)
     if box is None:
         return None
-    if any(high > size for high, size in zip(box[3:], volume.shape, strict=True)):
-        raise InputError(
-            f"box {box} reaches outside the volume of {' x '.join(map(str, volume.shape))} voxels (z, y, x), {volume.path}; "
-            "boxes are z0 row0 col0 z1 row1 col1, upper edges exclusive: correct it in images.csv"
-        )
+    check_box(box, volume.shape, f"the volume {volume.path}")
     return Lesion(box, mask)
 
 
 def _moved_box(box: Box3D, old: Volume, new: Volume) -> Box3D:
     """The box at the same scanner coordinates in another volume, clipped to it."""
-    corners = np.where(np.array(list(np.ndindex(2, 2, 2))), box[3:], box[:3]) - 0.5
+    corners = np.where(CORNERS, box[3:], box[:3]) - 0.5
     place = np.linalg.inv(new.geometry.affine) @ np.c_[old.geometry.position_mm(corners), np.ones(8)].T
     index = place[2::-1].T + 0.5
     low = np.clip(np.rint(index.min(axis=0)), 0, None).astype(int)
@@ -192,15 +189,21 @@ def _moved_box(box: Box3D, old: Volume, new: Volume) -> Box3D:
 def _three_slices(values: np.ndarray, geometry: VolumeGeometry, lesion: Lesion, spec: CropSpec) -> np.ndarray:
     order, flips = _axial(geometry)
     values = _turned(values, order, flips)
-    spacing = tuple(geometry.spacing_mm[axis] for axis in order)
-    box = _turned_box(lesion.box, order, flips, values.shape)
-    middle = _largest_slice(None if lesion.mask is None else _turned(lesion.mask, order, flips), box)
-    center_mm = tuple(0.5 * (box[axis] + box[axis + 3]) * spacing[axis] for axis in (1, 2))
+    spacing = [geometry.spacing_mm[axis] for axis in order]
+    edges = np.reshape(lesion.box, (2, 3))[:, order]
+    low, high = np.where(flips, values.shape - edges[::-1], edges)
+    middle = 0.5 * (low[0] + high[0] - 1)
+    largest = int(middle)
+    if lesion.mask is not None:
+        area = _turned(lesion.mask, order, flips).sum(axis=(1, 2))
+        equals = np.flatnonzero(area == area.max())
+        largest = int(equals[np.abs(equals - middle).argmin()])
+    center_mm = tuple(0.5 * (low[axis] + high[axis]) * spacing[axis] for axis in (1, 2))
     size_mm = spec.size_mm
     if spec.kind == "adjustable_square":
-        size_mm = max((box[axis + 3] - box[axis]) * spacing[axis] for axis in (1, 2)) * (1.0 + spec.margin_fraction)
-    chosen = np.clip([middle - 1, middle, middle + 1], 0, len(values) - 1)
-    squares = [fixed_size_crop(values[z], center_mm, size_mm, spacing[1:], padding="constant") for z in chosen]
+        size_mm = max((high[axis] - low[axis]) * spacing[axis] for axis in (1, 2)) * (1.0 + spec.margin_fraction)
+    chosen = np.clip([largest - 1, largest, largest + 1], 0, len(values) - 1)
+    squares = [fixed_size_crop(values[z], center_mm, size_mm, spacing[1:]) for z in chosen]
     return np.stack([square_as_bytes(square, spec.side_px) for square in squares])
 
 
@@ -212,35 +215,13 @@ def _axial(geometry: VolumeGeometry) -> tuple[tuple[int, int, int], tuple[bool, 
 
 
 def _turned(values: np.ndarray, order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> np.ndarray:
-    return np.flip(values.transpose(order), [k for k in range(3) if flips[k]])
-
-
-def _turned_box(
-    box: Box3D, order: tuple[int, int, int], flips: tuple[bool, bool, bool], shape: tuple[int, ...]
-) -> Box3D:
-    """shape: of the turned volume."""
-    low, high = [box[axis] for axis in order], [box[axis + 3] for axis in order]
-    for k in range(3):
-        if flips[k]:
-            low[k], high[k] = shape[k] - high[k], shape[k] - low[k]
-    return (*low, *high)
-
-
-def _largest_slice(mask: np.ndarray | None, box: Box3D) -> int:
-    middle = 0.5 * (box[0] + box[3] - 1)
-    if mask is None:
-        return int(middle)
-    area = mask.sum(axis=(1, 2))
-    largest = np.flatnonzero(area == area.max())
-    return int(largest[np.abs(largest - middle).argmin()])
+    return np.flip(values.transpose(order), tuple(np.flatnonzero(flips)))
 
 
 def _center_mm(lesion: Lesion, volume: Volume) -> np.ndarray:
     """(3,) LPS (x, y, z): the center of gravity of the mask, else the middle of the box."""
-    if lesion.mask is not None:
-        index = np.array(ndimage.center_of_mass(lesion.mask))
-    else:
-        index = (np.array(lesion.box[:3]) + np.array(lesion.box[3:]) - 1) / 2
+    middle = (np.reshape(lesion.box, (2, 3)).sum(axis=0) - 1) / 2
+    index = middle if lesion.mask is None else ndimage.center_of_mass(lesion.mask)
     return volume.geometry.position_mm(index)
 
 

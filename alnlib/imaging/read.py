@@ -14,7 +14,7 @@ import gdcm
 import numpy as np
 import pydicom
 import SimpleITK
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
@@ -46,10 +46,8 @@ PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 READABLE_COLORS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422")
 """Read under any transfer syntax; YBR_ICT and YBR_RCT exist in JPEG 2000 alone (DICOM PS3.3 C.7.6.3.1.2)."""
 
-BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 262, 284, 339
-"""TIFF tags; the next three are values of the last three (TIFF 6.0, sections 8 and 19)."""
-
 WHITE_IS_ZERO, ONE_PLANE_PER_COLOR, SIGNED = 0, 2, 2
+"""Photometric interpretation, planar configuration and sample format of TIFF (TIFF 6.0, sections 8 and 19)."""
 
 INTEGER_ELEMENTS = ("NumberOfFrames", "Rows", "Columns", "BitsStored", "HighBit")
 TEXT_ELEMENTS = ("Modality", "PhotometricInterpretation")
@@ -75,12 +73,6 @@ class Image2D:
         """(rows, columns)."""
         return self.pixels.shape
 
-    def __repr__(self) -> str:
-        spacing = "unknown spacing" if self.spacing_mm is None else "{:.4g} x {:.4g} mm".format(*self.spacing_mm)
-        low, high = float(self.pixels.min()), float(self.pixels.max())
-        rows, columns = self.shape
-        return f"Image2D({self.path.name}: {rows} x {columns}, {spacing}, {self.modality}, {low:g} to {high:g})"
-
 
 def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = None, frame: int | None = None) -> Image2D:
     """Read one image as float32 gray values.
@@ -100,8 +92,6 @@ def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = Non
     unreadable file, a wrong frame, or values that are not numbers.
     """
     path = Path(path)
-    if spacing_mm is not None:
-        spacing_mm = checked_spacing(spacing_mm)
     if is_dicom(path):
         dataset = read_dicom(path)
         pixels = dicom_pixels(dataset, path, frame)
@@ -109,12 +99,7 @@ def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = Non
         modality = str(dataset.get("Modality") or "") or None
     else:
         pixels, modality = to_gray(_read_picture(path, frame)), None
-    wrong = int(pixels.size - np.isfinite(pixels).sum())
-    if wrong:
-        raise InputError(
-            f"{path}: {wrong} of {pixels.size} pixels are not numbers (NaN or infinite); export it again with a finite "
-            "background value"
-        )
+    check_finite(pixels, path)
     return Image2D(pixels, spacing_mm, modality, path)
 
 
@@ -135,27 +120,41 @@ def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> np.ndar
     return mask
 
 
-def checked_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float]:
-    row, column = (float(step) for step in spacing_mm)
-    if not (np.isfinite([row, column]).all() and row > 0 and column > 0):
-        raise InputError(f"pixel spacing {spacing_mm} is not two positive numbers in mm; give row and column spacing")
-    return row, column
+def check_finite(values: np.ndarray, path: Path) -> None:
+    """Raise InputError for gray values that are not numbers."""
+    wrong = int(values.size - np.isfinite(values).sum())
+    if wrong:
+        raise InputError(
+            f"{path}: {wrong} of {values.size} {'voxels' if values.ndim == 3 else 'pixels'} are not numbers (NaN or infinite); "
+            "export it again with a finite background value"
+        )
 
 
-def is_dicom(path: Path) -> bool:
-    """By its preamble, else its first element, else its suffix. Checks that the file can be opened."""
+def first_bytes(path: Path, count: int = 132) -> bytes:
+    """The start of a file. Raises InputError, naming the remedy, for one that is missing, a folder, locked or empty."""
     if not path.exists():
         raise InputError(f"{path}: no such file; correct the path in images.csv or put the file there")
     if not path.is_file():
         raise InputError(f"{path}: is a folder, not an image; name one file")
     try:
         with path.open("rb") as stream:
-            start = stream.read(132)
+            start = stream.read(count)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
     if not start:
         raise InputError(f"{path}: the file is empty; fetch or export it again")
+    return start
+
+
+def is_dicom(path: Path) -> bool:
+    """By its preamble, else its first element, else its suffix. Raises InputError as `first_bytes`."""
+    start = first_bytes(path)
     return start[128:] == b"DICM" or _starts_with_element(start) or path.suffix.lower() in DICOM_SUFFIXES
+
+
+def is_dicom_image(path: Path) -> bool:
+    """Whether an entry of a folder is a DICOM file with content, and not the directory of a medium."""
+    return path.is_file() and path.name != "DICOMDIR" and path.stat().st_size > 0 and is_dicom(path)
 
 
 def _starts_with_element(start: bytes) -> bool:
@@ -172,9 +171,7 @@ def decoded(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -
     """Run a decoder of other people's bytes; whatever it raises means that the file is at fault."""
     try:
         return decode()
-    except InputError:
-        raise
-    except MemoryError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -236,10 +233,8 @@ def dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool 
             return stored
         values = stored
         if photometric == "MONOCHROME1":
-            bits = int(dataset.BitsStored)
-            top = 2 ** (bits - 1) - 1 if dataset.PixelRepresentation else 2**bits - 1
-            bottom = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
-            values = top + bottom - stored.astype(np.int64)
+            lowest_plus_highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
+            values = lowest_plus_highest - stored.astype(np.int64)
         values = _rescaled(values, dataset, index)
         return values if mask else _without_padding(values, stored, dataset)
 
@@ -359,17 +354,15 @@ def _usable(value: object) -> tuple[float, float] | None:
 
 def _region_spacing(dataset: Dataset) -> tuple[float, float] | None:
     """From the largest two-dimensional ultrasound region calibrated in cm (others are traces, in seconds or cm/s)."""
-    best, best_area = None, 0
+    usable = []
     for region in dataset.get("SequenceOfUltrasoundRegions") or ():
         units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
-        if units != (CENTIMETER, CENTIMETER):
-            continue
         spacing = _usable((region.get("PhysicalDeltaY"), region.get("PhysicalDeltaX")))
-        width = int(region.get("RegionLocationMaxX1", 0)) - int(region.get("RegionLocationMinX0", 0))
-        height = int(region.get("RegionLocationMaxY1", 0)) - int(region.get("RegionLocationMinY0", 0))
-        if spacing and (best is None or width * height > best_area):
-            best, best_area = (10.0 * spacing[0], 10.0 * spacing[1]), width * height
-    return best
+        if spacing and units == (CENTIMETER, CENTIMETER):
+            width = int(region.get("RegionLocationMaxX1", 0)) - int(region.get("RegionLocationMinX0", 0))
+            height = int(region.get("RegionLocationMaxY1", 0)) - int(region.get("RegionLocationMinY0", 0))
+            usable.append((width * height, (10.0 * spacing[0], 10.0 * spacing[1])))
+    return max(usable, key=lambda region: region[0])[1] if usable else None
 
 
 def _read_picture(path: Path, frame: int | None) -> np.ndarray:
@@ -380,10 +373,13 @@ def _read_picture(path: Path, frame: int | None) -> np.ndarray:
             index = _checked_frame(path, frame, getattr(picture, "n_frames", 1))
             picture.seek(index)
             tags = getattr(picture, "tag_v2", {})
-            many_bits = any(";16" in str(tile) for tile in picture.tile) or max(tags.get(BITS_PER_SAMPLE, (8,))) == 16
+            many_bits = (
+                any(";16" in str(tile) for tile in picture.tile)
+                or max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))) == 16
+            )
             if many_bits and not picture.mode.startswith("I"):
                 picture.load()  # notices a truncated file
-                if tags.get(PLANAR) == ONE_PLANE_PER_COLOR:
+                if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == ONE_PLANE_PER_COLOR:
                     raise InputError(f"{path}: holds 16-bit colors plane by plane; export it pixel by pixel or as PNG")
                 return _many_bit_channels(path, index)
             if picture.mode in ("1", "LA", "La"):
@@ -391,9 +387,12 @@ def _read_picture(path: Path, frame: int | None) -> np.ndarray:
             elif picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
                 picture = picture.convert("RGB")
             values = np.array(picture)
-            if picture.mode == "L" and tags.get(SAMPLE_FORMAT) == (SIGNED,):
+            if picture.mode == "L" and tags.get(TiffImagePlugin.SAMPLEFORMAT) == (SIGNED,):
                 return values.view(np.int8)
-            if picture.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            if (
+                picture.mode.startswith("I;16")
+                and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
+            ):
                 return 65535 - values  # Pillow turns over 8 bits alone
             return values
 

@@ -16,7 +16,7 @@ import pandas as pd
 from alnlib.cohorts.schema import parse_box, parse_pixel_spacing
 from alnlib.errors import InputError
 from alnlib.imaging.clips import Clip, key_frame, read_clip
-from alnlib.imaging.crop import Box, box_from_mask
+from alnlib.imaging.crop import EDGES, Box, box_from_mask
 from alnlib.imaging.read import Image2D, read_image, read_mask
 
 
@@ -34,20 +34,19 @@ def read_still(row: pd.Series, root: str | Path) -> Still:
 
     A spacing in the table overrides the file's. Raises InputError naming the file for what cannot be read.
     """
-    root = Path(root)
-    image, box, mask = read_image(root / row["path"], spacing_mm=row_spacing(row)), row_box(row), None
+    image = read_image(Path(root, row["path"]), spacing_mm=parse_pixel_spacing(row["pixel_spacing_mm"]))
+    box, mask = row_box(row), None
     if is_given(row["mask_path"]):
-        mask = read_mask(root / row["mask_path"], image.shape)
+        mask = read_mask(Path(root, row["mask_path"]), image.shape)
         box = box or box_from_mask(mask, row["mask_path"])
     return Still(image, mask, box)
 
 
 def read_sweep(row: pd.Series, root: str | Path) -> tuple[Clip, Box | None]:
     """Read the sweep of one row, and the box of its key frame, from the table or the mask. Raises InputError as `read_still`."""
-    root = Path(root)
-    clip, box = read_clip(root / row["path"], row_spacing(row)), row_box(row)
+    clip, box = read_clip(Path(root, row["path"]), parse_pixel_spacing(row["pixel_spacing_mm"])), row_box(row)
     if box is None and is_given(row["mask_path"]):
-        box = box_from_mask(read_mask(root / row["mask_path"], clip.shape[1:]), row["mask_path"])
+        box = box_from_mask(read_mask(Path(root, row["mask_path"]), clip.shape[1:]), row["mask_path"])
     return clip, box
 
 
@@ -89,24 +88,12 @@ def of_patient(row: pd.Series) -> Iterator[None]:
 
 def row_box(row: pd.Series, numbers: int = 4) -> tuple[int, ...] | None:
     """The box of a row of an images table with 4 or 6 numbers, None where the cell is empty. Raises InputError otherwise."""
-    try:
-        box = parse_box(row["box"])
-    except ValueError as error:
-        raise InputError(f"{error}; correct it in images.csv") from error
+    box = parse_box(row["box"])
     if box is not None and len(box) != numbers:
-        meant = "row0 col0 row1 col1" if numbers == 4 else "z0 row0 col0 z1 row1 col1"
         raise InputError(
-            f"box {row['box']!r} has {len(box)} numbers where {meant} is expected; correct it in images.csv"
+            f"box {row['box']!r} has {len(box)} numbers where {EDGES[numbers]} is expected; correct it in images.csv"
         )
     return box
-
-
-def row_spacing(row: pd.Series) -> tuple[float, float] | None:
-    """(row, column) spacing in mm of a row of an images table, None where the cell is empty. Raises InputError otherwise."""
-    try:
-        return parse_pixel_spacing(row["pixel_spacing_mm"])
-    except ValueError as error:
-        raise InputError(f"{error}; correct it in images.csv") from error
 
 
 def is_given(cell: object) -> bool:

@@ -1,12 +1,12 @@
 """How an image becomes what a network sees: one specification of a crop, for every modality.
 
 Cropping itself is in `lesions`; a stage writes the specification it used, and whoever explains or audits its networks reads it.
+Statistics of a training set (mean, standard deviation over patients) belong to training.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alnlib.errors import InputError
-from alnlib.imaging.normalize import percentile_scale, range_scale
 
 KINDS = ("fixed_size", "adjustable_square")
 """FSC, size_mm round the middle of the box, keeps absolute size and surroundings; ASC, the box and a margin, scales size away
@@ -32,6 +31,30 @@ SOFT_TISSUE_HU = (-160.0, 240.0)
 
 KEY = "key"
 CHANNEL = "<timepoint>/<sequence> or <timepoint>/<sequence>-<sequence to subtract>"
+
+
+def percentile_scale(image: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
+    """float32 in [0, 1]: the `low` percentile becomes 0, the `high` one 1, values beyond are clipped.
+
+    A constant image becomes 0.5 everywhere. Takes out gain and most of the dynamic range; keeps the order of
+    gray values. Raises ValueError unless 0 <= low < high <= 100, or for values that are not finite.
+    """
+    if not 0.0 <= low < high <= 100.0:
+        raise ValueError(f"percentiles {low} and {high}: expected 0 <= low < high <= 100")
+    image = np.asarray(image, dtype=np.float32)
+    if not np.isfinite(image).all():
+        raise ValueError("the image holds values that are not finite")
+    bottom, top = (float(edge) for edge in np.percentile(image, (low, high)))
+    if top <= bottom:
+        bottom, top = float(image.min()), float(image.max())
+    return range_scale(image, bottom, top) if bottom < top else np.full(image.shape, 0.5, dtype=np.float32)
+
+
+def range_scale(values: np.ndarray | float, black: float, white: float) -> np.ndarray:
+    """float32 in [0, 1]: the value `black` becomes 0 and `white` 1, clipped beyond; a window of CT, or a range of ADC."""
+    if not black < white:
+        raise ValueError(f"value range {black} to {white}: expected black below white")
+    return np.clip((np.asarray(values, dtype=np.float32) - np.float32(black)) / np.float32(white - black), 0.0, 1.0)
 
 
 class Channel(NamedTuple):
@@ -53,7 +76,7 @@ class Channel(NamedTuple):
 
 @dataclass(frozen=True)
 class CropSpec:
-    """Every setting of a crop. Raises InputError for an unknown modality or kind, and for what a modality needs and lacks."""
+    """Every setting of a crop. Raises InputError for a setting out of its range, and for what a modality needs and lacks."""
 
     modality: str  # one of MODALITIES
     side_px: int  # rows and columns of a crop
@@ -62,38 +85,41 @@ class CropSpec:
     margin_fraction: float = 0.2  # of the longer edge of the box, shared by both sides of the adjustable square
     percentiles: tuple[float, float] | None = None  # to black and to white; None: PERCENTILES
     value_range: tuple[float, float] | None = None  # values that become black and white instead; CT: HU, SOFT_TISSUE_HU
-    picture_rescale: tuple[float, float] | None = (
-        None  # CT as PNG, JPEG or TIFF: slope and intercept from gray values to HU
-    )
+    picture_rescale: tuple[float, float] | None = None  # CT as a picture: slope and intercept from gray values to HU
     frames: int | str | None = None  # USV: so many, the middle of equal segments; None: all; KEY: the key frame alone
     channels: tuple[str, ...] = ()  # MRI: as CHANNEL
-    depth: int | None = (
-        None  # MRI: slices of a box in mm; None: the largest slice and its two neighbors, of one channel
-    )
+    depth: int | None = None  # MRI: slices of a box in mm; None: the largest slice of one channel and its two neighbors
     depth_mm: float | None = None  # MRI: extent of that box across slices
 
     def __post_init__(self) -> None:
         for name in ("percentiles", "value_range", "picture_rescale", "channels"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
-        if self.modality not in MODALITIES:
-            raise InputError(f"there is no crop of modality {self.modality!r}; choose one of {', '.join(MODALITIES)}")
-        if self.kind not in KINDS:
-            raise InputError(f"crop is {self.kind!r}; choose one of {', '.join(KINDS)}")
-        if self.size_mm is None and (self.kind == "fixed_size" or self.depth is not None):
-            raise InputError("the size of a crop of fixed size is not given; say how many mm (size_mm)")
-        if (self.depth is None) != (self.depth_mm is None):
-            raise InputError("a crop in three dimensions needs depth and depth_mm, in slices and in mm")
-        if self.modality == "MRI" and not self.channels:
-            raise InputError(f"no channel was asked for; give at least one, as {CHANNEL}")
-        if self.modality == "MRI" and self.depth is None and len(self.channels) > 1:
-            raise InputError(
-                "three slices are cut from one channel; give one, or a depth for a crop in three dimensions"
-            )
+        self._check()
         if self.modality == "CT" and self.value_range is None:
             object.__setattr__(self, "value_range", SOFT_TISSUE_HU)
         if self.value_range is None and self.percentiles is None:
             object.__setattr__(self, "percentiles", PERCENTILES.get(self.modality, (1.0, 99.0)))
+
+    def _check(self) -> None:
+        is_mri, has_depth, modalities = self.modality == "MRI", self.depth is not None, ", ".join(MODALITIES)
+        lacks_size = self.size_mm is None and (self.kind == "fixed_size" or has_depth)
+        problems = {
+            f"there is no crop of modality {self.modality!r}; choose one of {modalities}": self.modality
+            not in MODALITIES,
+            f"crop is {self.kind!r}; choose one of {', '.join(KINDS)}": self.kind not in KINDS,
+            "the size of a crop of fixed size is not given; say how many mm (size_mm)": lacks_size,
+            f"size_mm is {self.size_mm}; give a positive number of mm": self.size_mm is not None and self.size_mm <= 0,
+            f"margin_fraction is {self.margin_fraction}; it cannot be negative": self.margin_fraction < 0,
+            "a crop in three dimensions needs depth and depth_mm": has_depth != (self.depth_mm is not None),
+            f"no channel was asked for; give at least one, as {CHANNEL}": is_mri and not self.channels,
+            "three slices are cut from one channel; give one, or a depth for a crop in three dimensions": (
+                is_mri and not has_depth and len(self.channels) > 1
+            ),
+        }
+        for problem, found in problems.items():
+            if found:
+                raise InputError(problem)
         self.read_channels()
 
     def read_channels(self) -> list[Channel]:
@@ -117,24 +143,14 @@ class CropSpec:
         return range_scale(values, *self.value_range)
 
     def to_json(self) -> dict[str, Any]:
-        """Every setting by its name, as JSON holds it; `from_json` reads it back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, settings: Mapping[str, Any]) -> CropSpec:
-        """The specification of `to_json`. Raises InputError for settings that no crop has."""
-        unknown = sorted(set(settings) - set(cls.__dataclass_fields__))
-        if unknown or "modality" not in settings:
-            raise InputError(
-                f"{', '.join(unknown) or 'without a modality'}: is no specification of a crop; make it again"
-            )
-        return cls(**settings)
+        """Every setting by its name; `read` reads it back."""
+        return asdict(self)
 
     @classmethod
     def read(cls, path: str | Path, name: str | None = None) -> CropSpec:
         """From a JSON file that a stage wrote. name: which, in a file of several. Raises InputError naming the file."""
         settings = json.loads(Path(path).read_text(encoding="utf-8"))
         try:
-            return cls.from_json(settings if name is None else settings[name])
-        except (KeyError, InputError) as error:
+            return cls(**(settings if name is None else settings[name]))
+        except (KeyError, TypeError, InputError) as error:
             raise InputError(f"{path}: {error}; run the stage that makes it again") from error
