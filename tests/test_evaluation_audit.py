@@ -32,7 +32,8 @@ from alneval.audit import (
 from alneval.resplit import CrossValidated, permuted_label_twin
 from alneval.thresholds import youden_threshold
 from alneval.units import Units
-from alnlib.imaging.duplicates import find_duplicates, picture_thumbnail
+from alnlib.imaging.crop import resample_to_square
+from alnlib.imaging.duplicates import THUMBNAIL_PX, find_duplicates
 from tests.test_evaluation_resplit import MODEL, SELECTOR, SelectedOutside, table
 from tests.test_imaging_duplicates import jpeg, speckle
 
@@ -100,10 +101,10 @@ def still_table(n: int, seed: int) -> tuple[list[np.ndarray], pd.DataFrame]:
 def test_a_duplicate_image_across_splits_is_caught(seed):
     """Patient 0 (train) comes again as patient 30 (test), resized, recompressed, mirrored and brighter."""
     pictures, images = still_table(31, seed)
-    thumbs = np.stack([picture_thumbnail(picture) for picture in pictures])
+    thumbs = np.stack([resample_to_square(picture, THUMBNAIL_PX) for picture in pictures])
     clean(audit_duplicate_images(find_duplicates(thumbs, images["patient_id"]), images))
     images.loc[30, "split"] = "test"
-    thumbs[30] = picture_thumbnail(jpeg(0.8 * pictures[0][:, ::-1] + 30, 50))
+    thumbs[30] = resample_to_square(jpeg(0.8 * pictures[0][:, ::-1] + 30, 50), THUMBNAIL_PX)
     audit = audit_duplicate_images(find_duplicates(thumbs, images["patient_id"]), images)
     caught(audit, "i0 (train) and i30 (test)")
     assert bool(audit.evidence["mirrored"].iloc[0])
@@ -112,7 +113,7 @@ def test_a_duplicate_image_across_splits_is_caught(seed):
 def test_a_patient_enrolled_twice_in_one_split_is_told_and_not_failed():
     pictures, images = still_table(10, 0)
     images.loc[9, "split"] = images["split"][0]
-    thumbs = np.stack([picture_thumbnail(picture) for picture in [*pictures[:9], pictures[0]]])
+    thumbs = np.stack([resample_to_square(picture, THUMBNAIL_PX) for picture in [*pictures[:9], pictures[0]]])
     audit = audit_duplicate_images(find_duplicates(thumbs, images["patient_id"]), images)
     clean(audit)
     assert "1 within a split" in audit.finding

@@ -19,7 +19,7 @@ from pydicom.encaps import get_frame
 
 from alnlib.errors import InputError
 from alnlib.imaging.read import (
-    decoded,
+    decoding,
     dicom_pixels,
     dicom_spacing,
     first_bytes,
@@ -83,7 +83,8 @@ def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -
     if is_dicom(path):
         return _read_multiframe(path, spacing_mm)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        frames, frame_time_ms = decoded(path, "the video", lambda: _video_frames(path))
+        with decoding(path, "the video"):
+            frames, frame_time_ms = _video_frames(path)
         return Clip(_stacked(frames), spacing_mm, frame_time_ms, None, path)
     raise InputError(
         f"{path}: is no clip; export it as multi-frame DICOM or as a video ({', '.join(VIDEO_SUFFIXES)}), or name the "
@@ -116,22 +117,18 @@ def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip
             f"{path}: holds a single image where a clip is expected; name the multi-frame file of the sweep"
         )
     if VIDEO_SYNTAXES.fullmatch(dataset.file_meta.TransferSyntaxUID):
-        frames = _stacked(
-            decoded(path, "the video in the DICOM file", lambda: _encapsulated_video(path, dataset, count))
-        )
+        with decoding(path, "the video in the DICOM file"):
+            stream = io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))  # one stream for all frames
+            frames, _ = _video_frames(path, stream)
+        if count - len(frames) > LOST_FRAMES:
+            raise InputError(
+                f"{path}: states {count} frames and holds {len(frames)}; it is truncated: fetch or export it again"
+            )
     else:
-        frames = _stacked([_compact(dicom_pixels(dataset, path, frame)) for frame in range(count)])
-    return Clip(frames, spacing_mm or dicom_spacing(dataset), _frame_time_ms(dataset), _key_frame(dataset, count), path)
-
-
-def _encapsulated_video(path: Path, dataset: Dataset, count: int) -> list[np.ndarray]:
-    stream = io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))  # one stream for all frames
-    frames, _ = _video_frames(path, stream)
-    if count - len(frames) > LOST_FRAMES:
-        raise InputError(
-            f"{path}: states {count} frames and holds {len(frames)}; it is truncated: fetch or export it again"
-        )
-    return frames
+        frames = [_compact(dicom_pixels(dataset, path, frame)) for frame in range(count)]
+    number = _number(dataset.get("RepresentativeFrameNumber"))
+    key = int(number) - 1 if number and number <= count else None
+    return Clip(_stacked(frames), spacing_mm or dicom_spacing(dataset), _frame_time_ms(dataset), key, path)
 
 
 def _video_frames(path: Path, stream: io.BytesIO | None = None) -> tuple[list[np.ndarray], float | None]:
@@ -310,11 +307,6 @@ def _frame_time_ms(dataset: Dataset) -> float | None:
         return float(np.median(steps))
     rate = _number(dataset.get("CineRate")) or _number(dataset.get("RecommendedDisplayFrameRate"))
     return 1000.0 / rate if rate else None
-
-
-def _key_frame(dataset: Dataset, count: int) -> int | None:
-    number = _number(dataset.get("RepresentativeFrameNumber"))
-    return int(number) - 1 if number and number <= count else None
 
 
 def _number(value: object) -> float | None:

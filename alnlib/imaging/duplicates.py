@@ -5,7 +5,8 @@ What a copy between two splits means for a result is judged in `alneval.audit`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,32 +37,17 @@ _FLOOR = 0.6  # of the overall contrast, added to the local one so that an empty
 _CHUNK = 2048
 
 
-def read_picture(path: str | Path, modality: str) -> np.ndarray:
-    """One gray picture (rows, columns) float32 of a file: a still as it is, of a sweep (USV) the middle frame, of a volume
-    (MRI) the middle slice. Raises InputError, naming the file, if it cannot be read."""
-    if modality == "USV":
-        frames = read_clip(path).frames
-        return frames[len(frames) // 2].astype(np.float32)
-    if modality == "MRI":
-        values = read_volume(path).values
-        return values[len(values) // 2]
-    return read_image(path).pixels
-
-
 def thumbnails(images: pd.DataFrame, root: str | Path, *, n_jobs: int = 1) -> np.ndarray:
-    """Pictures of the rows of an images table as (n, 64, 64) float32, stretched to a square.
+    """The rows of an images table as (n, 64, 64) float32: stills as they are, of sweeps (USV) the middle frame, of volumes (MRI)
+    the middle slice, each stretched to a square.
 
-    images: columns path (below root) and modality. n_jobs: threads that read files.
+    images: columns path (below root) and modality. n_jobs: threads that read files. Raises InputError, naming a file that
+    cannot be read.
     """
-    picture = Parallel(n_jobs=n_jobs, prefer="threads")(
+    pictures = Parallel(n_jobs=n_jobs, prefer="threads")(
         delayed(_thumbnail)(Path(root) / row.path, row.modality) for row in images.itertuples()
     )
-    return np.stack(picture) if picture else np.empty((0, THUMBNAIL_PX, THUMBNAIL_PX), dtype=np.float32)
-
-
-def picture_thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """One picture (rows, columns) as (64, 64) float32, for pictures that are not files."""
-    return resample_to_square(pixels, THUMBNAIL_PX)
+    return np.stack(pictures) if pictures else np.empty((0, THUMBNAIL_PX, THUMBNAIL_PX), dtype=np.float32)
 
 
 def picture_detail(thumbs: np.ndarray) -> np.ndarray:
@@ -70,8 +56,8 @@ def picture_detail(thumbs: np.ndarray) -> np.ndarray:
     Ultrasound scanners, breasts and chests look alike at arm's length; speckle, vessels and texture do not. Brightness and
     contrast drop out. The product of two details, summed, is their correlation. A picture without detail is all 0.
     """
-    parts = [_detail(thumbs[at : at + _CHUNK]) for at in range(0, len(thumbs), _CHUNK)]
-    return np.concatenate(parts) if parts else np.empty(thumbs.shape, dtype=np.float32)
+    starts = range(0, max(len(thumbs), 1), _CHUNK)
+    return np.concatenate([_detail(thumbs[at : at + _CHUNK]) for at in starts])
 
 
 def perceptual_hashes(detail: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
@@ -95,55 +81,52 @@ def find_duplicates(
     thumbs: np.ndarray,
     patient_ids: Sequence[str] | None = None,
     *,
-    mirror: bool = True,
-    max_distance: int = MAX_HASH_DISTANCE,
     min_correlation: float = MIN_CORRELATION,
-    on_block: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Pairs of pictures that are the same one: PAIR_COLUMNS, the most alike first; first and second are positions.
 
     thumbs: (n, 64, 64). patient_ids: (n,); pairs of one patient are left out (a sequence and its neighbor, two views); None:
-    all pairs count. mirror: also look for left-right mirror images. identical: the thumbnails are equal to the last bit,
-    which copies of a file are, whatever their format. Found again after halving, enlarging, JPEG, contrast and gamma
-    changes and moderate noise, alone or together; not after cropping, turning or shifting. Coarse pictures (80 pixels)
-    shrunk to a third or with noise of 5 % of the range can be missed. Pictures without any detail are never paired.
-    Hashes are compared in blocks: O(n^2) bit counts, of which 10,000 pictures take seconds. on_block(done, total).
+    all pairs count. mirrored: left-right. identical: the thumbnails are equal to the last bit, which copies of a file are,
+    whatever their format. Found again after halving, enlarging, JPEG, contrast and gamma changes and moderate noise, alone or
+    together; not after cropping, turning or shifting. Coarse pictures (80 pixels) shrunk to a third or with noise of 5 % of
+    the range can be missed. Pictures without any detail are never paired. Hashes are compared in blocks: O(n^2) bit counts, of
+    which 10,000 pictures take seconds.
     """
-    detail = picture_detail(np.asarray(thumbs, dtype=np.float32))
-    told = np.flatnonzero(np.abs(detail).max(axis=(1, 2), initial=0) > 0)
-    detail = detail[told].reshape(len(told), THUMBNAIL_PX**2)
+    thumbs = np.asarray(thumbs, dtype=np.float32)
+    detail = picture_detail(thumbs)
+    told = np.flatnonzero(detail.any(axis=(1, 2)))
+    detail = detail[told]
     whose = np.arange(len(thumbs)) if patient_ids is None else pd.factorize(np.asarray(patient_ids, dtype=object))[0]
     whose = whose[told]
-    turned = detail.reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX)
-    hashes = [perceptual_hashes(turned)]
-    hashes += [perceptual_hashes(turned, mirrored=True)] if mirror else []
-    rows = []
-    n_blocks = -(-len(told) // _CHUNK)
-    for block in range(n_blocks):
-        start = block * _CHUNK
-        here = slice(start, min(start + _CHUNK, len(told)))
-        for is_mirrored, other in enumerate(hashes):
-            distance = np.bitwise_count(hashes[0][here, None] ^ other[None, start:])
-            near = distance <= max_distance
-            near &= whose[here, None] != whose[None, start:]
-            near &= np.arange(here.stop - start)[:, None] < np.arange(len(told) - start)[None]
-            first, second = np.nonzero(near)
-            correlation = _correlations(detail, first + start, second + start, bool(is_mirrored))
-            for at in np.flatnonzero(correlation >= min_correlation):
-                a, b = int(told[first[at] + start]), int(told[second[at] + start])
-                same = not is_mirrored and np.array_equal(thumbs[a], thumbs[b])
-                bits = int(distance[first[at], second[at]])
-                rows.append((a, b, bool(is_mirrored), same, bits, float(correlation[at])))
-        if on_block is not None:
-            on_block(block + 1, n_blocks)
-    found = pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
+    hashes = perceptual_hashes(detail), perceptual_hashes(detail, mirrored=True)
+    found = []
+    for start, mirrored in product(range(0, max(len(told), 1), _CHUNK), (False, True)):
+        here = slice(start, start + _CHUNK)
+        distance = np.bitwise_count(hashes[0][here, None] ^ hashes[mirrored][None, start:])
+        near = (distance <= MAX_HASH_DISTANCE) & (whose[here, None] != whose[None, start:])
+        near = np.argwhere(np.triu(near, 1))
+        correlation = _correlations(detail, *(near + start).T, mirrored)
+        near, correlation = near[correlation >= min_correlation], correlation[correlation >= min_correlation]
+        first, second = told[near + start].T
+        same = (thumbs[first] == thumbs[second]).all(axis=(1, 2)) & (not mirrored)
+        bits = distance[tuple(near.T)].astype(int)
+        columns = first, second, np.full(len(near), mirrored), same, bits, correlation.astype(float)
+        found.append(pd.DataFrame(dict(zip(PAIR_COLUMNS, columns, strict=True))))
+    found = pd.concat(found).sort_values(["correlation", "first", "second"], ascending=[False, True, True])
     # a picture that is its own mirror image would be listed twice
-    found = found.sort_values(["correlation", "first", "second"], ascending=[False, True, True], ignore_index=True)
     return found.drop_duplicates(["first", "second"], ignore_index=True)
 
 
 def _thumbnail(path: Path, modality: str) -> np.ndarray:
-    return picture_thumbnail(read_picture(path, modality))
+    if modality == "USV":
+        frames = read_clip(path).frames
+        picture = frames[len(frames) // 2]
+    elif modality == "MRI":
+        values = read_volume(path).values
+        picture = values[len(values) // 2]
+    else:
+        picture = read_image(path).pixels
+    return resample_to_square(picture, THUMBNAIL_PX)
 
 
 def _detail(thumbs: np.ndarray) -> np.ndarray:
@@ -160,12 +143,11 @@ def _detail(thumbs: np.ndarray) -> np.ndarray:
 
 
 def _correlations(detail: np.ndarray, first: np.ndarray, second: np.ndarray, mirrored: bool) -> np.ndarray:
-    """(pairs,) float32; detail: (n, 64 * 64)."""
+    """(pairs,) float32; detail: (n, 64, 64)."""
     result = np.empty(len(first), dtype=np.float32)
     for at in range(0, len(first), _CHUNK):
         part = slice(at, at + _CHUNK)
-        other = detail[second[part]]
-        if mirrored:
-            other = other.reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX)[:, :, ::-1].reshape(len(other), -1)
-        result[part] = np.einsum("ij,ij->i", detail[first[part]], other)
+        one, other = detail[first[part]], detail[second[part]]
+        other = other[:, :, ::-1] if mirrored else other
+        result[part] = np.einsum("ij,ij->i", one.reshape(len(one), -1), other.reshape(len(one), -1))
     return result

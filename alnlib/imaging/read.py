@@ -6,7 +6,8 @@ Nothing is windowed, scaled or cropped here; volumes and video are read elsewher
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,8 @@ LOWEST_HU = -1024.0
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 READABLE_COLORS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422")
-"""Read under any transfer syntax; YBR_ICT and YBR_RCT exist in JPEG 2000 alone (DICOM PS3.3 C.7.6.3.1.2)."""
+JPEG_2000_COLORS = ("YBR_ICT", "YBR_RCT")
+"""Exist in JPEG 2000 alone; the others are read under any transfer syntax (DICOM PS3.3 C.7.6.3.1.2)."""
 
 WHITE_IS_ZERO, ONE_PLANE_PER_COLOR, SIGNED = 0, 2, 2
 """Photometric interpretation, planar configuration and sample format of TIFF (TIFF 6.0, sections 8 and 19)."""
@@ -167,13 +169,16 @@ def _starts_with_element(start: bytes) -> bool:
     )
 
 
-def decoded(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -> np.ndarray | Dataset:
-    """Run a decoder of other people's bytes; whatever it raises means that the file is at fault."""
+@contextmanager
+def decoding(path: Path, what: str) -> Iterator[None]:
+    """Around a decoder of other people's bytes; whatever it raises means that the file is at fault."""
     try:
-        return decode()
+        yield
     except (InputError, MemoryError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of pylibjpeg-rle, in Rust
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{path}: {what} cannot be read ({reason[:200]}); the file may be truncated or of an unsupported kind: "
@@ -182,7 +187,7 @@ def decoded(path: Path, what: str, decode: Callable[[], np.ndarray | Dataset]) -
 
 
 def read_dicom(path: Path) -> Dataset:
-    def decode() -> Dataset:
+    with decoding(path, "the DICOM header"):
         try:
             dataset = pydicom.dcmread(path)
         except InvalidDicomError:
@@ -198,9 +203,7 @@ def read_dicom(path: Path) -> Dataset:
         for keyword in TEXT_ELEMENTS:
             str(dataset.get(keyword))
         dicom_spacing(dataset)
-        return dataset
-
-    return decoded(path, "the DICOM header", decode)
+    return dataset
 
 
 def dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool = False) -> np.ndarray:
@@ -213,9 +216,7 @@ def dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool 
     index = _checked_frame(path, frame, frame_count(dataset))
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     syntax = dataset.file_meta.TransferSyntaxUID
-    if photometric not in READABLE_COLORS and not (
-        photometric in ("YBR_ICT", "YBR_RCT") and syntax in JPEG2000TransferSyntaxes
-    ):
+    if photometric not in READABLE_COLORS + JPEG_2000_COLORS * (syntax in JPEG2000TransferSyntaxes):
         raise InputError(
             f"{path}: its colors are {photometric} in {syntax.name}, which is not read; convert it to RGB or MONOCHROME2"
         )
@@ -224,21 +225,18 @@ def dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool 
             f"{path}: its {dataset.BitsStored} bits end at bit {dataset.HighBit}, which DICOM no longer allows; convert it "
             "with a current tool (gdcmconv --raw)"
         )
-
-    def decode() -> np.ndarray:
+    with decoding(path, f"the DICOM image ({syntax.name})"):
         stored = _stored_pixels(dataset, index)
         if photometric == "PALETTE COLOR":
-            return _in_8_bits_if_exact(apply_color_lut(stored, dataset))
+            return to_gray(_in_8_bits_if_exact(apply_color_lut(stored, dataset)))
         if stored.ndim == 3:
-            return stored
+            return to_gray(stored)
         values = stored
         if photometric == "MONOCHROME1":
             lowest_plus_highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
             values = lowest_plus_highest - stored.astype(np.int64)
         values = _rescaled(values, dataset, index)
-        return values if mask else _without_padding(values, stored, dataset)
-
-    return to_gray(decoded(path, f"the DICOM image ({syntax.name})", decode))
+        return to_gray(values if mask else _without_padding(values, stored, dataset))
 
 
 def frame_count(dataset: Dataset) -> int:
@@ -254,12 +252,7 @@ def _stored_pixels(dataset: Dataset, index: int) -> np.ndarray:
             raise ValueError("unknown color transform in the JPEG stream")
     if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
         return _jpeg_extended_12_bits(dataset, frame)
-    try:
-        return pixel_array(dataset, index=index)
-    except BaseException as error:
-        if type(error).__name__ == "PanicException":  # pylibjpeg-rle, written in Rust, over a damaged stream
-            raise ValueError(f"damaged stream: {error}") from error
-        raise
+    return pixel_array(dataset, index=index)
 
 
 def _jpeg_extended_12_bits(dataset: Dataset, frame: bytes) -> np.ndarray:
@@ -367,47 +360,40 @@ def _region_spacing(dataset: Dataset) -> tuple[float, float] | None:
 
 def _read_picture(path: Path, frame: int | None) -> np.ndarray:
     """(rows, columns) or (rows, columns, 3), alpha dropped, in the file's own integer type."""
+    with decoding(path, "the picture"), _opened_picture(path) as picture:
+        index = _checked_frame(path, frame, getattr(picture, "n_frames", 1))
+        picture.seek(index)
+        tags = getattr(picture, "tag_v2", {})
+        bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+        if (bits == 16 or any(";16" in str(tile) for tile in picture.tile)) and not picture.mode.startswith("I"):
+            picture.load()  # notices a truncated file
+            if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == ONE_PLANE_PER_COLOR:
+                raise InputError(f"{path}: holds 16-bit colors plane by plane; export it pixel by pixel or as PNG")
+            return _many_bit_channels(path, index)
+        if picture.mode in ("1", "LA", "La"):
+            picture = picture.convert("L")
+        elif picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
+            picture = picture.convert("RGB")
+        values = np.array(picture)
+        if picture.mode == "L" and tags.get(TiffImagePlugin.SAMPLEFORMAT) == (SIGNED,):
+            return values.view(np.int8)
+        if picture.mode.startswith("I;16") and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+            return 65535 - values  # Pillow turns over 8 bits alone
+        return values
 
-    def decode() -> np.ndarray:
-        with Image.open(path) as picture:
-            index = _checked_frame(path, frame, getattr(picture, "n_frames", 1))
-            picture.seek(index)
-            tags = getattr(picture, "tag_v2", {})
-            many_bits = (
-                any(";16" in str(tile) for tile in picture.tile)
-                or max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))) == 16
-            )
-            if many_bits and not picture.mode.startswith("I"):
-                picture.load()  # notices a truncated file
-                if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == ONE_PLANE_PER_COLOR:
-                    raise InputError(f"{path}: holds 16-bit colors plane by plane; export it pixel by pixel or as PNG")
-                return _many_bit_channels(path, index)
-            if picture.mode in ("1", "LA", "La"):
-                picture = picture.convert("L")
-            elif picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
-                picture = picture.convert("RGB")
-            values = np.array(picture)
-            if picture.mode == "L" and tags.get(TiffImagePlugin.SAMPLEFORMAT) == (SIGNED,):
-                return values.view(np.int8)
-            if (
-                picture.mode.startswith("I;16")
-                and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
-            ):
-                return 65535 - values  # Pillow turns over 8 bits alone
-            return values
 
+def _opened_picture(path: Path) -> Image.Image:
     try:
-        return decoded(path, "the picture", decode)
-    except InputError as error:
-        if isinstance(error.__cause__, UnidentifiedImageError):
-            tiff = path.read_bytes()[:4] in (b"II*\0", b"MM\0*")
+        return Image.open(path)
+    except UnidentifiedImageError as error:
+        if first_bytes(path, 4) in (b"II*\0", b"MM\0*"):
             raise InputError(
                 f"{path}: is a TIFF picture that is truncated or of a kind that is not read; export it again, with 8 or 16 bits "
                 "or 32-bit floating point"
-                if tiff
-                else f"{path}: is neither DICOM nor a PNG, JPEG or TIFF picture; export it as one of these"
             ) from error
-        raise
+        raise InputError(
+            f"{path}: is neither DICOM nor a PNG, JPEG or TIFF picture; export it as one of these"
+        ) from error
 
 
 def _many_bit_channels(path: Path, index: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from alnlib.errors import InputError
 from alnlib.imaging.read import (
     check_finite,
-    decoded,
+    decoding,
     dicom_pixels,
     dicom_spacing,
     first_bytes,
@@ -173,7 +173,7 @@ def corners_apart_mm(one: Volume, other: Volume) -> float:
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
-    def decode() -> tuple[np.ndarray, np.ndarray, str]:
+    with decoding(path, "the NIfTI volume"):
         content = path.read_bytes()
         if content[:2] == GZIP_MAGIC:
             content = gzip.decompress(content)  # to the end, so that a damaged tail is noticed
@@ -193,23 +193,18 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
         if image.get_data_dtype().kind not in "iuf":
             raise InputError(f"{path}: holds {image.get_data_dtype()} voxels; export real numbers")
         values = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-        return values, image.affine, image.header.get_xyzt_units()[0]
-
-    values, affine, unit = decoded(path, "the NIfTI volume", decode)
-    lps = RAS_FROM_LPS @ affine
-    lps[:3] *= MM_PER_UNIT[unit]
+        lps = RAS_FROM_LPS @ image.affine
+        lps[:3] *= MM_PER_UNIT[image.header.get_xyzt_units()[0]]
     return np.ascontiguousarray(values.transpose()), _geometry(path, lps[:3, :3], lps[:3, 3])
 
 
 def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
-    def decode() -> SimpleITK.Image:
+    with decoding(path, "the volume"):
         try:
-            return SimpleITK.ReadImage(str(path))
+            image = SimpleITK.ReadImage(str(path))
         except RuntimeError as error:
             last_line = str(error).strip().splitlines()[-1]  # what stands before is ITK's own call stack
             raise ValueError(last_line) from error
-
-    image = decoded(path, "the volume", decode)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(
             f"{path}: has {image.GetDimension()} axes and {image.GetNumberOfComponentsPerPixel()} values per voxel "
@@ -232,19 +227,15 @@ def _geometry(path: Path, steps: np.ndarray, origin: np.ndarray) -> VolumeGeomet
 
 
 class _Slice(NamedTuple):
+    """One image, or one frame of a multi-frame object. position, orientation, spacing_mm: as DICOM has them, in mm."""
+
+    name: str
     dataset: Dataset
     path: Path
-    frame: int | None  # of a multi-frame object
+    frame: int | None
     position: np.ndarray
     orientation: np.ndarray
-
-    @property
-    def name(self) -> str:
-        return self.path.name if self.frame is None else f"frame {self.frame + 1} of {self.path.name}"
-
-    @property
-    def spacing_mm(self) -> tuple[float, float] | None:
-        return dicom_spacing(self.dataset, self.frame or 0)
+    spacing_mm: tuple[float, float] | None
 
 
 def _read_series(path: Path, files: list[Path]) -> tuple[np.ndarray, VolumeGeometry]:
@@ -265,13 +256,14 @@ def _read_series(path: Path, files: list[Path]) -> tuple[np.ndarray, VolumeGeome
 
 
 def _slices(path: Path) -> list[_Slice]:
-    """One of a single image, one per frame of an enhanced multi-frame object."""
     dataset = read_dicom(path)
     count = frame_count(dataset)
-    return [_slice(dataset, path, frame if count > 1 else None) for frame in range(count)]
+    if count == 1:
+        return [_slice(path.name, dataset, path, None)]
+    return [_slice(f"frame {frame + 1} of {path.name}", dataset, path, frame) for frame in range(count)]
 
 
-def _slice(dataset: Dataset, path: Path, frame: int | None) -> _Slice:
+def _slice(name: str, dataset: Dataset, path: Path, frame: int | None) -> _Slice:
     place, plane = (
         frame_item(dataset, frame or 0, f"Plane{what}Sequence") or (dataset if frame is None else Dataset())
         for what in ("Position", "Orientation")
@@ -284,7 +276,7 @@ def _slice(dataset: Dataset, path: Path, frame: int | None) -> _Slice:
             f"{path}: says no complete Image Position and Orientation (Patient), so its place among the slices is unknown; "
             "leave only the slices of one volume in the folder, or export the series again"
         ) from error
-    return _Slice(dataset, path, frame, position, orientation)
+    return _Slice(name, dataset, path, frame, position, orientation, dicom_spacing(dataset, frame or 0))
 
 
 def _check_one_series(folder: Path, slices: list[_Slice]) -> None:
@@ -310,7 +302,8 @@ def _slice_step(folder: Path, slices: list[_Slice], normal: np.ndarray) -> float
     if len(slices) == 1:
         measures = frame_item(slices[0].dataset, 0, "PixelMeasuresSequence") or slices[0].dataset
         thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 0.0
-        step = decoded(slices[0].path, "the thickness", lambda: float(thickness))
+        with decoding(slices[0].path, "the thickness"):
+            step = float(thickness)
         if step <= 0:
             raise InputError(
                 f"{slices[0].path}: is a single slice without thickness; name the folder of the whole series"
