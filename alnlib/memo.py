@@ -36,7 +36,7 @@ File systems keep times to 2 s or better (FAT is the coarsest)."""
 MAX_FILES_READ = 20_000
 """In a data folder with more files than this (downloaded MRI series) what the file system says stands for the content."""
 
-NO_INFLUENCE = ("alnlib/pipeline/stages.py", "alnlib/pipeline/offer.py", "alnlib/paths.py")
+NO_INFLUENCE = ("alnlib/pipeline/stages.py", "alnlib/pipeline/stages.yaml", "alnlib/paths.py")
 """Imported by notebooks, but only to say which stage to run and where folders are: a change there changes no result."""
 
 NO_VALUES = ("alnlib/memo.py", "alnlib/files.py", "alnlib/errors.py", "alnlib/cohorts/checksums/", *NO_INFLUENCE)

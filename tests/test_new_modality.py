@@ -38,14 +38,13 @@ def warmth(images, root):
 '''
 
 STAGE = """\
-    Stage(
-        "28_thermography",
-        "How warm the breast is",
-        needs=COHORT,
-        makes=("predictions/thermography.csv", "thermography/warmth.csv", "numbers/28_thermography.json"),
-        reads_data=True,
-        about=(Images("TH"),),
-    ),
+  - notebook: 28_thermography
+    title: How warm the breast is
+    about: [TH images]
+    needs: cohort
+    makes: predictions/thermography.csv thermography/warmth.csv
+    reads_data: true
+
 """
 
 NOTEBOOK = [
@@ -79,18 +78,17 @@ EVALUATION_NOTEBOOK = [
 
 PROGRAM = """\
 from dataclasses import replace
-from alnlib.pipeline.offer import Offer
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
-from alnlib.pipeline.stages import COHORT, STAGES, check_table, find_stage
+from alnlib.pipeline.stages import STAGES, check_table, find_stage
 check_table()
 added, evaluation = find_stage("28"), find_stage("41")
 judging = [stage for stage in STAGES if "predictions/clinical.csv" in stage.needs and stage.number > "40"]
 assert len(judging) > 4 and all(set(added.predictions) <= set(stage.needs) for stage in judging)
-assert added.lacks(Offer()) == "TH images"
+assert added.lacks(()) == "TH images"
 table = (
-    replace(find_stage("11"), needs=(), makes=COHORT),
+    replace(find_stage("11"), needs=(), makes=added.needs),
     added,
-    replace(evaluation, needs=(*COHORT, *added.predictions), makes=("evaluation/discrimination.csv",)),
+    replace(evaluation, needs=(*added.needs, *added.predictions), makes=("evaluation/discrimination.csv",)),
 )
 runner = Runner(make_plan(RunOptions(), table))
 assert runner.run(), [(status.stage.notebook, status.detail) for status in runner.statuses.values()]
@@ -134,12 +132,12 @@ def test_a_new_modality_touches_four_files_and_is_judged_with_the_others(copy):
     before = digests(copy)
     (copy / "alnlib/imaging/thermograms.py").write_text(MODULE)
     write_toy_notebook(copy, "28_thermography", NOTEBOOK)
-    insert(copy / "alnlib/pipeline/stages.py", '    Stage(\n        "31_fusion",', STAGE)
+    insert(copy / "alnlib/pipeline/stages.yaml", "  - notebook: 31_fusion", STAGE)
     insert(copy / "alnlib/cohorts/schema.py", ', "MG")', ', "TH"')
     after = digests(copy)
     assert {name for name in after if after[name] != before.get(name)} == {
         "alnlib/imaging/thermograms.py",
-        "alnlib/pipeline/stages.py",
+        "alnlib/pipeline/stages.yaml",
         "alnlib/cohorts/schema.py",
         "notebooks/28_thermography.ipynb",
     }

@@ -13,7 +13,6 @@ import pytest
 
 from alnlib.errors import InputError
 from alnlib.pipeline import offer
-from alnlib.pipeline.offer import Images
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import STAGES, Stage, check_table
 from tests.toy import PARAMETERS, TOY_CELLS, TOY_STAGES, write_toy_notebook
@@ -41,6 +40,7 @@ def test_the_compendium_table_is_sound():
         ((Stage("01_a", "", needs=("x",)),), "no earlier stage makes"),
         ((Stage("01_a", "", makes=("x",)), Stage("02_b", "", makes=("x",))), "made by both"),
         ((Stage("01_a", "", needs=("x",)), Stage("02_b", "", makes=("x",))), "no earlier stage makes"),
+        ((Stage("01_a", "", about=("US image",)),), "no cohort offers"),
     ],
 )
 def test_an_unsound_table_is_refused(stages, complaint):
@@ -128,7 +128,7 @@ def test_a_stage_that_no_longer_applies_leaves_nothing_behind_and_comes_back(toy
     )
     stages = (
         Stage("01_first", "", makes=(*TOY_STAGES[0].makes, "cohort/images.csv"), reads_data=True),
-        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, about=(Images("US"),)),
+        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, about=("US images",)),
         TOY_STAGES[2],
     )
 
@@ -194,7 +194,7 @@ def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository):
     write_toy_notebook(toy_repository, "01_first", cells)
     stages = (
         Stage("01_first", "", makes=(*TOY_STAGES[0].makes, "cohort/images.csv"), reads_data=True),
-        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, about=(Images("US"),)),
+        Stage("02_second", "", needs=("a.csv", "cohort/images.csv"), makes=TOY_STAGES[1].makes, about=("US images",)),
         TOY_STAGES[2],
     )
     assert Runner(make_plan(RunOptions(), stages)).run()

@@ -1,69 +1,22 @@
-"""What a cohort offers, and what a stage asks of it: images, outlined lesions, an endpoint, clinical variables.
+"""What a cohort offers to stages, read from the cohort as stage 11 wrote it.
 
-Read from the cohort as stage 11 wrote it; which stage asks for what stands in `alnlib.pipeline.stages`.
+Which stage asks for what stands in stages.yaml.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import yaml
 
 
-@dataclass(frozen=True)
-class Offer:
-    """What a cohort has. images, lesions: modalities with images, and with a mask or box in one of them."""
+def read_offer(folder: Path) -> frozenset[str] | None:
+    """What the cohort in a run's cohort/ offers, in words; None before stage 11. Files are read again only if they changed.
 
-    images: frozenset[str] = frozenset()
-    lesions: frozenset[str] = frozenset()
-    endpoints: frozenset[str] = frozenset()
-    clinical: bool = False
-
-
-class Need(Protocol):
-    """Something that a stage is about."""
-
-    def missing_in(self, offer: Offer) -> str | None:
-        """What the cohort lacks, in a few words; None if it has it."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images of a modality ("US", "MRI", ...); lesion: with a mask or box of it."""
-
-    modality: str
-    lesion: bool = False
-
-    def missing_in(self, offer: Offer) -> str | None:
-        if self.modality in (offer.lesions if self.lesion else offer.images):
-            return None
-        return f"{self.modality} images" + (" with a mask or box of the lesion" if self.lesion else "")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A column of outcomes, such as "apcr"."""
-
-    name: str
-
-    def missing_in(self, offer: Offer) -> str | None:
-        return None if self.name in offer.endpoints else f"endpoint {self.name}"
-
-
-@dataclass(frozen=True)
-class Clinical:
-    """Clinical variables."""
-
-    def missing_in(self, offer: Offer) -> str | None:
-        return None if offer.clinical else "clinical variables"
-
-
-def read_offer(folder: Path) -> Offer | None:
-    """What the cohort in a run's cohort/ offers; None before stage 11. The files are read again only if they changed."""
+    Such as "CT images", "CT images with a mask or box of the lesion", "endpoint apcr", "clinical variables".
+    """
     files = folder / "images.csv", folder / "cohort.yaml"
     try:
         found = [path.stat() for path in files]
@@ -73,14 +26,15 @@ def read_offer(folder: Path) -> Offer | None:
 
 
 @lru_cache(maxsize=4)
-def _read(images: Path, described: Path, stamp: tuple) -> Offer:
+def _read(images: Path, described: Path, stamp: tuple) -> frozenset[str]:
     """stamp: size, times and inode of both files, so that a changed one is not taken for the one remembered."""
-    with open(images, encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
     cohort = yaml.safe_load(described.read_text(encoding="utf-8"))
-    return Offer(
-        frozenset(row["modality"] for row in rows),
-        frozenset(row["modality"] for row in rows if row.get("mask_path") or row.get("box")),
-        frozenset(cohort.get("endpoints", {})),
-        bool(cohort.get("clinical")),
-    )
+    offer = {f"endpoint {name}" for name in cohort.get("endpoints", {})}
+    if cohort.get("clinical"):
+        offer.add("clinical variables")
+    with open(images, encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            offer.add(f"{row['modality']} images")
+            if row.get("mask_path") or row.get("box"):
+                offer.add(f"{row['modality']} images with a mask or box of the lesion")
+    return frozenset(offer)
