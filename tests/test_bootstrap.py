@@ -53,8 +53,9 @@ def test_the_lock_decides_whether_an_environment_is_ready(clone):
 
 
 def test_build_tools_are_taken_from_the_lock_with_their_hashes(clone):
-    assert bootstrap._lock_lines(clone / "requirements.lock", ("numpy",)) == "numpy==2.0 \\\n    --hash=sha256:aa\n"
-    assert bootstrap._count_packages(clone / "requirements.lock") == (3 if sys.platform == "darwin" else 2)
+    pins = bootstrap._pins(clone / "requirements.lock")
+    assert list(pins) == ["numpy", "onlymac", "torch"] and pins["numpy"] == "numpy==2.0 \\\n    --hash=sha256:aa"
+    assert set(bootstrap.BUILD_PACKAGES) <= set(bootstrap._pins(repository_root() / "requirements.lock"))
 
 
 def test_an_environment_of_someone_else_is_left_alone(clone):

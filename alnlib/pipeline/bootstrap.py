@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -31,11 +30,33 @@ BUILD_PACKAGES = ("numpy", "cython", "setuptools", "versioneer", "wheel", "packa
 PROBES = ("numpy", "pandas", "torch", "torchvision", "monai", "papermill", "nbval", "sklearn", "radiomics", "seaborn")
 """Modules whose presence says that an environment which we did not build is the compendium's."""
 
-NO_NETWORK = re.compile(
+NO_NETWORK = (
     r"NewConnectionError|Failed to establish a new connection|name resolution|Name or service not known|Connection refused"
     r"|ProxyError|Max retries exceeded|ReadTimeoutError|ConnectTimeoutError|Network is unreachable|Could not fetch URL"
     r"|No matching distribution found"
 )
+NOT_COMPILED = r"(?s)(?=.*(pyradiomics|_cshape|_cmatrices)).*(error: command|Failed building wheel)"
+
+PIP_FAULTS = {
+    "DO NOT MATCH THE HASHES": (
+        "a downloaded package does not have the checksum that requirements.lock asks for. A proxy or a mirror has changed "
+        "it, or the download was cut: run again, with --no-cache-dir in PIP_NO_CACHE_DIR=1 if it persists"
+    ),
+    "No space left on device": (
+        f"the disk is full. Make room (about {DISK_GIB} GiB; TMPDIR names the folder for temporary files) and run again"
+    ),
+    NO_NETWORK: (
+        "the package index cannot be reached. Connect to the network, or set HTTPS_PROXY for a proxy, PIP_INDEX_URL for a "
+        "mirror, or PIP_FIND_LINKS and PIP_NO_INDEX=1 for a folder of wheels, and run again; what was downloaded is kept"
+    ),
+    NOT_COMPILED: (
+        "pyradiomics could not be compiled. On Debian or Ubuntu: `apt-get install build-essential python3.11-dev`; with "
+        "conda: cxx-compiler, which environment.yml brings; then run again"
+    ),
+}
+"""{what stands in pip's output: what it means and what to do}, of which the first that fits is told."""
+
+PIP_STEP = r"\s*(Collecting|Downloading|Using cached|Building wheel for|Installing collected packages)\s*(\w*)"
 
 
 class EnvironmentFault(Exception):
@@ -163,18 +184,17 @@ def _build(venv: Path, root: Path) -> None:
         unfinished.touch()
         if fresh:
             _create(venv)
-        if ready.exists():
-            ready.unlink()
-        log = root / ".venv" / "install.log"
+        ready.unlink(missing_ok=True)
+        log, first, lock = venv / "install.log", venv / "build.lock", root / "requirements.lock"
         log.write_text("", encoding="utf-8")
-        with tempfile.TemporaryDirectory() as folder:
-            first = Path(folder) / "build.lock"
-            first.write_text(_lock_lines(root / "requirements.lock", BUILD_PACKAGES), encoding="utf-8")
-            _pip(venv, log, "build tools", ["--require-hashes", "--no-deps", "-r", str(first)])
-        lock = root / "requirements.lock"
-        options = ["--require-hashes", "--no-deps", "--no-build-isolation", "-r", str(lock)]
-        _pip(venv, log, "packages", options, _count_packages(lock))
-        _pip(venv, log, "alnlib", ["--no-deps", "--no-build-isolation", "--editable", str(root)])
+        pins = _pins(lock)
+        first.write_text("\n".join(pins[name] for name in BUILD_PACKAGES if name in pins) + "\n", encoding="utf-8")
+        ours = sum(
+            "sys_platform == '" not in pin or f"sys_platform == '{sys.platform}'" in pin for pin in pins.values()
+        )
+        _pip(venv, log, "build tools", ["--require-hashes", "-r", str(first)])
+        _pip(venv, log, "packages", ["--require-hashes", "--no-build-isolation", "-r", str(lock)], ours)
+        _pip(venv, log, "alnlib", ["--no-build-isolation", "--editable", str(root)])
         ready.write_text(json.dumps({"built_from": _wanted(root)}), encoding="utf-8")
         unfinished.unlink()
         print(f".venv is ready ({time.monotonic() - started:.0f} s).", flush=True)
@@ -230,28 +250,16 @@ def _create(venv: Path) -> None:
         )
 
 
-def _lock_lines(lock: Path, names: tuple) -> str:
-    """The lines of the lock that pin these packages, hashes included."""
-    kept, keep = [], False
-    for line in lock.read_text(encoding="utf-8").splitlines():
-        if not line.startswith((" ", "#")):
-            keep = line.split("==")[0].lower() in names
-        if keep:
-            kept.append(line)
-    return "\n".join(kept) + "\n"
-
-
-def _count_packages(lock: Path) -> int:
-    """Packages of the lock that this platform installs, about: markers other than the platform's name are not read."""
-    lines = lock.read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if "==" in line and not line.startswith((" ", "#"))]
-    return sum("sys_platform == '" not in pin or f"sys_platform == '{sys.platform}'" in pin for pin in pins)
+def _pins(lock: Path) -> dict:
+    """{package: the lines of the lock that pin it, hashes included}."""
+    blocks = re.split(r"\n(?=\w)", lock.read_text(encoding="utf-8").rstrip())
+    return {block.split("==")[0].lower(): block for block in blocks if not block.startswith("#")}
 
 
 def _pip(venv: Path, log: Path, what: str, options: list, total: int = 0) -> None:
     """Run pip install, show a line of progress, keep its output in `log`; explain a failure."""
     command = [str(_python_of(venv)), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    command += ["--progress-bar", "off", *options]
+    command += ["--progress-bar", "off", "--no-deps", *options]
     progress = _Progress(what, total)
     said = []
     process = subprocess.Popen(
@@ -269,32 +277,12 @@ def _pip(venv: Path, log: Path, what: str, options: list, total: int = 0) -> Non
         raise
     if process.wait():
         raise EnvironmentFault(_why_pip_failed("".join(said), what, log))
-    progress.end()
+    progress.show("installed", last=True)
 
 
 def _why_pip_failed(output: str, what: str, log: Path) -> str:
-    if "DO NOT MATCH THE HASHES" in output:
-        reason = (
-            "a downloaded package does not have the checksum that requirements.lock asks for. A proxy or a mirror has changed "
-            "it, or the download was cut: run again, with --no-cache-dir in PIP_NO_CACHE_DIR=1 if it persists"
-        )
-    elif "No space left on device" in output:
-        reason = f"the disk is full. Make room (about {DISK_GIB} GiB; TMPDIR names the folder for temporary files) and run again"
-    elif NO_NETWORK.search(output):
-        reason = (
-            "the package index cannot be reached. Connect to the network, or set HTTPS_PROXY for a proxy, PIP_INDEX_URL for a "
-            "mirror, or PIP_FIND_LINKS and PIP_NO_INDEX=1 for a folder of wheels, and run again; what was downloaded is kept"
-        )
-    elif re.search(r"pyradiomics|_cshape|_cmatrices", output) and re.search(
-        r"error: command|Failed building wheel", output
-    ):
-        reason = (
-            "pyradiomics could not be compiled. On Debian or Ubuntu: `apt-get install build-essential python3.11-dev`; with "
-            "conda: cxx-compiler, which environment.yml brings; then run again"
-        )
-    else:
-        last = [line.strip() for line in output.splitlines() if line.strip()][-1:]
-        reason = "pip says: {}".format(last[0] if last else "nothing")
+    last = ["nothing", *(line.strip() for line in output.splitlines() if line.strip())][-1]
+    reason = next((told for pattern, told in PIP_FAULTS.items() if re.search(pattern, output)), f"pip says: {last}")
     return f"Installing the {what} failed: {reason}. The whole of pip's output is in {log}."
 
 
@@ -302,37 +290,19 @@ class _Progress:
     """One line that is rewritten on a terminal; elsewhere a line every fifteen seconds."""
 
     def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.seen, self.now = what, total, 0, "starting"
-        self.last = time.monotonic()
-        self.live = sys.stdout.isatty()
+        self.what, self.total, self.seen, self.last = what, total, 0, time.monotonic()
 
     def see(self, line: str) -> None:
-        found = re.match(
-            r"\s*(Collecting|Downloading|Using cached|Building wheels?|Installing collected)\s*(\S*)(.*)", line
-        )
-        if not found:
-            return
-        verb, name, rest = found.groups()
-        self.seen += verb == "Collecting"
-        size = re.search(r"\([\d.]+ [kMG]B\)", rest)
-        self.now = {
-            "Downloading": f"downloading {name.split('-')[0]} {size[0] if size else ''}",
-            "Using cached": f"cached {name.split('-')[0]}",
-            "Collecting": f"resolving {name.split('==')[0]}",
-            "Installing collected": "unpacking (a minute)",
-        }.get(verb, "compiling pyradiomics")
-        self._show()
+        step, size = re.match(PIP_STEP, line), re.search(r"\([\d.]+ [kMG]B\)", line)
+        if step:
+            self.seen += step[1] == "Collecting"
+            self.show("{} {} {}".format(step[1].lower(), step[2], size[0] if size else ""))
 
-    def _show(self, last: bool = False) -> None:
-        counted = f" {min(self.seen, self.total)}/{self.total}" if self.total else ""
-        text = f"  {self.what}{counted}: {self.now}"
-        if self.live:
+    def show(self, doing: str, last: bool = False) -> None:
+        counted = f" {self.total if last else min(self.seen, self.total)}/{self.total}" if self.total else ""
+        text = f"  {self.what}{counted}: {doing}"
+        if sys.stdout.isatty():
             print("\r" + text[:78].ljust(78), end="\n" if last else "", flush=True)
         elif last or time.monotonic() - self.last > 15:
             self.last = time.monotonic()
             print(text, flush=True)
-
-    def end(self) -> None:
-        self.now = "installed"
-        self.seen = self.total
-        self._show(last=True)
