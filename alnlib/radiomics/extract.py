@@ -28,9 +28,10 @@ from radiomics import imageoperations
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
 
+from alnlib.cohorts.schema import parse_pixel_spacing
 from alnlib.errors import InputError
 from alnlib.imaging.read import read_image, read_mask
-from alnlib.imaging.rows import is_given, row_spacing
+from alnlib.imaging.rows import is_given
 from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume, read_volume_mask
 from alnlib.memo import MEMORY, FileDigests, code_of, key_of, sealed_length, versions, write_sealed
 
@@ -447,7 +448,7 @@ class _Case:
         path = self.root / self.row["path"]
         if self.row["modality"] == "MRI":
             return read_volume(path)
-        picture = read_image(path, spacing_mm=row_spacing(self.row))
+        picture = read_image(path, spacing_mm=parse_pixel_spacing(self.row["pixel_spacing_mm"]))
         if picture.spacing_mm is None:
             raise InputError(f"{path}: says no pixel spacing; give pixel_spacing_mm in images.csv")
         return Volume(picture.pixels[None], VolumeGeometry((FLAT_MM, *picture.spacing_mm)), path)
