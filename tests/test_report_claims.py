@@ -38,7 +38,6 @@ from alnlib.report.claims import (
 )
 from alnlib.studies import (
     CLAIM_KINDS,
-    LI_NAT,
     METRIC_NAMES,
     SHOWN_TO,
     STUDIES,
@@ -139,20 +138,20 @@ def row_of(ledger: pd.DataFrame, study: str, claim: str, split: str = "test") ->
 
 def test_li_2026_calls_its_held_out_patients_validation_and_here_they_are_test():
     """Abstract of Li 2026: 144 training, 110 validation; DLR 0.939 (0.905-0.974), 0.856 (0.774-0.938); 0.083 (0.0019-0.1786)."""
-    assert LI_NAT.split_name("test") == "validation"
-    assert LI_NAT.n == {"training": 144, "validation": 110}
+    assert STUDIES["li_nat"].split_names["test"] == "validation"
+    assert STUDIES["li_nat"].n == {"training": 144, "validation": 110}
     found = published_value("li_nat", "DLR", "test")
     assert (found.value, found.low, found.high) == (0.856, 0.774, 0.938)
     assert published_value("li_nat", "DLR", "validation") is None
-    optimism = next(claim for claim in LI_NAT.claims if claim.kind == "optimism")
+    optimism = next(claim for claim in STUDIES["li_nat"].claims if claim.kind == "optimism")
     assert (optimism.difference, optimism.low, optimism.high, optimism.p) == (0.083, 0.0019, 0.1786, "0.043")
-    held = {(claim.worse, claim.kind, claim.p) for claim in LI_NAT.claims if claim.worse}
+    held = {(claim.worse, claim.kind, claim.p) for claim in STUDIES["li_nat"].claims if claim.worse}
     assert held == {
         ("clinical", "better", "< 0.0001"),
         ("radiomics", "not different", None),
         ("deep learning", "not different", None),
     }
-    assert STUDIES["li_video"].split_name("external") == "test B" and STUDIES["guo"].split_name("test") == "test"
+    assert STUDIES["li_video"].split_names["external"] == "test B" and not STUDIES["guo"].split_names
 
 
 @pytest.mark.parametrize(
@@ -183,9 +182,9 @@ def test_the_video_claim_stays_first_with_its_printed_p():
 
 def test_every_claim_names_models_of_its_study_a_maker_a_kind_and_says_it_in_words():
     for study in STUDIES.values():
-        assert len({(c.models, c.split, c.metric, c.kind) for c in study.claims}) == len(study.claims), "twice"
+        assert len({(c.sides, c.metric, c.kind) for c in study.claims}) == len(study.claims), "twice"
         for claim in study.claims:
-            assert all(study.model(name) for name in claim.models)
+            assert all(study.model(name) for name, _ in claim.sides)
             assert claim.kind in CLAIM_KINDS and claim.metric in METRIC_NAMES and claim.sentence
         assert {c.kind == "level" for c in study.claims} == {True, False}
         assert {model.notebook for model in study.models} <= {stage.notebook for stage in STAGES}
@@ -248,7 +247,7 @@ def test_recovered_share_holds_a_clinical_model_of_response_to_the_oracle_of_res
     ],
 )
 def test_verdicts_worked_by_hand_with_a_margin_of_five_hundredths(kind, low, high, published, verdict):
-    assert verdict_of(kind, low, high, published, margin=0.05).word == verdict
+    assert verdict_of(kind, low, high, published, margin=0.05).verdict == verdict
 
 
 def test_the_rule_covers_every_kind_and_refuses_nonsense():

@@ -7,9 +7,8 @@ simulated patients it says whether the pipeline could find such a difference, no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
 from math import ceil, isfinite, isnan, nan
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,6 +59,7 @@ RULES = {
 }
 """How a verdict is reached, by kind of claim. The only place where it is written; `verdict_of` does as it says."""
 
+FOREST_LIMITS = (-0.4, 0.4)
 NO_SHARED = "not estimable: the models share no patients of either class"
 
 LEDGER_COLUMNS = (
@@ -73,15 +73,11 @@ LEDGER_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One of VERDICTS, and why in a few words."""
 
-    word: str
+    verdict: str
     why: str
-
-    def __str__(self) -> str:
-        return f"{self.word}: {self.why}"
 
 
 def verdict_of(kind: str, low: float, high: float, published: float | None = None, margin: float = MARGIN) -> Verdict:
@@ -99,31 +95,22 @@ def verdict_of(kind: str, low: float, high: float, published: float | None = Non
         return Verdict("not testable here", "no interval can be computed")
     if low > high:
         raise ValueError(f"the interval ends before it begins: {low} to {high}")
-    if kind == "level":
-        return _level_verdict(low, high, published, margin)
     if kind == "not different":
         if -margin < low and high < margin:
             return Verdict("supported", f"the interval lies within {margin:g} of zero")
         if low > 0 or high < 0:
             return Verdict("not supported", f"the interval excludes zero and reaches beyond {margin:g}")
         return Verdict("inconclusive", f"the interval contains zero and reaches beyond {margin:g}")
-    if low > 0:
-        return Verdict("supported", "the interval lies above zero")
-    if high < 0:
-        return Verdict("not supported", "the interval lies below zero")
+    if kind == "level" and published is None:
+        raise ValueError("a level needs the published value")
+    bar, named = (published - margin, f"the published value less {margin:g}") if kind == "level" else (0.0, "zero")
+    if low > bar:
+        return Verdict("supported", f"the interval lies above {named}")
+    if high < bar:
+        return Verdict("not supported", f"the interval lies below {named}")
     if published is not None and high < published - margin:
         return Verdict("not supported", f"the interval ends more than {margin:g} below the published difference")
-    return Verdict("inconclusive", "the interval contains zero")
-
-
-def _level_verdict(low: float, high: float, published: float | None, margin: float) -> Verdict:
-    if published is None:
-        raise ValueError("a level needs the published value")
-    if low > published - margin:
-        return Verdict("supported", f"the interval lies above the published value less {margin:g}")
-    if high < published - margin:
-        return Verdict("not supported", f"the interval lies below the published value less {margin:g}")
-    return Verdict("inconclusive", f"the interval contains the published value less {margin:g}")
+    return Verdict("inconclusive", f"the interval contains {named}")
 
 
 def patients_needed(n: int, standard_error: float, difference: float, *, power: float = 0.8) -> int:
@@ -169,40 +156,36 @@ def claims_ledger(
     rows = []
     for study in STUDIES.values():
         of_study = predictions[predictions["study"] == study.key]
+        predicted = (endpoints or {}).get(study.key, study.endpoint)
         for claim in study.claims:
-            row = dict.fromkeys(LEDGER_COLUMNS, nan)
-            row |= _published_part(study, claim) | {"cohort": cohort, "provenance": provenance, "margin": margin}
-            names = [_name_here(study, model, of_study) for model in claim.models]
-            row |= dict(zip(("model", "other_model"), [*names, ""], strict=False))
-            predicted = (endpoints or {}).get(study.key, study.endpoint)
-            reason = _not_testable(study, claim, of_study, names)
-            if not reason and predicted != study.endpoint:
-                reason = f"the models here predict {predicted}, the study {study.endpoint}"
-            if reason:
+            names = {model: _name_here(study, model, of_study) for model, _ in claim.sides}
+            sides = [_of(of_study, names[model], split) for model, split in claim.sides]
+            level = _of(discrimination[discrimination["study"] == study.key], names[claim.better], claim.split)
+            level = level.dropna(subset=claim.metric)
+            row = dict.fromkeys(LEDGER_COLUMNS, nan) | _published_part(study, claim)
+            row |= {"cohort": cohort, "provenance": provenance, "margin": margin}
+            row |= dict(zip(("model", "other_model"), [*names.values(), ""], strict=False))
+            if reason := _not_testable(study, claim, names, of_study, sides, level, predicted):
                 row |= {"verdict": "not testable here", "why": reason}
-            elif claim.kind == "level":
-                row |= _level_part(study, claim, names[0], discrimination, of_study, margin)
             else:
-                row |= _contrast_part(study, claim, names, of_study, margin, rng, n_bootstrap)
-            rows.append(row | _attainable_part(study, claim, names, best, margin))
+                sizes, tested = _measured(claim, sides, level, rng, n_bootstrap)
+                row |= sizes | _judged(study, claim, sizes["n_patients"], tested, margin)
+            rows.append(row | _attainable_part(study, claim, list(names.values()), best, margin))
     ledger = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
     ledger["p_holm"] = holm(ledger["p"].astype(float))
     judged = ledger["p_holm"].notna() & ledger["verdict"].eq("supported")
     ledger["after_holm"] = np.where(judged, np.where(ledger["p_holm"] < 0.05, "stands", "does not stand"), "")
-    whole = ["n", "n_patients", "n_positive", "patients_needed_approximate"]
-    return ledger.astype(dict.fromkeys(whole, "Int64"))
+    return ledger.astype(dict.fromkeys(["n", "n_patients", "n_positive", "patients_needed_approximate"], "Int64"))
 
 
 def _published_part(study: Study, claim: Claim) -> dict[str, object]:
     row = {"study": study.key, "source": study.source, "kind": claim.kind, "claim": str(claim)}
     row |= {"sentence": claim.sentence, "metric": METRIC_NAMES[claim.metric], "split": claim.split}
-    row |= {"split_in_paper": study.split_name(claim.split), "published_p": claim.p or "not available"}
-    first = "train" if claim.kind == "optimism" else claim.split
-    figure = published_value(study.key, claim.better, first, claim.metric)
+    row["split_in_paper"] = study.split_names.get(claim.split, claim.split)
+    row["published_p"] = claim.p or "not available"
+    figure, other = [*(published_value(study.key, *side, claim.metric) for side in claim.sides), None][:2]
     if figure is not None:
         row |= {"published_value": figure.value, "published_low": figure.low, "published_high": figure.high}
-    second = claim.better if claim.kind == "optimism" else claim.worse
-    other = published_value(study.key, second, claim.split, claim.metric) if second else None
     row["published_value_of_other"] = nan if other is None else other.value
     difference = published_difference(study.key, claim)
     row["published_difference_from"] = "" if claim.kind == "level" else "not available"
@@ -215,7 +198,7 @@ def _published_part(study: Study, claim: Claim) -> dict[str, object]:
 
 def _name_here(study: Study, model: str, of_study: pd.DataFrame) -> str:
     """The name that a published model has in these predictions; its likeliest name if it is not there."""
-    names = study.model(model).names_here
+    names = study.model(model).here
     there = set(of_study["model"])
     return next((name for name in names if name in there), names[0])
 
@@ -224,68 +207,69 @@ def _of(rows: pd.DataFrame, model: str, split: str) -> pd.DataFrame:
     return rows[(rows["model"] == model) & (rows["split"] == split)]
 
 
-def _not_testable(study: Study, claim: Claim, of_study: pd.DataFrame, names: list[str]) -> str:
+def _not_testable(
+    study: Study,
+    claim: Claim,
+    names: Mapping[str, str],
+    of_study: pd.DataFrame,
+    sides: Sequence[pd.DataFrame],
+    level: pd.DataFrame,
+    predicted: str,
+) -> str:
     """Why a claim cannot be tested with these predictions; empty if it can."""
-    there = set(of_study["model"])
-    missing = [model for model, name in zip(claim.models, names, strict=True) if name not in there]
+    missing = [model for model, name in names.items() if not of_study["model"].eq(name).any()]
     if missing:
         stages = sorted({study.model(model).notebook[:2] for model in missing})
         return f"no predictions of {' and '.join(missing)}: run {' and '.join(stages)} if the cohort has what it needs"
-    splits = ("train", claim.split) if claim.kind == "optimism" else (claim.split,)
-    for name, split in product(names, splits):
-        labels = _of(of_study, name, split)["y_true"]
-        if labels.empty:
-            return f"{name} has no {SPLIT_NAMES[split]} patients"
-        if labels.nunique() < 2:
+    for (model, split), rows in zip(claim.sides, sides, strict=True):
+        if rows.empty:
+            return f"{names[model]} has no {SPLIT_NAMES[split]} patients"
+        if rows["y_true"].nunique() < 2:
             return f"{SPLIT_NAMES[split]}: one class only"
+    if predicted != study.endpoint:
+        return f"the models here predict {predicted}, the study {study.endpoint}"
+    if claim.kind == "level" and level.empty:
+        return f"no {METRIC_NAMES[claim.metric]} of {names[claim.better]}: run 41"
     return ""
 
 
-def _level_part(
-    study: Study, claim: Claim, name: str, discrimination: pd.DataFrame, of_study: pd.DataFrame, margin: float
-) -> dict[str, object]:
-    measured = _of(discrimination[discrimination["study"] == study.key], name, claim.split)
-    if measured.empty or pd.isna(measured[claim.metric].iloc[0]):
-        return {"verdict": "not testable here", "why": f"no {METRIC_NAMES[claim.metric]} of {name}: run 41"}
-    row = measured.iloc[0]
-    published = published_value(study.key, claim.better, claim.split, claim.metric).value
-    low, high = float(row[f"{claim.metric}_low"]), float(row[f"{claim.metric}_high"])
-    verdict = verdict_of("level", low, high, published, margin)
-    patients = _of(of_study, name, claim.split)["patient_id"].nunique()
-    part = {"n": int(row["n"]), "n_patients": patients, "n_positive": int(row["n_positive"])}
-    part |= {"value": float(row[claim.metric]), "value_low": low, "value_high": high}
-    locked = f"; threshold from {row['threshold_from']}"
-    part["method"] = f"interval of evaluation/discrimination.csv{'' if claim.metric == 'auc' else locked}"
-    part |= {"verdict": verdict.word, "why": verdict.why}
-    return part | {"published_in_interval": "yes" if low <= published <= high else "no"}
-
-
-def _contrast_part(
-    study: Study,
-    claim: Claim,
-    names: list[str],
-    of_study: pd.DataFrame,
-    margin: float,
-    rng: np.random.Generator,
-    n_bootstrap: int,
-) -> dict[str, object]:
+def _measured(
+    claim: Claim, sides: Sequence[pd.DataFrame], level: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int
+) -> tuple[dict[str, int], Estimate]:
+    """How many units were scored (by both models, if it is about two), and the level or the difference here."""
+    if claim.worse and sides[0].merge(sides[1], on=["patient_id", "unit_id"]).empty:
+        return {"n": 0, "n_patients": 0, "n_positive": 0}, Estimate(nan, method=NO_SHARED)
+    try:
+        units = Units.of_rows(*sides) if claim.worse else Units.of_rows(pd.concat(sides))
+    except ValueError as error:
+        raise ValueError(f"{' and '.join(rows['model'].iloc[0] for rows in sides)}: {error}") from None
+    sizes = {"n": len(units), "n_patients": units.n_patients, "n_positive": units.n_positive}
+    if claim.kind == "level":
+        row = level.iloc[0]
+        locked = "" if claim.metric == "auc" else f"; threshold from {row['threshold_from']}"
+        found = (float(row[f"{claim.metric}{end}"]) for end in ("", "_low", "_high"))
+        return sizes, Estimate(*found, method=f"interval of evaluation/discrimination.csv{locked}")
     if claim.kind == "optimism":
-        tested, part = _optimism(claim, names[0], of_study, rng, n_bootstrap)
-    else:
-        tested, part = _paired(claim, names, of_study)
-    part |= dict(zip(("value", "value_of_other"), tested.values, strict=False)) | tested.named("difference")
-    part |= {"p": nan if tested.p is None else tested.p, "method": tested.method}
-    published = published_difference(study.key, claim)
-    verdict = verdict_of(claim.kind, tested.low, tested.high, None if published is None else published.value, margin)
-    part |= {"verdict": verdict.word, "why": verdict.why}
+        return sizes, difference(weighted_auc, *map(Units.of_rows, sides), rng, n=n_bootstrap)
+    return sizes, auc_difference(units) if units.has_both_classes else Estimate(nan, method=NO_SHARED)
+
+
+def _judged(study: Study, claim: Claim, n_patients: int, tested: Estimate, margin: float) -> dict[str, object]:
+    level = claim.kind == "level"
+    figure = (
+        published_value(study.key, *claim.sides[0], claim.metric) if level else published_difference(study.key, claim)
+    )
+    published = None if figure is None else figure.value
+    part = dict(zip(("value", "value_of_other"), tested.values, strict=False))
+    part |= tested.named("value" if level else "difference") | {"method": tested.method}
+    part |= verdict_of(claim.kind, tested.low, tested.high, published, margin)._asdict()
+    part["p"] = nan if tested.p is None else tested.p
     if published is not None and isfinite(tested.low):
-        part["published_in_interval"] = "yes" if tested.low <= published.value <= tested.high else "no"
+        part["published_in_interval"] = "yes" if tested.low <= published <= tested.high else "no"
     if claim.kind == "not different":
         part["p"] = _equivalence_p(tested, margin)
     elif published is not None and tested.standard_error > 0:
-        part["patients_needed_approximate"] = patients_needed(
-            part["n_patients"], tested.standard_error, published.value
-        )
+        part["patients_needed_approximate"] = patients_needed(n_patients, tested.standard_error, published)
     return part
 
 
@@ -297,36 +281,8 @@ def _equivalence_p(difference: Estimate, margin: float) -> float:
     return 0.0 if room > 0 else 1.0
 
 
-def _paired(claim: Claim, names: list[str], of_study: pd.DataFrame) -> tuple[Estimate, dict[str, object]]:
-    """The difference on the units that both models scored, and how many these are."""
-    first, second = (_of(of_study, name, claim.split) for name in names)
-    keys = ["patient_id", "unit_id"]
-    if first.merge(second, on=keys).empty:
-        return Estimate(nan, method=NO_SHARED), {"n": 0, "n_patients": 0, "n_positive": 0}
-    try:
-        units = Units.of_rows(first, second)
-    except ValueError as error:
-        raise ValueError(f"{' and '.join(names)}: {error}") from None
-    sizes = {"n": len(units), "n_patients": units.n_patients, "n_positive": units.n_positive}
-    return auc_difference(units) if units.has_both_classes else Estimate(nan, method=NO_SHARED), sizes
-
-
-def _optimism(
-    claim: Claim, name: str, of_study: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int
-) -> tuple[Estimate, dict[str, object]]:
-    """The AUC on training minus that on the claim's split, and how many units these are."""
-    rows = [_of(of_study, name, split) for split in ("train", claim.split)]
-    both = pd.concat(rows)
-    sizes = {"n": len(both), "n_patients": both["patient_id"].nunique(), "n_positive": int(both["y_true"].sum())}
-    return difference(weighted_auc, *map(Units.of_rows, rows), rng, n=n_bootstrap), sizes
-
-
 def _attainable_part(
-    study: Study,
-    claim: Claim,
-    names: list[str],
-    best: Mapping[tuple[str, str], float],
-    margin: float,
+    study: Study, claim: Claim, names: Sequence[str], best: Mapping[tuple[str, str], float], margin: float
 ) -> dict[str, object]:
     """The best AUCs that the simulation allows, and whether the claim could hold for models that reach them.
 
@@ -355,14 +311,13 @@ def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
 
     Columns: model, split, the metrics, origin ("published"). A study that is not known gives no rows.
     """
-    published = STUDIES[study].published if study in STUDIES else ()
-    texts: dict[tuple[str, str], dict[str, str]] = {}
-    for figure in published:
-        of_figure = texts.setdefault((figure.model, figure.split), dict.fromkeys(metrics, "not available"))
-        if figure.metric in metrics and figure.value is not None:
-            of_figure[figure.metric] = number_text(figure.value, figure.low, figure.high)
-    rows = [{"model": model, "split": split} | of_figure for (model, split), of_figure in texts.items()]
-    return pd.DataFrame(rows, columns=["model", "split", *metrics]).assign(origin="published")
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for figure in STUDIES[study].published if study in STUDIES else ():
+        silent = {"model": figure.model, "split": figure.split} | dict.fromkeys(metrics, "not available")
+        row = rows.setdefault((figure.model, figure.split), silent)
+        if figure.metric in metrics:
+            row[figure.metric] = number_text(figure.value, figure.low, figure.high)
+    return pd.DataFrame(rows.values(), columns=["model", "split", *metrics]).assign(origin="published")
 
 
 # --- as readers see it --------------------------------------------------------------------------------------------
@@ -377,8 +332,7 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
     provenance = ledger["provenance"].iloc[0]
     rows = []
     for row in ledger.to_dict("records"):
-        split = SPLIT_NAMES[row["split"]]
-        paper = row["split_in_paper"]
+        split, paper = SPLIT_NAMES[row["split"]], row["split_in_paper"]
         rows.append(
             {
                 "study": row["study"],
@@ -397,44 +351,40 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published_text(row: Mapping[str, object]) -> str:
-    value = _interval(row, "published_value", "published_low", "published_high", "not available")
+    ends = {"low": "published_low", "high": "published_high"}
+    value = _interval(row, "published_value", "not available", **ends)
     if row["kind"] == "level":
         return value
-    difference = _interval(row, "published_difference", none="not available")
+    difference = _interval(row, "published_difference", "not available")
     if pd.isna(row.get("published_value")) and pd.isna(row["published_value_of_other"]):
         return f"difference {difference}"
-    other = _interval(row, "published_value_of_other", none="not available")
-    return f"{value} against {other}, difference {difference}"
+    return f"{value} against {_interval(row, 'published_value_of_other', 'not available')}, difference {difference}"
 
 
 def _here_text(row: Mapping[str, object]) -> str:
-    if pd.isna(row["value"]):
-        return "-"
-    if row["kind"] == "level":
+    if row["kind"] == "level" or pd.isna(row["value"]):
         return _interval(row, "value")
     return f"{row['value']:.3f} against {row['value_of_other']:.3f}"
 
 
-def _interval(row: Mapping[str, object], name: str, low: str = "", high: str = "", none: str = "-") -> str:
-    low, high = low or f"{name}_low", high or f"{name}_high"
+def _interval(row: Mapping[str, object], name: str, none: str = "-", low: str = "", high: str = "") -> str:
+    low, high = row.get(low or f"{name}_low"), row.get(high or f"{name}_high")
     if pd.isna(row.get(name)):
         return none
-    if pd.isna(row.get(low)):
-        return f"{row[name]:.3f}"
-    return format_interval(row[name], row[low], row[high])
+    return f"{row[name]:.3f}" if pd.isna(low) else format_interval(row[name], low, high)
 
 
-def plot_claims(ledger: pd.DataFrame, ax: Axes, limits: tuple[float, float] = (-0.4, 0.4)) -> Axes:
+def plot_claims(ledger: pd.DataFrame, ax: Axes) -> Axes:
     """Differences of the contrasts of one study as a forest, with what was published and what is attainable.
 
     Square and line: here, with 95 % interval; open diamond (gray line): published, on other patients; red tick: attainable
     in the simulation; pale band: the margin, where the claim is that two models do not differ. An interval that leaves
-    `limits` ends in an arrow. The verdict stands at the right.
+    FOREST_LIMITS ends in an arrow. The verdict stands at the right.
     """
-    contrasts = ledger[ledger["kind"] != "level"].reset_index(drop=True)
-    places = np.arange(len(contrasts))[::-1]
+    contrasts = ledger[ledger["kind"] != "level"].to_dict("records")
+    places, (left, right) = np.arange(len(contrasts))[::-1], FOREST_LIMITS
     ax.axvline(0, color="0.6", lw=1, ls="--", zorder=0)
-    for place, row in zip(places, contrasts.to_dict("records"), strict=True):
+    for place, row in zip(places, contrasts, strict=True):
         if row["kind"] == "not different":
             ax.barh(place, 2 * row["margin"], left=-row["margin"], height=0.7, color="0.9", zorder=0)
         _published_mark(row, place + 0.22, ax)
@@ -443,19 +393,16 @@ def plot_claims(ledger: pd.DataFrame, ax: Axes, limits: tuple[float, float] = (-
         ax.text(1.01, place, row["verdict"], va="center", fontsize=8, color=INK, transform=ax.get_yaxis_transform())
         if pd.isna(row["difference"]):
             continue
-        ends = np.clip([row["difference_low"], row["difference_high"]], *limits)
-        ax.plot(ends, [place, place], color=INK, lw=1.5, solid_capstyle="butt")
-        ax.plot(np.clip(row["difference"], *limits), place, "s", color=INK, ms=5)
-        for beyond, edge, marker in (
-            (row["difference_low"] < limits[0], limits[0], "<"),
-            (row["difference_high"] > limits[1], limits[1], ">"),
-        ):
+        low, high = row["difference_low"], row["difference_high"]
+        ax.plot(np.clip([low, high], left, right), [place, place], color=INK, lw=1.5, solid_capstyle="butt")
+        ax.plot(np.clip(row["difference"], left, right), place, "s", color=INK, ms=5)
+        for beyond, edge, marker in ((low < left, left, "<"), (high > right, right, ">")):
             if beyond:
                 ax.plot(edge, place, marker, color=INK, ms=5, clip_on=False)
-    ax.set_yticks(places, [_contrast_label(row) for row in contrasts.to_dict("records")])
+    ax.set_yticks(places, [_contrast_label(row) for row in contrasts])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set(xlim=limits, ylim=(-0.6, len(contrasts) - 0.4))
+    ax.set(xlim=FOREST_LIMITS, ylim=(-0.6, len(contrasts) - 0.4))
     return ax
 
 
@@ -501,11 +448,9 @@ def _published_mark(row: Mapping[str, object], place: float, ax: Axes) -> None:
 
 
 def _contrast_label(row: Mapping[str, object]) -> str:
-    units = ""
-    if pd.notna(row["n"]):
-        units = (
-            f" (n = {row['n']})"
-            if row["n"] == row["n_patients"]
-            else f" (n = {row['n']}, {row['n_patients']} patients)"
-        )
-    return row["claim"] + ("" if row["kind"] == "optimism" else f", {SPLIT_NAMES[row['split']]}") + units
+    what = row["claim"] + ("" if row["kind"] == "optimism" else f", {SPLIT_NAMES[row['split']]}")
+    if pd.isna(row["n"]):
+        return what
+    return (
+        f"{what} (n = {row['n']}" + ("" if row["n"] == row["n_patients"] else f", {row['n_patients']} patients") + ")"
+    )
