@@ -6,22 +6,12 @@ The criteria themselves are written out in the cohort notebook; tables of charac
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-
-@dataclass(frozen=True)
-class FlowStep:
-    """One inclusion step: what was required, why the others were left out, and the patients before and after."""
-
-    description: str
-    reason: str
-    excluded: int
-    remaining: int
-    remaining_positive: int | None
-    remaining_negative: int | None
+COUNTS = ("remaining_positive", "remaining_negative", "remaining_unknown")
+FLOW_COLUMNS = ("step", "description", "reason", "excluded", "remaining", *COUNTS)
 
 
 @dataclass
@@ -33,7 +23,7 @@ class InclusionFlow:
 
     endpoint: str | None = None
     start: str = "Patients in the source"
-    steps: list[FlowStep] = field(default_factory=list)
+    _steps: list[dict] = field(default_factory=list, repr=False)
     _remaining: frozenset[str] | None = field(default=None, repr=False)
 
     def record(self, description: str, before: pd.DataFrame, after: pd.DataFrame, reason: str = "") -> InclusionFlow:
@@ -46,58 +36,29 @@ class InclusionFlow:
         ids_before, ids_after = frozenset(before["patient_id"]), frozenset(after["patient_id"])
         if not ids_after <= ids_before:
             raise ValueError(f"step {description!r} adds {len(ids_after - ids_before)} patients")
-        if self._remaining is not None and ids_before != self._remaining:
+        if self._remaining is None:
+            self._count(self.start, "", 0, before)
+        elif ids_before != self._remaining:
             raise ValueError(
                 f"step {description!r} starts with {len(ids_before)} patients; the last step left {len(self._remaining)}"
             )
-        if self._remaining is None:
-            self.steps.append(self._step(self.start, "", 0, before))
-        self.steps.append(
-            self._step(description, reason or f"not: {description}", len(ids_before) - len(ids_after), after)
-        )
+        self._count(description, reason or f"not: {description}", len(ids_before) - len(ids_after), after)
         self._remaining = ids_after
         return self
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per step: step, description, reason, excluded, remaining, remaining_positive, _negative and _unknown.
+        """FLOW_COLUMNS, one row per step; the COUNTS are by endpoint, and <NA> where no endpoint was named."""
+        frame = pd.DataFrame(self._steps, columns=list(FLOW_COLUMNS[1:]))
+        frame.insert(0, "step", range(len(frame)))
+        return frame.astype(dict.fromkeys(COUNTS, "Int64"))
 
-        The last three count by endpoint, and are <NA> where no endpoint was named.
-        """
-        rows = []
-        for number, step in enumerate(self.steps):
-            known = step.remaining_positive is not None
-            unknown = step.remaining - step.remaining_positive - step.remaining_negative if known else pd.NA
-            rows.append(
-                {
-                    "step": number,
-                    "description": step.description,
-                    "reason": step.reason,
-                    "excluded": step.excluded,
-                    "remaining": step.remaining,
-                    "remaining_positive": step.remaining_positive if known else pd.NA,
-                    "remaining_negative": step.remaining_negative if known else pd.NA,
-                    "remaining_unknown": unknown,
-                }
-            )
-        columns = ["step", "description", "reason", "excluded", "remaining"]
-        counts = ["remaining_positive", "remaining_negative", "remaining_unknown"]
-        frame = pd.DataFrame(rows, columns=[*columns, *counts])
-        return frame.astype(dict.fromkeys(counts, "Int64"))
-
-    def _step(self, description: str, reason: str, excluded: int, patients: pd.DataFrame) -> FlowStep:
-        positive = negative = None
-        if self.endpoint is not None and self.endpoint in patients.columns:
-            labels = patients.drop_duplicates("patient_id")[self.endpoint]
-            positive, negative = int((labels == 1).sum()), int((labels == 0).sum())
-        remaining = patients["patient_id"].nunique()
-        return FlowStep(description, reason, excluded, remaining, positive, negative)
-
-    def __str__(self) -> str:
-        return "\n".join(
-            f"{step.remaining:6d}  {step.description}"
-            + (f"  (excluded {step.excluded}: {step.reason})" if step.reason else "")
-            for step in self.steps
-        )
+    def _count(self, description: str, reason: str, excluded: int, patients: pd.DataFrame) -> None:
+        patients = patients.drop_duplicates("patient_id")
+        step = {"description": description, "reason": reason, "excluded": excluded, "remaining": len(patients)}
+        if self.endpoint in patients.columns:
+            labels = patients[self.endpoint]
+            step |= dict(zip(COUNTS, [(labels == 1).sum(), (labels == 0).sum(), labels.isna().sum()], strict=True))
+        self._steps.append(step)
 
 
 def plot_flow(
@@ -107,7 +68,6 @@ def plot_flow(
     splits: pd.DataFrame | None = None,
     positive: str = "positive",
     negative: str = "negative",
-    split_names: Mapping[str, str] | None = None,
 ):
     """Draw the flow as boxes from top to bottom, exclusions to the right, the splits (if given) side by side at the foot.
 
@@ -115,7 +75,6 @@ def plot_flow(
     Draws on `ax`, whose frame it hides, and returns it; a figure of 8 x (0.6 + 1.3 per row of boxes) inches suits.
     """
     names = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External test"}
-    names |= dict(split_names or {})
     main_center, main_width = 3.1, 5.6
     side_left, side_width = 6.4, 3.6
     gap = 0.5
@@ -123,12 +82,11 @@ def plot_flow(
     ax.set_xlim(0, 10.1)
 
     top, bottoms = 0.0, []
-    for at, step in enumerate(flow.steps):
+    for step in flow.to_frame().itertuples():
         lines = _step_lines(step, positive, negative)
         side = textwrap.wrap(step.reason, 32)
-        if at:
-            room = gap if not step.excluded else max(gap, (len(side) + 1) * _LINE + _PADDING + 0.12)
-            top -= room
+        if step.step:
+            top -= max(gap, (len(side) + 1) * _LINE + _PADDING + 0.12) if step.excluded else gap
             _arrow(ax, main_center, bottoms[-1], main_center, top)
             if step.excluded:
                 middle = (bottoms[-1] + top) / 2
@@ -169,12 +127,11 @@ _PADDING = 0.24
 _INK = "#555555"
 
 
-def _step_lines(step: FlowStep, positive: str, negative: str) -> list[str]:
-    description = step.description[:1].upper() + step.description[1:]
-    lines = [*textwrap.wrap(description, 48), f"n = {step.remaining:,}"]
-    if step.remaining_positive is not None:
+def _step_lines(step, positive: str, negative: str) -> list[str]:
+    lines = [*textwrap.wrap(step.description[:1].upper() + step.description[1:], 48), f"n = {step.remaining:,}"]
+    if pd.notna(step.remaining_positive):
         counts = f"{step.remaining_positive:,} {positive}, {step.remaining_negative:,} {negative}"
-        unknown = step.remaining - step.remaining_positive - step.remaining_negative
+        unknown = step.remaining_unknown
         lines += textwrap.wrap(counts + (f", {unknown:,} unknown" if unknown else ""), 52)
     return lines
 
@@ -182,9 +139,9 @@ def _step_lines(step: FlowStep, positive: str, negative: str) -> list[str]:
 def _split_lines(name: str, members: pd.DataFrame, flow: InclusionFlow, positive: str, negative: str) -> list[str]:
     members = members.drop_duplicates("patient_id")
     lines = [name, f"n = {len(members):,}"]
-    if flow.endpoint is not None and flow.endpoint in members.columns:
+    if flow.endpoint in members.columns:
         labels = members[flow.endpoint]
-        lines += [f"{int((labels == 1).sum()):,} {positive}", f"{int((labels == 0).sum()):,} {negative}"]
+        lines += [f"{(labels == 1).sum():,} {positive}", f"{(labels == 0).sum():,} {negative}"]
     return lines
 
 

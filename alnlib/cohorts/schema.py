@@ -22,17 +22,8 @@ LATERALITIES = ("L", "R")
 
 PATIENT_ID_COLUMNS = ("patient_id", "center")
 IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")
-IMAGE_COLUMNS = (
-    "image_id",
-    "patient_id",
-    "modality",
-    "timepoint",
-    "sequence_or_view",
-    "laterality",
-    "path",
-    "mask_path",
-)
-IMAGE_COLUMNS += ("box", "pixel_spacing_mm", "unit_label")
+IMAGE_COLUMNS = ("image_id", "patient_id", "modality", "timepoint", "sequence_or_view", "laterality", "path")
+IMAGE_COLUMNS += ("mask_path", "box", "pixel_spacing_mm", "unit_label")
 READER_COLUMNS = ("patient_id", "reader_id", "score")
 
 
@@ -56,9 +47,6 @@ class ClinicalVariable:
     kind: str
     unit: str | None = None
     levels: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))
 
 
 @dataclass(frozen=True)
@@ -87,11 +75,6 @@ class Cohort:
     readers: pd.DataFrame
     root: Path
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "centers", tuple(self.centers))
-        object.__setattr__(self, "external_centers", tuple(self.external_centers))
-        object.__setattr__(self, "root", Path(self.root))
-
     @property
     def is_simulated(self) -> bool:
         """Whether the patients are simulated; figures and tables from them must say so."""
@@ -106,13 +89,8 @@ class Cohort:
         return eligible.assign(**{endpoint: eligible[endpoint].astype(np.int64)})
 
     def __repr__(self) -> str:
-        return f"Cohort({self})"
-
-    def __str__(self) -> str:
-        counts = []
-        for column in self.endpoints:
-            values = self.patients[column]
-            counts.append(f"{column} {int((values == 1).sum())}/{int(values.notna().sum())} positive")
+        labels = self.patients[list(self.endpoints)]
+        counts = [f"{name} {(known == 1).sum()}/{known.count()} positive" for name, known in labels.items()]
         return (
             f"{self.name} ({self.provenance}): {len(self.patients)} patients, {len(self.images)} images, "
             f"{len(self.readers)} reader scores; {'; '.join(counts)}"
@@ -135,7 +113,7 @@ def parse_box(text: object) -> tuple[int, ...] | None:
 
     Raises ValueError if it does not hold 4 or 6 whole non-negative numbers, or if a lower edge is not below its upper edge.
     """
-    if text is None or (not isinstance(text, str) and pd.isna(text)) or str(text).strip() == "":
+    if pd.isna(text) or not str(text).strip():
         return None
     parts = str(text).split()
     if len(parts) not in (4, 6) or not all(part.isascii() and part.isdigit() for part in parts):
@@ -147,16 +125,16 @@ def parse_box(text: object) -> tuple[int, ...] | None:
     return edges
 
 
-def format_box(edges: tuple[int, ...] | None) -> str:
-    """The text form of a box, as `parse_box` reads it; empty for None."""
-    text = "" if edges is None else " ".join(str(int(edge)) for edge in edges)
+def format_box(edges: tuple[int, ...]) -> str:
+    """The text form of a box, as `parse_box` reads it."""
+    text = " ".join(str(int(edge)) for edge in edges)
     parse_box(text)
     return text
 
 
 def parse_pixel_spacing(text: object) -> tuple[float, float] | None:
     """Pixel spacing (row, col) in mm; None where empty. Raises ValueError if it is not two positive numbers."""
-    if text is None or (not isinstance(text, str) and pd.isna(text)) or str(text).strip() == "":
+    if pd.isna(text) or not str(text).strip():
         return None
     try:
         spacing = tuple(float(part) for part in str(text).split())
@@ -172,11 +150,11 @@ def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, Clinical
 
     Each check carries what is wrong as its title and the remedy as its description.
     """
-    known_center = f"use one of {_listed(centers)}, or add it to centers or external_centers in cohort.yaml"
+    known_center = f"use one of {', '.join(centers)}, or add it to centers or external_centers in cohort.yaml"
     center = [_not_empty("center", "name the center of every patient, also when there is only one")]
     if centers:
         center.append(_one_of("unknown center", (*centers, ""), known_center))
-    splits = f"use one of {_listed(GIVEN_SPLITS)}, or remove the column"
+    splits = f"use one of {', '.join(GIVEN_SPLITS)}, or remove the column"
     label = 'write 1 (positive), 0 (negative), or leave the cell empty where it is unknown (not "NA")'
     return _schema(
         {"patient_id": _not_empty("patient_id", "give every patient an id"), "center": center},
@@ -197,7 +175,7 @@ def images_schema(patient_ids: frozenset[str]):
         {
             "image_id": _not_empty("image_id", "give every image an id of its own"),
             "patient_id": _known_patient(patient_ids),
-            "modality": _one_of("unknown modality", MODALITIES, f"use one of {_listed(MODALITIES)}"),
+            "modality": _one_of("unknown modality", MODALITIES, f"use one of {', '.join(MODALITIES)}"),
             "path": _not_empty("path", "give the image's path relative to the cohort folder"),
         },
         {
@@ -212,7 +190,7 @@ def images_schema(patient_ids: frozenset[str]):
 
 def readers_schema(patient_ids: frozenset[str], reader_ids: tuple[str, ...]):
     """pandera schema of readers.csv as text."""
-    reader = f"describe it under readers (described now: {_listed(reader_ids) or 'none'})"
+    reader = f"describe it under readers (described now: {', '.join(reader_ids) or 'none'})"
     score = "write a number with a decimal point, higher = more suspicious; remove the row where the reader gave none"
     return _schema(
         {
@@ -252,12 +230,12 @@ def is_number(text: str) -> bool:
 
 def _variable_check(variable: ClinicalVariable):
     if variable.kind == "continuous":
-        number = (
+        remedy = (
             'write a number with a decimal point and no unit, or leave the cell empty where it is missing (not "NA")'
         )
-        return _cell_check(is_number, "not a number", number)
-    listed = f"use one of the levels in cohort.yaml ({_listed(variable.levels)}), or leave the cell empty where it is missing"
-    return _one_of("unknown level", (*variable.levels, ""), listed)
+        return _cell_check(is_number, "not a number", remedy)
+    remedy = f"use one of the levels in cohort.yaml ({', '.join(variable.levels)}), or leave the cell empty where it is missing"
+    return _one_of("unknown level", (*variable.levels, ""), remedy)
 
 
 def _known_patient(patient_ids: frozenset[str]):
@@ -287,7 +265,3 @@ def _parses(parse):
         return True
 
     return accepts
-
-
-def _listed(names) -> str:
-    return ", ".join(str(name) for name in names)
