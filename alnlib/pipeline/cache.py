@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +28,11 @@ def notebook_digest(notebook: dict) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
-def expand(names: Iterable[str], folder: Path) -> list[Path]:
-    """The files that names stand for: a name ending in "/" is every file below that folder."""
-    paths: list[Path] = []
-    for name in names:
-        path = folder / name
-        paths.extend(sorted(p for p in path.rglob("*") if p.is_file()) if name.endswith("/") else [path])
-    return paths
-
-
-def why_stale(stored: dict[str, Any] | None, today: dict[str, Any], digests: FileDigests, folder: Path) -> str | None:
+def why_stale(stored: dict[str, Any], today: dict[str, Any], digests: FileDigests, folder: Path) -> str | None:
     """The reason to run a stage again in a few words, or None if its stored result stands.
 
-    stored: what `save_state` wrote; today: the components of now, of which each is a digest or {name: digest}.
+    stored: as `read_state` gives it; today: the components of now, of which each is a digest or {name: digest}.
     """
-    if stored is None:
-        return "never run here"
     for component, now in today.items():
         before = stored["components"].get(component)
         if before == now:
@@ -61,10 +49,10 @@ def why_stale(stored: dict[str, Any] | None, today: dict[str, Any], digests: Fil
     return None
 
 
-def read_state(path: Path) -> dict[str, Any] | None:
-    """What the last good run of a stage left, or None."""
+def read_state(path: Path) -> dict[str, Any]:
+    """What the last good run of a stage left: its components and outputs; no components if there was none."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        return state if {"components", "outputs"} <= set(state) else None
     except (OSError, ValueError):
-        return None
+        state = {}
+    return state if {"components", "outputs"} <= set(state) else {"components": {}, "outputs": {}}

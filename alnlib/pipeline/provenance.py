@@ -13,10 +13,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from alnlib import memo
 from alnlib.files import write_json
 
 RECORDED_PACKAGES = (
@@ -24,67 +24,54 @@ RECORDED_PACKAGES = (
     "papermill", "matplotlib", "seaborn", "xgboost", "lightgbm",
 )  # fmt: skip
 
-LOG_COLUMNS = (
-    "started", "notebook", "status", "seconds", "parameters", "inputs_sha256", "outputs_sha256", "commit", "device", "python",
-    "torch",
-)  # fmt: skip
-
-
-def commit_of(root: Path) -> str:
-    """Commit of the checkout, with "+changes" if files differ from it; "no git" outside a checkout."""
-
-    def git(*command: str) -> str:
-        return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" * bool(git("status", "--porcelain", "--untracked-files=no")))
-    except (OSError, subprocess.CalledProcessError):
-        return "no git"
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-def accelerator() -> str:
-    """Name of the first NVIDIA GPU as its driver tells it, or "cpu"; asked without importing torch."""
-    try:
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return "cpu"
-    return told.stdout.strip().splitlines()[0] if told.returncode == 0 and told.stdout.strip() else "cpu"
-
 
 def now() -> str:
     """Time of day in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def append_log(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line to run_log.csv; the columns are LOG_COLUMNS, mappings are stored as JSON."""
-    fresh = not path.exists()
-    with open(path, "a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, LOG_COLUMNS, lineterminator="\n")
+def _told_by(*command: str, folder: Path | None = None) -> str | None:
+    """What a command prints; None if it is not there or fails."""
+    try:
+        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip()
+
+
+def _commit_of(root: Path) -> str:
+    """Commit of the checkout, with "+changes" if files differ from it; "no git" outside a checkout."""
+    commit = _told_by("git", "rev-parse", "HEAD", folder=root)
+    changes = _told_by("git", "status", "--porcelain", "--untracked-files=no", folder=root)
+    return "no git" if commit is None or changes is None else commit + "+changes" * bool(changes)
+
+
+def write_diary(
+    folder: Path, root: Path, stage: Mapping[str, Any], uses_gpu: bool, settings: Mapping[str, Any]
+) -> None:
+    """Add a stage to the run folder's run_log.csv, mappings as JSON, and write provenance.json anew.
+
+    stage: the first columns of the log; settings: what the run was asked for.
+    """
+    # asked of its driver, without importing torch
+    gpus = _told_by("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    accelerator = gpus.splitlines()[0] if gpus else "cpu"
+    commit = _commit_of(root)
+    versions = {"python": platform.python_version(), **dict.fromkeys(RECORDED_PACKAGES, "absent")}
+    versions |= memo.versions(*RECORDED_PACKAGES)
+
+    row = {**stage, "commit": commit, "device": accelerator if uses_gpu else "cpu"}
+    row |= {name: versions[name] for name in ("python", "torch")}
+    log = folder / "run_log.csv"
+    fresh = not log.exists()
+    with open(log, "a", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
         if fresh:
-            writer.writeheader()
-        cells = {
-            name: json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
-            for name, value in row.items()
-        }
-        writer.writerow(cells)
+            writer.writerow(row)
+        cells = row.values()
+        writer.writerow(json.dumps(cell, sort_keys=True) if isinstance(cell, Mapping) else cell for cell in cells)
 
-
-def write_provenance(path: Path, root: Path, command: list[str], settings: Mapping[str, Any]) -> None:
-    """Write provenance.json: the command, its settings, commit, versions and machine."""
     machine = {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
-    content = {"written": now(), "command": command, "settings": dict(settings), "commit": commit_of(root)}
-    content |= {"versions": versions(), "machine": machine | {"accelerator": accelerator()}}
-    write_json(content | {"executable": sys.executable}, path)
+    content = {"written": now(), "command": sys.argv, "executable": sys.executable, "settings": dict(settings)}
+    content |= {"commit": commit, "versions": versions, "machine": machine | {"accelerator": accelerator}}
+    write_json(content, folder / "provenance.json")

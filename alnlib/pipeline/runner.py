@@ -26,7 +26,7 @@ from alnlib.files import sha256_file, write_json, write_text
 from alnlib.memo import FileDigests, LibraryCode
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
 from alnlib.pipeline import execute, provenance
-from alnlib.pipeline.cache import expand, notebook_code, notebook_digest, read_state, why_stale
+from alnlib.pipeline.cache import notebook_code, notebook_digest, read_state, why_stale
 from alnlib.pipeline.execute import Outcome, StageRun, run_in_process
 from alnlib.pipeline.offer import read_offer
 from alnlib.pipeline.parameters import (
@@ -87,44 +87,39 @@ class Plan:
     notebooks: dict[str, dict]
     parameters: dict[str, dict[str, Any]]
     chosen: tuple[Stage, ...]
-    stages: tuple[Stage, ...] = field(default=STAGES)
+    stages: tuple[Stage, ...]
 
 
-def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES, notebooks: Path | None = None) -> Plan:
+def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES) -> Plan:
     """Check the stage table, the profile, every parameter and the cohort's name; InputError for what the user can mend."""
     check_table(stages)
-    notebooks = notebooks or notebooks_folder()
     cohort, name, data = _resolve_cohort(options)
-    profile = read_profile(notebooks / "profiles" / f"{options.profile}.yaml")
+    profile = read_profile(notebooks_folder() / "profiles" / f"{options.profile}.yaml")
     settings = [parse_setting(text) for text in options.settings]
-    read = {stage.notebook: read_notebook(notebooks / f"{stage.source_notebook}.ipynb") for stage in stages}
+    read = {stage.notebook: read_notebook(notebooks_folder() / f"{stage.source_notebook}.ipynb") for stage in stages}
     declared = {notebook: declared_parameters(content, notebook) for notebook, content in read.items()}
     check_names(profile, settings, declared, options.profile)
     root = data_root()
     inside = data.is_relative_to(root)
     common = {"run": name, "cohort": cohort, "data": data.relative_to(root).as_posix() if inside else str(data)}
-    common["device"] = options.device
-    if options.seed is not None:
-        common["seed"] = options.seed
+    common |= {"device": options.device} | ({} if options.seed is None else {"seed": options.seed})
     parameters = {
         stage.notebook: stage_parameters(
             stage.notebook, declared[stage.notebook], stage.preset, profile, common, settings
         )
         for stage in stages
     }
-    return Plan(
-        options, name, results_folder() / name, data, read, parameters, _chosen_stages(options, stages), tuple(stages)
-    )
+    chosen = _chosen_stages(options, stages)
+    return Plan(options, name, results_folder() / name, data, read, parameters, chosen, tuple(stages))
 
 
 def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
     """(cohort parameter, name of the run folder, data folder) of a request."""
     if options.cohort in NAMED_COHORTS:
-        default = (
-            f"data/{options.cohort}-{options.profile}" if options.cohort == "simulated" else f"data/{options.cohort}"
-        )
+        simulated = options.cohort == "simulated"
+        default = f"data/{options.cohort}" + f"-{options.profile}" * simulated
         data = Path(options.data).expanduser() if options.data else resolve_data(default)
-        if options.cohort != "simulated" and not data.is_dir():
+        if not simulated and not data.is_dir():
             raise InputError(
                 f"{data}: no such folder; --data DIR names where the files of {options.cohort} are, and "
                 f"`python3 run_all.py download {options.cohort} --data {data}` fetches them"
@@ -150,15 +145,14 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
 
 
 def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    numbers = ", ".join(stage.number for stage in stages)
     for option, value in (("--only", options.only), ("--from", options.start)):
         if value is not None and find_stage(value, stages) is None:
+            numbers = ", ".join(stage.number for stage in stages)
             raise InputError(f"{option} {value}: no such stage; there are {numbers}")
     if options.only is not None:
         return (find_stage(options.only, stages),)
-    if options.start is not None:
-        return tuple(stage for stage in stages if stage.number >= find_stage(options.start, stages).number)
-    return tuple(stages)
+    first = stages[0] if options.start is None else find_stage(options.start, stages)
+    return tuple(stage for stage in stages if stage.number >= first.number)
 
 
 class Runner:
@@ -201,7 +195,7 @@ class Runner:
 
     def _standing(self, stage: Stage) -> tuple[str, str]:
         """Kind and detail of a stage that need not run: fresh, or absent for what it said of the cohort when it ran."""
-        reason = (read_state(self._state_file(stage)) or {}).get("does_not_apply")
+        reason = self._state(stage).get("does_not_apply")
         if reason is None:
             return "fresh", ""
         self.left_out[stage.notebook] = reason
@@ -228,14 +222,10 @@ class Runner:
     def _components(self, stage: Stage) -> dict[str, Any]:
         """All that the stage's result depends on, as digests."""
         notebook = self.plan.notebooks[stage.notebook]
-        folder = self.plan.folder
-        inputs = {
-            path.relative_to(folder).as_posix(): self.hashes.of(path) for path in expand(self._inputs(stage), folder)
-        }
         return {
             "notebook": notebook_digest(notebook),
             "parameters": {name: json.dumps(value) for name, value in self.plan.parameters[stage.notebook].items()},
-            "inputs": inputs,
+            "inputs": {name: self.hashes.of(self.plan.folder / name) for name in self._inputs(stage)},
             "library": self.library.used_by(notebook_code(notebook)),
             "lock": self.lock_digest,
             "execution": self.execution,
@@ -259,9 +249,12 @@ class Runner:
     def _state_file(self, stage: Stage) -> Path:
         return self.plan.folder / ".state" / f"{stage.notebook}.json"
 
+    def _state(self, stage: Stage) -> dict[str, Any]:
+        return read_state(self._state_file(stage))
+
     def _why_stale(self, stage: Stage) -> str | None:
-        state = read_state(self._state_file(stage))
-        if state is None:
+        state = self._state(stage)
+        if not state["components"]:
             return "never run here"
         return why_stale(state, self._components(stage), self.hashes, self.plan.folder)
 
@@ -292,26 +285,25 @@ class Runner:
 
     def _keep_cohorts_apart(self) -> None:
         """One results folder belongs to one cohort folder; another one of the same name would mix with it."""
-        owner = self.plan.folder / ".state" / "cohort.txt"
         if self.plan.parameters[self.plan.stages[0].notebook].get("cohort") != "folder":
             return
-        if owner.exists() and owner.read_text(encoding="utf-8") != str(self.plan.data):
+        owner = self.plan.folder / ".state" / "cohort.txt"
+        before = owner.read_text(encoding="utf-8") if owner.exists() else str(self.plan.data)
+        if before != str(self.plan.data):
             raise InputError(
-                f"results/{self.plan.name} holds the results of {owner.read_text(encoding='utf-8')}, another cohort folder of "
-                f"the same name; rename {self.plan.data}, or move those results away"
+                f"results/{self.plan.name} holds the results of {before}, another cohort folder of the same name; "
+                f"rename {self.plan.data}, or move those results away"
             )
-        write_text(str(self.plan.data), owner)
+        write_text(before, owner)
 
     def _mark_choice(self) -> None:
         for stage in self.plan.stages:
             status = self.statuses[stage.notebook]
-            if stage not in self.plan.chosen:
-                if status.kind != "absent":
-                    status.detail = f"not chosen ({status.kind}{': ' + status.detail if status.detail else ''})"
-                    status.kind = "skipped"
-            else:  # one that did not apply may apply when the cohort has been read again
-                status.detail = "forced" if self.plan.options.force else status.detail or ""
-                status.kind = "waiting"
+            if stage in self.plan.chosen:  # one that did not apply may apply when the cohort has been read again
+                status.kind, status.detail = "waiting", "forced" if self.plan.options.force else status.detail
+            elif status.kind != "absent":
+                status.detail = f"not chosen ({status.kind}{': ' + status.detail if status.detail else ''})"
+                status.kind = "skipped"
 
     def _loop(self, executor: Executor) -> None:
         running: dict[Future, Stage] = {}
@@ -343,44 +335,44 @@ class Runner:
         if reason:  # no later stage reads what it left when it still applied
             self._retire(stage)
         failed = next((maker.stage.number for maker in makers if maker.kind in ("failed", "blocked")), None)
+        missing = next((need for need in self._inputs(stage) if not (self.plan.folder / need).exists()), None)
         if failed:
             status.kind, status.detail = "blocked", f"stage {failed} failed"
         elif reason:
             status.kind, status.detail = "absent", reason
-        elif missing := [need for need in self._inputs(stage) if not (self.plan.folder / need).exists()]:
-            maker = next(other for other in self.plan.stages if missing[0] in other.makes)
+        elif missing:
+            maker = next(other for other in self.plan.stages if missing in other.makes)
             status.kind = "failed"
-            status.detail = f"results/{self.plan.name}/{missing[0]} is missing; run --from {maker.number} instead"
+            status.detail = f"results/{self.plan.name}/{missing} is missing; run --from {maker.number} instead"
         elif room:
             why = "forced" if self.plan.options.force else self._why_stale(stage)
-            if why is None:
-                status.kind, status.detail = self._standing(stage)
-                return None
-            self.left_out.pop(stage.notebook, None)
-            status.kind, status.detail = "running", why
-            status.begun = time.monotonic()
-            shutil.rmtree(self._staging(stage), ignore_errors=True)
-            spec = StageRun(
-                stage.notebook,
-                str(notebooks_folder() / f"{stage.source_notebook}.ipynb"),
-                str(self._staging(stage)),
-                self.plan.parameters[stage.notebook],
-                str(repository_root()),
-                str(results_folder()),
-            )
-            status.components = self._components(stage)
-            status.begun_at = provenance.now()
-            run = run_in_process if self.plan.options.cluster else partial(run_in_process, started=self.started)
-            return executor.submit(run, spec)
+            if why:
+                status.detail = why
+                return self._start(stage, status, executor)
+            status.kind, status.detail = self._standing(stage)
         return None
 
+    def _start(self, stage: Stage, status: StageStatus, executor: Executor) -> Future:
+        self.left_out.pop(stage.notebook, None)
+        status.kind, status.begun, status.begun_at = "running", time.monotonic(), provenance.now()
+        status.components = self._components(stage)
+        shutil.rmtree(self._staging(stage), ignore_errors=True)
+        spec = StageRun(
+            stage.notebook,
+            str(notebooks_folder() / f"{stage.source_notebook}.ipynb"),
+            str(self._staging(stage)),
+            self.plan.parameters[stage.notebook],
+            str(repository_root()),
+            str(results_folder()),
+        )
+        run = run_in_process if self.plan.options.cluster else partial(run_in_process, started=self.started)
+        return executor.submit(run, spec)
+
     def _retire(self, stage: Stage) -> None:
-        state = read_state(self._state_file(stage))
-        if state is None:
-            return
-        for name in state["outputs"]:
+        """Remove what the stage left."""
+        for name in self._state(stage)["outputs"]:
             (self.plan.folder / name).unlink(missing_ok=True)
-        self._state_file(stage).unlink()
+        self._state_file(stage).unlink(missing_ok=True)
 
     def _staging(self, stage: Stage) -> Path:
         return self.plan.folder / ".staging" / str(os.getpid()) / stage.notebook
@@ -391,6 +383,8 @@ class Runner:
         made = [path for path in sorted(staging.rglob("*")) if path.is_file() and not path.name.startswith(".")]
         names = [path.relative_to(staging).as_posix() for path in made]
         error = outcome.error or self._contract_error(stage, names)
+        failed = self.plan.folder / "failed" / f"{stage.notebook}.ipynb"
+        failed.unlink(missing_ok=True)
         outputs: dict[str, str] = {}
         if error is None:
             outputs = self._install(stage, staging, names)
@@ -401,53 +395,38 @@ class Runner:
             status.kind = "done"
         elif error["name"] == "DoesNotApply":
             self._retire(stage)
-            (self.plan.folder / "failed" / f"{stage.notebook}.ipynb").unlink(missing_ok=True)
-            state = {"components": status.components, "outputs": {}, "does_not_apply": error["message"]}
-            write_json(state, self._state_file(stage))
             status.kind, status.detail = "absent", error["message"]
-            self.left_out[stage.notebook] = error["message"]
+            state = {"components": status.components, "outputs": {}, "does_not_apply": status.detail}
+            write_json(state, self._state_file(stage))
+            self.left_out[stage.notebook] = status.detail
         else:
-            status.kind, status.error = "failed", error
-            where = f", cell {error['cell']}" if error.get("cell") else ""
-            status.detail = (
-                error["message"] if error["name"] == "InputError" else f"{error['name']}{where}: {error['message']}"
-            )
-            status.trail = outcome.trail
-            self._keep_failed_notebook(stage, staging)
+            status.kind, status.error, status.trail = "failed", error, outcome.trail
+            where = f", cell {error['cell']}" if error["cell"] else ""
+            said_by = "" if error["name"] == "InputError" else f"{error['name']}{where}: "
+            status.detail = said_by + error["message"]
+            if (executed := staging / "notebooks" / failed.name).exists():
+                _move(executed, failed)
         shutil.rmtree(staging, ignore_errors=True)
         self._log(stage, status, outputs)
 
     def _contract_error(self, stage: Stage, names: list[str]) -> dict[str, Any] | None:
         """A stage that did not make what the table says, or made what belongs to another, is a failed stage."""
-        missing = [name for name in stage.makes if name not in names]
-        if missing:
-            return {"name": "Contract", "message": f"the notebook did not write {missing[0]}", "cell": None}
-        for other in self.plan.stages:
-            state = read_state(self._state_file(other)) if other is not stage else None
-            twice = sorted(set(names) & set(state["outputs"])) if state else []
-            if twice:
-                message = f"{twice[0]} is also written by {other.notebook}; every file has one writer"
-                return {"name": "Contract", "message": message, "cell": None}
-        return None
+        missing = [f"the notebook did not write {name}" for name in stage.makes if name not in names]
+        twice = [
+            f"{name} is also written by {other.notebook}; every file has one writer"
+            for other in self.plan.stages
+            if other is not stage
+            for name in sorted(set(names) & set(self._state(other)["outputs"]))
+        ]
+        return {"name": "Contract", "message": (missing + twice)[0], "cell": None} if missing + twice else None
 
     def _install(self, stage: Stage, staging: Path, names: list[str]) -> dict[str, str]:
         """Move a good stage's files in place and remove what its last run left that this one did not make again."""
-        before = read_state(self._state_file(stage))
         for name in names:
-            target = self.plan.folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staging / name, target)
-        for name in set(before["outputs"] if before else ()) - set(names):
+            _move(staging / name, self.plan.folder / name)
+        for name in set(self._state(stage)["outputs"]) - set(names):
             (self.plan.folder / name).unlink(missing_ok=True)
-        (self.plan.folder / "failed" / f"{stage.notebook}.ipynb").unlink(missing_ok=True)
         return {name: self.hashes.of(self.plan.folder / name) for name in names}
-
-    def _keep_failed_notebook(self, stage: Stage, staging: Path) -> None:
-        executed = staging / "notebooks" / f"{stage.notebook}.ipynb"
-        if executed.exists():
-            target = self.plan.folder / "failed" / executed.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(executed, target)
 
     def _gather_numbers(self) -> None:
         """Write report/numbers.json from the stages' numbers; a key that two stages claim is an error."""
@@ -466,25 +445,19 @@ class Runner:
             (self.plan.folder / NUMBERS).unlink(missing_ok=True)
 
     def _log(self, stage: Stage, status: StageStatus, outputs: dict[str, str]) -> None:
-        versions = provenance.versions()
-        on_gpu = self.plan.parameters[stage.notebook].get("device") in ("auto", "cuda")
+        parameters, options = self.plan.parameters[stage.notebook], self.plan.options
         row = {
             "started": status.begun_at,
             "notebook": stage.notebook,
             "status": status.kind,
             "seconds": round(status.seconds or 0, 1),
-            "parameters": self.plan.parameters[stage.notebook],
+            "parameters": parameters,
             "inputs_sha256": status.components["inputs"],
             "outputs_sha256": outputs,
-            "commit": provenance.commit_of(repository_root()),
-            "device": provenance.accelerator() if on_gpu else "cpu",
-            "python": versions["python"],
-            "torch": versions["torch"],
         }
-        provenance.append_log(self.plan.folder / "run_log.csv", row)
-        options = self.plan.options
         settings = {"cohort": options.cohort, "profile": options.profile, "data": str(self.plan.data)}
-        provenance.write_provenance(self.plan.folder / "provenance.json", repository_root(), sys.argv, settings)
+        uses_gpu = parameters.get("device") in ("auto", "cuda")
+        provenance.write_diary(self.plan.folder, repository_root(), row, uses_gpu, settings)
 
     def _jobs(self) -> int:
         """Stages side by side on this machine."""
@@ -512,6 +485,11 @@ class Runner:
             raise
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, target)
 
 
 @contextlib.contextmanager
