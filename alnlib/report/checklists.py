@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import jinja2
@@ -36,7 +36,6 @@ DISCLAIMER = (
 )
 
 TABLE_COLUMNS = ("checklist", "number", "section", "topic", "status", "found", "files", "remaining")
-ITEM_KEYS = {"number", "section", "topic", "facts", "author", "not_done"}
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,14 @@ def read_checklist(key: str) -> Checklist:
     content = yaml.safe_load((ITEMS / f"{key}.yaml").read_text(encoding="utf-8"))
     items = []
     for entry in content.pop("items"):
-        unknown = set(entry) - ITEM_KEYS | set(entry.get("facts", ())) - set(FACTS)
+        unknown = set(entry) - {name.name for name in fields(Item)} | set(entry.get("facts", ())) - set(FACTS)
         if unknown:
             raise ValueError(f"{key}, item {entry['number']}: nobody knows {sorted(unknown)}")
         item = Item(**(entry | {"facts": tuple(entry.get("facts", ()))}))
         if bool(item.facts or item.author) == bool(item.not_done):
             raise ValueError(f"{key}, item {item.number}: give facts, author or both, or not_done alone")
         items.append(item)
-    numbers = [item.number for item in items]
-    if len(set(numbers)) < len(numbers):
+    if len({item.number for item in items}) < len(items):
         raise ValueError(f"{key}: a number stands twice")
     presumes = tuple(content.pop("presumes", ()))
     if unknown := set(presumes) - set(FACTS):
@@ -117,18 +115,9 @@ def filled_checklist(checklist: Checklist, facts: Mapping[str, Fact | str]) -> p
             status, remaining = "not done", [item.not_done, *remedies, *absent]
         else:
             status, remaining = "auto", []
-        rows.append(
-            {
-                "checklist": str(checklist),
-                "number": item.number,
-                "section": item.section,
-                "topic": item.topic,
-                "status": status,
-                "found": "; ".join(fact.text for fact in found),
-                "files": ", ".join(dict.fromkeys(file for fact in found for file in fact.files)),
-                "remaining": "; ".join(dict.fromkeys(text for text in remaining if text)),
-            }
-        )
+        what = (str(checklist), item.number, item.section, item.topic, status, "; ".join(fact.text for fact in found))
+        files = ", ".join(dict.fromkeys(file for fact in found for file in fact.files))
+        rows.append((*what, files, "; ".join(dict.fromkeys(text for text in remaining if text))))
     return pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
 
 

@@ -1,7 +1,8 @@
 """What a run's files say on the matters that reporting checklists ask for: one small function per matter.
 
-Each is called as the item tables call it, takes the run, and says what it found in a short text; where a file is missing
-or has nothing on the matter it raises InputError with the remedy. Which item asks for what stands in `checklist_items/`.
+Each is called as the item tables call it, is given what its files hold, and says what it found in a short text. Where a
+file is missing or has nothing on the matter, FACTS raises InputError with the remedy. Which item asks for what stands in
+`checklist_items/`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import wraps
+from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet
@@ -27,6 +30,11 @@ from alnlib.studies import STUDIES
 SETTINGS = Path(__file__).parent.parent / "radiomics" / "settings"
 SHOWN_PARAMETERS = ("seed", "epochs", "learning_rate", "batch_size", "image_size", "n_folds", "n_repeats", "weights")
 
+PREDICTIONS = "predictions/*.csv"
+NO_THRESHOLD = "no tested model has a threshold; run 41 with validation or training rows"
+NO_FEATURES = "no feature table; run 26 or 27 if the cohort has what they need"
+NO_RADIOMICS = "no table of it; run 26 or 27 if the cohort has what they need"
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -35,27 +43,48 @@ class Fact:
     text: str
     files: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return f"{self.text} [{', '.join(self.files)}]"
-
 
 FACTS: dict[str, Callable[[RunFolder], Fact]] = {}
 """{name in the item tables: function that reads it}."""
 
 
-def fact(*files: str) -> Callable[[Callable[[RunFolder], Fact | str]], Callable[[RunFolder], Fact]]:
-    """Add a function to FACTS under its own name; where it returns a text, the fact is from `files`."""
+def fact(*files: str, remedy: str = "") -> Callable[[Callable[..., str | Fact]], Callable[..., str | Fact]]:
+    """Add a function to FACTS under its own name; it is given the content of `files`, or the run where it names none.
 
-    def added(read: Callable[[RunFolder], Fact | str]) -> Callable[[RunFolder], Fact]:
-        @wraps(read)
-        def told(run: RunFolder) -> Fact:
-            said = read(run)
-            return said if isinstance(said, Fact) else Fact(said, files)
+    A name with "*" stands for all such files that stages make and that are there, and is given as {file: content};
+    PREDICTIONS as one table. Where no such file is there, or the function has nothing to say, `remedy` is the error.
+    """
 
-        FACTS[read.__name__] = told
-        return told
+    def added(say: Callable[..., str | Fact]) -> Callable[..., str | Fact]:
+        def read(run: RunFolder) -> Fact:
+            found = {name: _made(run, name) if "*" in name else [name] for name in files}
+            contents = [_content(run, name, found[name]) for name in files] or [run]
+            said = say(*contents) if all(found.values()) else ""
+            if not said:
+                raise InputError(remedy)
+            return said if isinstance(said, Fact) else Fact(said, tuple(chain.from_iterable(found.values())))
+
+        FACTS[say.__name__] = read
+        return say
 
     return added
+
+
+def _made(run: RunFolder, pattern: str) -> list[str]:
+    return [name for stage in STAGES for name in stage.makes if fnmatch(name, pattern) and run.has(name)]
+
+
+def _content(run: RunFolder, name: str, files: Iterable[str]) -> Any:
+    if name == PREDICTIONS:
+        return read_predictions(run.predictions())
+    if "*" in name:
+        return {file: _content(run, file, ()) for file in files}
+    if name.endswith(".csv"):
+        return run.read_table(name)
+    if name.endswith(".json"):
+        return run.read_json(name)
+    path = run.path(name)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if name.endswith(".yaml") else path
 
 
 def read_facts(run: RunFolder) -> dict[str, Fact | str]:
@@ -73,73 +102,60 @@ def read_facts(run: RunFolder) -> dict[str, Fact | str]:
 
 
 @fact("cohort/cohort.yaml")
-def cohort_source(run: RunFolder) -> str:
-    """Title, provenance, source, license and citation of the cohort."""
-    cohort = _cohort(run)
-    words = [f"{cohort['title']}, {cohort['provenance']} patients"]
-    words += [
-        f"{word} {cohort[key]}" for key, word in (("license", "license"), ("citation", "cite")) if cohort.get(key)
-    ]
-    return "; ".join(words)
+def cohort_source(cohort: dict) -> str:
+    more = [f"{word} {cohort[key]}" for key, word in (("license", "license"), ("citation", "cite")) if cohort.get(key)]
+    return "; ".join([f"{cohort['title']}, {cohort['provenance']} patients", *more])
 
 
 @fact("cohort/cohort.yaml", "cohort/patients.csv")
-def centers(run: RunFolder) -> str:
-    """Patients per center, and which centers are external."""
-    external = _cohort(run).get("external_centers") or []
-    counts = run.read_table("cohort/patients.csv")["center"].value_counts(sort=False)
+def centers(cohort: dict, patients: pd.DataFrame) -> str:
+    external = cohort.get("external_centers") or []
+    counts = patients["center"].value_counts(sort=False)
     named = ", ".join(f"{name} {n}{' (external)' if name in external else ''}" for name, n in counts.items())
     return f"patients per center: {named}"
 
 
 @fact("cohort/flow.csv")
-def inclusion_flow(run: RunFolder) -> str:
-    """Every step of the inclusion with the patients that remain, and those with and without the outcome at the end."""
-    flow = run.read_table("cohort/flow.csv")
+def inclusion_flow(flow: pd.DataFrame) -> str:
     last = flow.iloc[-1]
     steps = ", ".join(f"{row.description}: {row.remaining}" for row in flow.itertuples())
     return f"{steps}; {last['remaining_positive']} with and {last['remaining_negative']} without the outcome"
 
 
 @fact("cohort/study.json", "cohort/cohort.yaml")
-def endpoint(run: RunFolder) -> str:
-    """The endpoint with the words for its two classes."""
-    outcome = _cohort(run)["endpoints"][run.read_json("cohort/study.json")["endpoint"]]
+def endpoint(study: dict, cohort: dict) -> str:
+    outcome = cohort["endpoints"][study["endpoint"]]
     return f"{outcome['label']}: {outcome.get('positive', 'yes')} against {outcome.get('negative', 'no')}"
 
 
 @fact("cohort/splits.csv")
-def split_sizes(run: RunFolder) -> str:
-    """Patients in every split."""
-    counts = run.read_table("cohort/splits.csv")["split"].value_counts()
+def split_sizes(splits: pd.DataFrame) -> str:
+    counts = splits["split"].value_counts()
     return f"patients: {', '.join(f'{SPLIT_NAMES[split]} {counts[split]}' for split in SPLIT_NAMES if split in counts)}"
 
 
-@fact("run_log.csv")
-def split_method(run: RunFolder) -> str:
-    """Shares and seed with which the splits were drawn, from the log of stage 11."""
-    drawn = _parameters(run, "11_cohort")
+@fact("run_log.csv", remedy="run_log.csv has no finished 11_cohort; run it: python3 run_all.py --only 11")
+def split_method(log: pd.DataFrame) -> str:
+    drawn = _parameters(log, "11_cohort")
+    if not drawn:
+        return ""
     shares = f"test share {drawn['test_fraction']}, validation share {drawn['validation_fraction']} of the rest"
     return f"{shares}, seed {drawn['seed']}; splits and external centers of the cohort folder go before"
 
 
 @fact()
 def patient_disjoint(run: RunFolder) -> Fact:
-    """How many patients stand in several splits of splits.csv; predictions of one model that share patients are an error."""
-    files = ["cohort/splits.csv"]
+    """Predictions of one model that share patients are an error, which reading them raises."""
     twice = int(run.read_table("cohort/splits.csv")["patient_id"].duplicated().sum())
     text = f"by patient; {_count(twice, 'patient')} in several splits"
-    if predictions := _prediction_files(run):
-        models = _predictions(run).groupby(["study", "model"]).ngroups  # reading them refuses a patient in two splits
+    if predictions := _made(run, PREDICTIONS):
+        models = len(_models(read_predictions(run.predictions())))
         text += f", none in several splits of the predictions of {_count(models, 'model')}"
-        files += predictions
-    return Fact(text, tuple(files))
+    return Fact(text, ("cohort/splits.csv", *predictions))
 
 
 @fact("cohort/table_one.csv")
-def missing_values(run: RunFolder) -> str:
-    """Missing values per clinical variable."""
-    table = run.read_table("cohort/table_one.csv")
+def missing_values(table: pd.DataFrame) -> str:
     table = table[table["group"] == OVERALL].drop_duplicates("variable")
     lacking = table[table["missing"] > 0]
     named = ", ".join(f"{row.label} {row.missing} of {row.n_group}" for row in lacking.itertuples())
@@ -147,38 +163,26 @@ def missing_values(run: RunFolder) -> str:
 
 
 @fact("cohort/table_one.csv")
-def table_one(run: RunFolder) -> str:
-    """How many variables Table 1 describes, in which groups."""
-    variables = run.read_table("cohort/table_one.csv")["variable"].nunique()
-    return f"{variables} variables, overall and by outcome, with standardized differences"
+def table_one(table: pd.DataFrame) -> str:
+    return f"{table['variable'].nunique()} variables, overall and by outcome, with standardized differences"
 
 
 @fact("cohort/flow.csv")
-def class_balance(run: RunFolder) -> str:
-    """Patients with and without the outcome, and their share."""
-    last = run.read_table("cohort/flow.csv").iloc[-1]
-    positive, negative = int(last["remaining_positive"]), int(last["remaining_negative"])
+def class_balance(flow: pd.DataFrame) -> str:
+    positive, negative = (int(flow.iloc[-1][f"remaining_{outcome}"]) for outcome in ("positive", "negative"))
     return f"{positive} with, {negative} without the outcome (share {positive / (positive + negative):.2f})"
 
 
-@fact("cohort/cohort.yaml")
-def clinical_predictors(run: RunFolder) -> str:
-    """The clinical variables with unit or levels."""
-    variables = _cohort(run).get("clinical") or {}
-    if not variables:
-        raise InputError("cohort/cohort.yaml names no clinical variables; list them under `clinical`")
+@fact("cohort/cohort.yaml", remedy="cohort/cohort.yaml names no clinical variables; list them under `clinical`")
+def clinical_predictors(cohort: dict) -> str:
     return "; ".join(
         f"{v['label']} ({v.get('unit') or ', '.join(map(str, v.get('levels') or [v['kind']]))})"
-        for v in variables.values()
+        for v in (cohort.get("clinical") or {}).values()
     )
 
 
-@fact("cohort/images.csv")
-def image_inventory(run: RunFolder) -> str:
-    """Images and patients per modality with their sequences or views."""
-    images = run.read_table("cohort/images.csv")
-    if images.empty:
-        raise InputError("cohort/images.csv lists no image; only the clinical arms apply")
+@fact("cohort/images.csv", remedy="cohort/images.csv lists no image; only the clinical arms apply")
+def image_inventory(images: pd.DataFrame) -> str:
     words = []
     for modality, of_it in images.groupby("modality", sort=False):
         views = ", ".join(map(str, of_it["sequence_or_view"].dropna().unique()))
@@ -187,14 +191,11 @@ def image_inventory(run: RunFolder) -> str:
     return "; ".join(words)
 
 
-@fact("cohort/images.csv")
-def masks(run: RunFolder) -> str:
-    """Images with a mask."""
-    images = run.read_table("cohort/images.csv")
-    drawn = images[images["mask_path"].notna()] if "mask_path" in images else images.iloc[:0]
-    if drawn.empty:
-        raise InputError("no image of cohort/images.csv has a mask; give mask_path where lesions are drawn")
-    counts = drawn["modality"].value_counts(sort=False)
+@fact("cohort/images.csv", remedy="no image of cohort/images.csv has a mask; give mask_path where lesions are drawn")
+def masks(images: pd.DataFrame) -> str:
+    if "mask_path" not in images or images["mask_path"].isna().all():
+        return ""
+    counts = images.loc[images["mask_path"].notna(), "modality"].value_counts(sort=False)
     return f"images with a mask: {', '.join(f'{modality} {n}' for modality, n in counts.items())}"
 
 
@@ -202,119 +203,84 @@ def masks(run: RunFolder) -> str:
 
 
 @fact("clinical/univariable.csv", "clinical/model.csv")
-def univariable_selection(run: RunFolder) -> str:
-    """How many candidates were tested one by one, and which entered the clinical model."""
-    tested = run.read_table("clinical/univariable.csv")["variable"].nunique()
-    kept = run.read_table("clinical/model.csv")["variable"].unique()
-    return f"{tested} clinical candidates tested one by one; in the model: {', '.join(kept) or 'none'}"
+def univariable_selection(tested: pd.DataFrame, model: pd.DataFrame) -> str:
+    kept = ", ".join(model["variable"].unique()) or "none"
+    return f"{tested['variable'].nunique()} clinical candidates tested one by one; in the model: {kept}"
 
 
 @fact("clinical/model.csv", "clinical/nomogram.csv")
-def clinical_model_terms(run: RunFolder) -> str:
-    """The terms of the clinical model with their odds ratios, and its nomogram."""
-    table = run.read_table("clinical/model.csv")
-    run.path("clinical/nomogram.csv")
-    terms = ", ".join(f"{row.feature} OR {row.odds_ratio:.2f}" for row in table.itertuples())
+def clinical_model_terms(model: pd.DataFrame, _: pd.DataFrame) -> str:
+    terms = ", ".join(f"{row.feature} OR {row.odds_ratio:.2f}" for row in model.itertuples())
     return f"clinical model: {terms or 'intercept only'}; nomogram"
 
 
-@fact()
-def models(run: RunFolder) -> Fact:
-    """The models of every study, candidates counted."""
+@fact(PREDICTIONS)
+def models(predictions: pd.DataFrame) -> str:
     words = []
-    for study, rows in _models(run).groupby("study", sort=False):
+    for study, rows in _models(predictions).groupby("study", sort=False):
         shown = rows.loc[rows["role"] != "candidate", "model"]
         candidates = len(rows) - len(shown)
         words.append(f"{study}: {', '.join(shown)}" + (f" and {_count(candidates, 'candidate')}" if candidates else ""))
-    return Fact("; ".join(words), tuple(_prediction_files(run)))
-
-
-@fact()
-def ensembles(run: RunFolder) -> Fact:
-    """Models that join others, by `alnlib.studies`."""
-    rows = [row for row in _models(run).itertuples() if row.study in STUDIES and row.role == "main"]
-    published = [(row.model, STUDIES[row.study].model(row.model)) for row in rows]
-    joint = [name for name, model in published if model is not None and model.joins]
-    if not joint:
-        raise InputError("no model joins others in this run; run 25 or 31")
-    return Fact(f"models that join others: {', '.join(joint)}", tuple(_prediction_files(run)))
-
-
-@fact()
-def published_studies(run: RunFolder) -> Fact:
-    """The published systems that the models of this run are rebuilt after."""
-    sources = [STUDIES[key].source for key in _models(run)["study"].unique() if key in STUDIES]
-    if not sources:
-        raise InputError("the predictions belong to none of the five studies; cite the earlier work")
-    return Fact(f"rebuilt after: {'; '.join(sources)}", tuple(_prediction_files(run)))
-
-
-@fact()
-def networks_chosen(run: RunFolder) -> Fact:
-    """Networks tried and the one chosen on validation patients, with its number of parameters."""
-    words, files = [], _made(run, ".csv", "choice")
-    for name in files:
-        table = run.read_table(name)
-        for crop in table["crop"].unique() if "crop" in table else [""]:
-            tried = table[table["crop"] == crop] if crop else table
-            best = tried[tried["chosen"].astype(bool)].iloc[0]
-            where = f"{name.split('/')[0]} {crop}".strip()
-            words.append(f"{where}: {best['architecture']} ({best['parameters'] / 1e6:.1f} million) of {len(tried)}")
-    if not files:
-        raise InputError("no network was trained; run 22, 24 or 25")
-    return Fact(f"chosen on validation patients: {'; '.join(words)}", tuple(files))
-
-
-@fact()
-def training_history(run: RunFolder) -> Fact:
-    """Networks whose loss was kept epoch by epoch."""
-    files = _made(run, ".csv", "training_history")
-    if not files:
-        raise InputError("no training history; run 22, 23, 24 or 25")
-    epochs = ", ".join(f"{name.split('/')[0]} {run.read_table(name)['epoch'].max()}" for name in files)
-    return Fact(f"loss by epoch kept (last epoch: {epochs})", tuple(files))
-
-
-@fact("run_log.csv")
-def stage_parameters(run: RunFolder) -> str:
-    """Parameters with which each stage of models ran last, those of SHOWN_PARAMETERS."""
-    words = []
-    for stage in STAGES:
-        if stage.predictions and (ran_with := _parameters(run, stage.notebook, required=False)):
-            named = ", ".join(f"{name} {ran_with[name]}" for name in SHOWN_PARAMETERS if name in ran_with)
-            words.append(f"{stage.number}: {named}")
-    if not words:
-        raise InputError("run_log.csv has no finished model stage; run one: python3 run_all.py --from 21")
     return "; ".join(words)
 
 
-@fact("run_log.csv")
-def initial_weights(run: RunFolder) -> str:
-    """Whether networks started from scratch or from given weights."""
-    by_stage = {stage.number: _parameters(run, stage.notebook, required=False).get("weights") for stage in STAGES}
-    named = [
-        f"{number} {'from scratch' if weights == 'none' else weights}"
-        for number, weights in by_stage.items()
-        if weights
-    ]
-    if not named:
-        raise InputError("run_log.csv has no finished network stage; run 22, 23, 24 or 25")
-    return f"initial weights by stage: {', '.join(named)}"
+@fact(PREDICTIONS, remedy="no model joins others in this run; run 25 or 31")
+def ensembles(predictions: pd.DataFrame) -> str:
+    rows = [row for row in _models(predictions).itertuples() if row.study in STUDIES and row.role == "main"]
+    published = [(row.model, STUDIES[row.study].model(row.model)) for row in rows]
+    joint = ", ".join(name for name, model in published if model is not None and model.joins)
+    return f"models that join others: {joint}" if joint else ""
 
 
-@fact()
-def saved_networks(run: RunFolder) -> Fact:
-    """Network files of this run."""
-    files = _made(run, ".pt")
-    if not files:
-        raise InputError("no network file is kept; run 23 or 25")
-    return Fact(f"{_count(len(files), 'trained network')} saved", tuple(files))
+@fact(PREDICTIONS, remedy="the predictions belong to none of the five studies; cite the earlier work")
+def published_studies(predictions: pd.DataFrame) -> str:
+    sources = "; ".join(STUDIES[key].source for key in predictions["study"].unique() if key in STUDIES)
+    return f"rebuilt after: {sources}" if sources else ""
 
 
-@fact()
-def radiomics_settings(run: RunFolder) -> Fact:
-    """Resampling, gray levels, image types and feature classes of the extraction."""
-    feature_counts(run)
+@fact("*/choice.csv", remedy="no network was trained; run 22, 24 or 25")
+def networks_chosen(choices: dict[str, pd.DataFrame]) -> str:
+    words = []
+    for name, table in choices.items():
+        for crop, tried in table.groupby("crop", sort=False) if "crop" in table else [("", table)]:
+            best = tried[tried["chosen"].astype(bool)].iloc[0]
+            where = f"{name.split('/')[0]} {crop}".strip()
+            words.append(f"{where}: {best['architecture']} ({best['parameters'] / 1e6:.1f} million) of {len(tried)}")
+    return f"chosen on validation patients: {'; '.join(words)}"
+
+
+@fact("*/training_history.csv", remedy="no training history; run 22, 23, 24 or 25")
+def training_history(histories: dict[str, pd.DataFrame]) -> str:
+    epochs = ", ".join(f"{name.split('/')[0]} {table['epoch'].max()}" for name, table in histories.items())
+    return f"loss by epoch kept (last epoch: {epochs})"
+
+
+@fact("run_log.csv", remedy="run_log.csv has no finished model stage; run one: python3 run_all.py --from 21")
+def stage_parameters(log: pd.DataFrame) -> str:
+    words = []
+    for stage in STAGES:
+        if stage.predictions and (ran_with := _parameters(log, stage.notebook)):
+            named = ", ".join(f"{name} {ran_with[name]}" for name in SHOWN_PARAMETERS if name in ran_with)
+            words.append(f"{stage.number}: {named}")
+    return "; ".join(words)
+
+
+@fact("run_log.csv", remedy="run_log.csv has no finished network stage; run 22, 23, 24 or 25")
+def initial_weights(log: pd.DataFrame) -> str:
+    by_stage = {stage.number: _parameters(log, stage.notebook).get("weights") for stage in STAGES}
+    started = {number: "from scratch" if how == "none" else how for number, how in by_stage.items() if how}
+    named = ", ".join(f"{number} {how}" for number, how in started.items())
+    return f"initial weights by stage: {named}" if named else ""
+
+
+@fact("*.pt", remedy="no network file is kept; run 23 or 25")
+def saved_networks(files: dict[str, Path]) -> str:
+    return f"{_count(len(files), 'trained network')} saved"
+
+
+@fact("*.parquet", remedy=NO_FEATURES)
+def radiomics_settings(_: dict[str, Path]) -> Fact:
+    """Of the settings of the library, in a run that has features."""
     words, files = [], []
     for path in sorted(SETTINGS.glob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -329,166 +295,133 @@ def radiomics_settings(run: RunFolder) -> Fact:
     return Fact(" | ".join(words), tuple(files))
 
 
-@fact()
-def feature_counts(run: RunFolder) -> Fact:
-    """Features and patients of every feature table."""
-    words, files = [], _made(run, ".parquet")
-    for name in files:
-        schema = pyarrow.parquet.read_metadata(run.path(name))
+@fact("*.parquet", remedy=NO_FEATURES)
+def feature_counts(tables: dict[str, Path]) -> str:
+    words = []
+    for path in tables.values():
+        schema = pyarrow.parquet.read_metadata(path)
         features = sum("__" in column for column in schema.schema.to_arrow_schema().names)
-        words.append(f"{Path(name).stem}: {_count(features, 'feature')} of {_count(schema.num_rows, 'patient')}")
-    if not files:
-        raise InputError("no feature table; run 26 or 27 if the cohort has what they need")
-    return Fact("; ".join(words), tuple(files))
+        words.append(f"{path.stem}: {_count(features, 'feature')} of {_count(schema.num_rows, 'patient')}")
+    return "; ".join(words)
 
 
-@fact()
-def feature_selection(run: RunFolder) -> Fact:
-    """Tables on which features were selected."""
-    return _named_tables(run, "selection", "selected features listed")
+@fact("*/selection.csv", remedy=NO_RADIOMICS)
+def feature_selection(_: dict[str, pd.DataFrame]) -> str:
+    return "selected features listed"
 
 
-@fact()
-def feature_stability(run: RunFolder) -> Fact:
-    """Tables on features under perturbed masks."""
-    return _named_tables(run, "stability", "ICC under perturbed masks listed")
+@fact("*/stability.csv", remedy=NO_RADIOMICS)
+def feature_stability(_: dict[str, pd.DataFrame]) -> str:
+    return "ICC under perturbed masks listed"
 
 
-@fact()
-def learners(run: RunFolder) -> Fact:
-    """Tables of learners compared."""
-    return _named_tables(run, "learners", "learners compared under one tuning budget")
+@fact("*/learners.csv", remedy=NO_RADIOMICS)
+def learners(_: dict[str, pd.DataFrame]) -> str:
+    return "learners compared under one tuning budget"
 
 
 # --- the evaluation -----------------------------------------------------------------------------------------------
 
 
 @fact("evaluation/discrimination.csv")
-def discrimination_measures(run: RunFolder) -> str:
-    """AUCs, and operating points with intervals."""
-    table = run.read_table("evaluation/discrimination.csv")
+def discrimination_measures(table: pd.DataFrame) -> str:
     return f"{table['auc_low'].notna().sum()} AUCs with 95 % intervals (by study, model and split)"
 
 
-@fact("evaluation/discrimination.csv")
-def operating_points(run: RunFolder) -> str:
-    """On how many tested rows sensitivity, specificity, PPV, NPV and accuracy with intervals were computed."""
-    points = int(_tested(run)["sensitivity_low"].notna().sum())
-    if not points:
-        raise InputError("no tested model has a threshold; run 41 with validation or training rows")
+@fact("evaluation/discrimination.csv", remedy=NO_THRESHOLD)
+def operating_points(table: pd.DataFrame) -> str:
+    points = int(_tested(table)["sensitivity_low"].notna().sum())
     measures = "sensitivity, specificity, PPV, NPV, accuracy with 95 % intervals on tested splits"
-    return f"{measures} ({_count(points, 'model')} by split)"
+    return f"{measures} ({_count(points, 'model')} by split)" if points else ""
 
 
-@fact("evaluation/discrimination.csv")
-def thresholds(run: RunFolder) -> str:
-    """On which patients thresholds were chosen, for the tested rows."""
-    origins = _tested(run)["threshold_from"].dropna().value_counts()
-    if origins.empty:
-        raise InputError("no tested model has a threshold; run 41 with validation or training rows")
+@fact("evaluation/discrimination.csv", remedy=NO_THRESHOLD)
+def thresholds(table: pd.DataFrame) -> str:
+    origins = _tested(table)["threshold_from"].dropna().value_counts()
     named = ", ".join(f"{SPLIT_NAMES[split]} {n}" for split, n in origins.items())
-    return f"probability of the outcome; threshold of the largest Youden index, locked on: {named} (tested rows)"
+    how = "probability of the outcome; threshold of the largest Youden index, locked on"
+    return f"{how}: {named} (tested rows)" if named else ""
 
 
 @fact("evaluation/calibration.csv")
-def calibration_measures(run: RunFolder) -> str:
-    """How many models have intercept, slope, ICI and Brier score with intervals."""
-    n = _count(len(run.read_table("evaluation/calibration.csv")), "model")
+def calibration_measures(table: pd.DataFrame) -> str:
+    n = _count(len(table), "model")
     return f"intercept, slope, ICI, Brier, Hosmer-Lemeshow of {n} by split, with 95 % intervals and curves"
 
 
 @fact("evaluation/net_benefit.csv")
-def utility_measures(run: RunFolder) -> str:
-    """How many decision curves were computed, over which thresholds."""
-    table = run.read_table("evaluation/net_benefit.csv")
+def utility_measures(table: pd.DataFrame) -> str:
     curves = _count(table.groupby(["study", "model", "split"]).ngroups, "model")
     span = f"{table['threshold'].min():g} to {table['threshold'].max():g}"
     return f"net benefit of {curves} by split at thresholds {span}, with 95 % intervals"
 
 
-@fact("evaluation/comparisons.csv")
-def model_comparisons(run: RunFolder) -> str:
-    """How many pairs of models were compared, and by which tests."""
-    table = run.read_table("evaluation/comparisons.csv")
+@fact("evaluation/comparisons.csv", remedy="evaluation/comparisons.csv compares no two models; run a second model")
+def model_comparisons(table: pd.DataFrame) -> str:
     methods = ", ".join(name for name in table["method"].unique() if not name.startswith("not estimable"))
-    if not methods:
-        raise InputError("evaluation/comparisons.csv compares no two models; run a second model")
-    return f"{_count(len(table), 'comparison')} of two models ({methods}), Holm's correction"
+    return f"{_count(len(table), 'comparison')} of two models ({methods}), Holm's correction" if methods else ""
 
 
-@fact("run_log.csv")
-def interval_methods(run: RunFolder) -> str:
-    """Tests of differences and the resamples behind intervals."""
-    n = _parameters(run, "41_discrimination", required=False).get("n_bootstrap")
-    if n is None:
-        raise InputError("run_log.csv has no finished stage 41; run it: python3 run_all.py --only 41")
-    return f"95 % intervals of AUCs and differences after DeLong, others by {n} resamples of patients"
-
-
-@fact("evaluation/discrimination.csv")
-def internal_performance(run: RunFolder) -> str:
-    """AUCs of the models on internal test patients."""
-    return _performance(run, "test")
-
-
-@fact("evaluation/discrimination.csv")
-def external_performance(run: RunFolder) -> str:
-    """AUCs of the models on patients of another center."""
-    return _performance(run, "external")
+@fact("run_log.csv", remedy="run_log.csv has no finished stage 41; run it: python3 run_all.py --only 41")
+def interval_methods(log: pd.DataFrame) -> str:
+    n = _parameters(log, "41_discrimination").get("n_bootstrap")
+    how = f"95 % intervals of AUCs and differences after DeLong, others by {n} resamples of patients"
+    return "" if n is None else how
 
 
 @fact()
-def analysis_sizes(run: RunFolder) -> Fact:
-    """Patients and patients with the outcome in every split of every study's predictions."""
+def internal_performance(run: RunFolder) -> Fact:
+    return _performance(run, "test")
+
+
+@fact()
+def external_performance(run: RunFolder) -> Fact:
+    return _performance(run, "external")
+
+
+@fact(PREDICTIONS)
+def analysis_sizes(predictions: pd.DataFrame) -> str:
     words = []
-    for study, rows in _predictions(run).groupby("study", sort=False):
+    for study, rows in predictions.groupby("study", sort=False):
         by_split = rows.groupby(["split", "patient_id"])["y_true"].max().groupby("split").agg(["size", "sum"])
         ordered = by_split.loc[[split for split in SPLIT_NAMES if split in by_split.index]]
         named = ", ".join(f"{SPLIT_NAMES[row.Index]} {row.size} ({row.sum})" for row in ordered.itertuples())
         words.append(f"{study}: {named}")
-    return Fact(f"patients (with the outcome): {'; '.join(words)}", tuple(_prediction_files(run)))
+    return f"patients (with the outcome): {'; '.join(words)}"
 
 
-@fact()
-def validity_audit(run: RunFolder) -> Fact:
-    """Tables on whether a result could be an artifact, and how many audits passed and failed."""
-    audit = _tables_of(run, ("44", "45"), "leakage and resampling audit")
-    files = tuple(sorted(audit.files, key=lambda name: not name.endswith("/validity.csv")))  # the audits go first
+@fact(remedy="no table of it; run 44 or 45 if the cohort has what it needs")
+def validity_audit(run: RunFolder) -> Fact | str:
+    made = [name for number in ("44", "45") for name in find_stage(number).makes if name.endswith(".csv")]
+    files = sorted(filter(run.has, made), key=lambda name: not name.endswith("/validity.csv"))  # the audits go first
+    if not files:
+        return ""
     results = pd.concat([pd.DataFrame({"result": []}), *map(run.read_table, files)])["result"].dropna()
     counts = ", ".join(f"{n} {result}" for result, n in results.value_counts().items())
-    return Fact(audit.text + (f"; audits: {counts}" if counts else ""), files)
+    text = f"leakage and resampling audit: {_count(len(files), 'table')}"
+    return Fact(text + (f"; audits: {counts}" if counts else ""), tuple(files))
 
 
-@fact("evaluation/recalibration.csv")
-def recalibration(run: RunFolder) -> str:
-    """Models recalibrated, by which methods and on which patients."""
-    table = run.read_table("evaluation/recalibration.csv")
+@fact("evaluation/recalibration.csv", remedy="no model has patients apart to recalibrate on; give a validation split")
+def recalibration(table: pd.DataFrame) -> str:
     fitted = table[table["n_fitted"].notna()]
-    if fitted.empty:
-        raise InputError("no model has patients apart to recalibrate on; give a validation split")
     n, methods = fitted.groupby(["study", "model"]).ngroups, ", ".join(fitted["method"].unique())
-    return f"{_count(n, 'model')} recalibrated ({methods}) on other patients, before and after on tested ones"
+    how = f"{_count(n, 'model')} recalibrated ({methods}) on other patients, before and after on tested ones"
+    return how if n else ""
 
 
-@fact("evaluation/models_against_readers.csv")
-def reader_comparisons(run: RunFolder) -> str:
-    """Models compared with human readers."""
-    table = run.read_table("evaluation/models_against_readers.csv")
-    if table.empty:
-        raise InputError("no reader read these patients; give readers.csv")
-    return f"{_count(len(table), 'comparison')} of a model with readers"
+@fact("evaluation/models_against_readers.csv", remedy="no reader read these patients; give readers.csv")
+def reader_comparisons(table: pd.DataFrame) -> str:
+    return f"{_count(len(table), 'comparison')} of a model with readers" if len(table) else ""
 
 
-@fact()
-def explanations(run: RunFolder) -> Fact:
-    """Tables on where networks look and whether the maps can be trusted."""
-    return _tables_of(run, ("51", "52"), "Grad-CAM with faithfulness and randomization tests")
+@fact("explanations/*.csv", remedy="no table of it; run 51 or 52 if the cohort has what it needs")
+def explanations(tables: dict[str, pd.DataFrame]) -> str:
+    return f"Grad-CAM with faithfulness and randomization tests: {_count(len(tables), 'table')}"
 
 
 @fact("report/claims.csv")
-def claim_verdicts(run: RunFolder) -> str:
-    """Verdicts on the published claims, counted."""
-    table = run.read_table("report/claims.csv")
+def claim_verdicts(table: pd.DataFrame) -> str:
     counts = ", ".join(f"{n} {verdict}" for verdict, n in table["verdict"].value_counts().items())
     return f"{len(table)} published claims on {table['provenance'].iloc[0]} patients: {counts}"
 
@@ -497,18 +430,15 @@ def claim_verdicts(run: RunFolder) -> str:
 
 
 @fact("provenance.json")
-def software(run: RunFolder) -> str:
+def software(provenance: dict) -> str:
     """Versions of Python and of the packages that results depend on."""
-    versions = run.read_json("provenance.json")["versions"]
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if version != "absent")
+    return ", ".join(f"{name} {version}" for name, version in provenance["versions"].items() if version != "absent")
 
 
-@fact("provenance.json")
-def code_version(run: RunFolder) -> str:
+@fact("provenance.json", remedy="provenance.json names no commit; run from a git checkout")
+def code_version(provenance: dict) -> str:
     """That the commit of the code is recorded; the hash itself stays in its file, which results under git leave out."""
-    if run.read_json("provenance.json")["commit"].startswith("no git"):
-        raise InputError("provenance.json names no commit; run from a git checkout")
-    return "commit of the code recorded"
+    return "" if provenance["commit"].startswith("no git") else "commit of the code recorded"
 
 
 # --- what several of them read ------------------------------------------------------------------------------------
@@ -518,67 +448,29 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def _cohort(run: RunFolder) -> dict:
-    return yaml.safe_load(run.path("cohort/cohort.yaml").read_text(encoding="utf-8"))
+def _models(predictions: pd.DataFrame) -> pd.DataFrame:
+    """study, model and role of every model, in the order of the predictions."""
+    return predictions[["study", "model", "role"]].drop_duplicates(["study", "model"])
 
 
-def _prediction_files(run: RunFolder) -> list[str]:
-    return [name for name in _made(run, ".csv") if name.startswith("predictions/")]
-
-
-def _predictions(run: RunFolder) -> pd.DataFrame:
-    return read_predictions(run.predictions())
-
-
-def _models(run: RunFolder) -> pd.DataFrame:
-    """study, model and role of every model of the run, in the order of the predictions."""
-    return _predictions(run)[["study", "model", "role"]].drop_duplicates(["study", "model"])
-
-
-def _made(run: RunFolder, suffix: str, stem: str = "") -> list[str]:
-    """Files that stages of the table make and that are there, by how they end and their stem."""
-    names = [name for stage in STAGES for name in stage.makes if name.endswith(suffix)]
-    return [name for name in names if run.has(name) and (not stem or Path(name).stem == stem)]
-
-
-def _parameters(run: RunFolder, notebook: str, required: bool = True) -> dict:
-    """Parameters of the last run of a stage that ended well."""
-    log = run.read_table("run_log.csv")
+def _parameters(log: pd.DataFrame, notebook: str) -> dict:
+    """Parameters of the last run of a stage that ended well; empty if none did."""
     ended = log[(log["notebook"] == notebook) & (log["status"] == "done")]
-    if ended.empty and required:
-        raise InputError(f"run_log.csv has no finished {notebook}; run it: python3 run_all.py --only {notebook[:2]}")
     return {} if ended.empty else json.loads(ended["parameters"].iloc[-1])
 
 
-def _tested(run: RunFolder) -> pd.DataFrame:
-    table = run.read_table("evaluation/discrimination.csv")
+def _tested(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["split"].isin(("test", "external"))]
 
 
-def _performance(run: RunFolder, split: str) -> str:
+def _performance(run: RunFolder, split: str) -> Fact:
     table = run.read_table("evaluation/discrimination.csv")
     judged = table[(table["split"] == split) & table["auc"].notna()]
-    role = _models(run).set_index(["study", "model"])["role"]
-    judged = judged[
-        [role.get(key, "main") != "candidate" for key in zip(judged["study"], judged["model"], strict=True)]
-    ]
+    roles = _models(read_predictions(run.predictions()))
+    judged = judged.merge(roles, on=["study", "model"], how="left").query("role != 'candidate'")
     if judged.empty:
         raise InputError(f"no model was evaluated on {SPLIT_NAMES[split]} patients; this cohort has none")
     patients = f"{SPLIT_NAMES[split]} patients ({run.provenance})"
     span = f"{judged['auc'].min():.2f} to {judged['auc'].max():.2f}"
-    return f"{_count(len(judged), 'model')} on {patients}, AUC {span}, with intervals"
-
-
-def _tables_of(run: RunFolder, numbers: Iterable[str], what: str) -> Fact:
-    stages = [stage for number in numbers if (stage := find_stage(number))]
-    files = [name for stage in stages for name in stage.makes if name.endswith(".csv") and run.has(name)]
-    if not files:
-        raise InputError(f"no table of it; run {' or '.join(numbers)} if the cohort has what it needs")
-    return Fact(f"{what}: {_count(len(files), 'table')}", tuple(files))
-
-
-def _named_tables(run: RunFolder, stem: str, what: str) -> Fact:
-    files = _made(run, ".csv", stem)
-    if not files:
-        raise InputError("no table of it; run 26 or 27 if the cohort has what they need")
-    return Fact(what, tuple(files))
+    text = f"{_count(len(judged), 'model')} on {patients}, AUC {span}, with intervals"
+    return Fact(text, ("evaluation/discrimination.csv",))
