@@ -20,7 +20,7 @@ READER_ID = "birads"
 BIRADS_SCORES = {"1": 1, "2": 2, "3": 3, "4a": 4, "4b": 5, "4c": 6, "5": 7}
 """BI-RADS categories in order of suspicion; the numbers carry no more than the order."""
 
-NOT_GIVEN = ("", "not available", "not applicable")
+NOT_GIVEN = ("not available", "not applicable")
 MM_PER_CM = 10.0
 
 CASE = "CaseID"
@@ -97,16 +97,16 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
     book = _read_sheet(data)
     remedy = f"{book.unchanged}, or write {', '.join(_CLASSES)}"
     patients = pd.DataFrame({"patient_id": [f"case{int(case):03d}" for case in book.sheet[CASE]], "center": "BrEaST"})
-    patients["malignant"] = _decode(book, CLASS, _CLASSES.__getitem__, "unknown class", remedy).astype("Int64")
-    patients["age_years"] = _decode(book, "Age", _number).astype("float64")
-    patients["tissue_composition"] = _decode(book, "Tissue_composition", _tissue).astype("str")
-    patients["margin"] = _decode(book, "Margin", _worst_margin).astype("str")
-    patients["calcifications"] = _decode(book, "Calcifications", _CALCIFICATIONS.__getitem__).astype("str")
+    patients["malignant"] = book.decode(CLASS, _CLASSES.__getitem__, "unknown class", remedy).astype("Int64")
+    patients["age_years"] = book.decode("Age", _number).astype("float64")
+    patients["tissue_composition"] = book.decode("Tissue_composition", _tissue).astype("str")
+    patients["margin"] = book.decode("Margin", _worst_margin).astype("str")
+    patients["calcifications"] = book.decode("Calcifications", _CALCIFICATIONS.__getitem__).astype("str")
     for column, (heading, _, levels) in _SINGLE.items():
-        patients[column] = _decode(book, heading, dict(zip(levels, levels, strict=True)).__getitem__).astype("str")
+        patients[column] = book.decode(heading, dict(zip(levels, levels, strict=True)).__getitem__).astype("str")
     for column, (heading, _, findings) in _FINDINGS.items():
-        patients[column] = _decode(book, heading, _has_finding(heading, findings)).astype("str")
-    scores = _decode(book, "BIRADS", BIRADS_SCORES.__getitem__).astype("float64")
+        patients[column] = book.decode(heading, _has_finding(heading, findings)).astype("str")
+    scores = book.decode("BIRADS", BIRADS_SCORES.__getitem__).astype("float64")
     images = _images(book, patients["patient_id"], data)
     book.raise_problems()
 
@@ -144,7 +144,7 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
 def _read_sheet(data: Path) -> Workbook:
     headings = [CASE, IMAGE, MASK, PIXEL_SIZE, CLASS, "Age", "BIRADS", "Tissue_composition", "Margin", "Calcifications"]
     headings += sorted({heading for heading, *_ in (*_SINGLE.values(), *_FINDINGS.values())})
-    book = Workbook(data, SHEET_PATTERN, "breast-lesions-usg", DOI, headings)
+    book = Workbook(data, SHEET_PATTERN, "breast-lesions-usg", DOI, headings, NOT_GIVEN)
     cases = pd.to_numeric(book.sheet[CASE], errors="coerce")
     for at in book.sheet.index[cases.isna() | cases.duplicated()]:
         case = cell_text(book.sheet.at[at, CASE])
@@ -156,11 +156,11 @@ def _read_sheet(data: Path) -> Workbook:
 def _images(book: Workbook, patient_ids: pd.Series, data: Path) -> pd.DataFrame:
     places = {place.name: place.relative_to(data).as_posix() for place in sorted(data.rglob("*.png"))}
     remedy = f"put it below {data}, or run 'python3 run_all.py download breast-lesions-usg'"
-    paths, masks = (_decode(book, heading, places.__getitem__, "file is missing", remedy) for heading in (IMAGE, MASK))
+    paths, masks = (book.decode(heading, places.__getitem__, "file is missing", remedy) for heading in (IMAGE, MASK))
     for at in book.sheet.index:
-        if cell_text(book.sheet.at[at, IMAGE]) in NOT_GIVEN:
+        if cell_text(book.sheet.at[at, IMAGE]) in book.not_given:
             book.note(at, IMAGE, "no image named", book.unchanged)
-    sizes = _decode(book, PIXEL_SIZE, _number).astype("float64") * MM_PER_CM
+    sizes = book.decode(PIXEL_SIZE, _number).astype("float64") * MM_PER_CM
     return images_table(
         {
             "image_id": patient_ids + "_us",
@@ -172,15 +172,6 @@ def _images(book: Workbook, patient_ids: pd.Series, data: Path) -> pd.DataFrame:
             "pixel_spacing_mm": [np.nan if np.isnan(mm) else f"{mm:.8g} {mm:.8g}" for mm in sizes],
         }
     )
-
-
-def _decode(book: Workbook, heading: str, understand, message: str = "unknown entry", remedy: str = "") -> pd.Series:
-    """`understand` of the text of every given cell; what it does not know becomes a problem with the row."""
-
-    def place(at: int) -> str:
-        return f"case {book.sheet.at[at, CASE]}: {remedy or book.unchanged}"
-
-    return book.decode(heading, lambda cell: understand(cell_text(cell)), NOT_GIVEN, message, place)
 
 
 def _number(text: str) -> float:

@@ -34,7 +34,7 @@ SIDE = "Tumor Location"
 POSITION = "Position"
 
 DAYS_PER_YEAR = 365.25
-NOT_GIVEN = ("", "NA", "NC", "NP", "x")
+NOT_GIVEN = ("NA", "NC", "NP", "x")
 """The sheet's legend: NA not available, NC not collected, NP not pertinent, x information not available."""
 
 _NEGATIVE_POSITIVE = {0: "negative", 1: "positive"}
@@ -128,7 +128,7 @@ def read_duke(data: str | Path) -> Cohort:
     patients["aln_metastasis"] = (node_stage > 0).astype("Int64").where(node_stage >= 0)
     patients["apcr"] = (stage_after == 0).astype("Int64").where((stage_after >= 0) & (node_stage > 0))
     remedy = "expected a negative whole number of days before diagnosis"
-    patients["age_years"] = _decode(book, BIRTH, _age_years, "not a date of birth", remedy).astype("float64")
+    patients["age_years"] = book.decode(BIRTH, _age_years, "not a date of birth", remedy).astype("float64")
     for column, coded in _CODED.items():
         names = _decode_integers(book, coded.heading, set(coded.codes)).map(coded.codes)
         patients[column] = names.astype("str").where(names.notna())
@@ -203,7 +203,9 @@ def find_duke_series(data: str | Path) -> pd.DataFrame:
 def _read_sheet(data: Path) -> Workbook:
     """The clinical workbook, its sheet without lines that name no patient, ids as text."""
     headings = [PATIENT, NODE_STAGE, NODE_STAGE_AFTER_THERAPY, SUSPICIOUS_NODES, BIRTH, SIDE, POSITION]
-    book = Workbook(data, CLINICAL_SHEET, "duke", DOI, [*headings, *(coded.heading for coded in _CODED.values())])
+    book = Workbook(
+        data, CLINICAL_SHEET, "duke", DOI, [*headings, *(coded.heading for coded in _CODED.values())], NOT_GIVEN
+    )
     book.sheet = book.sheet[book.sheet[PATIENT].notna()].copy()
     book.sheet[PATIENT] = book.sheet[PATIENT].astype(str).str.strip()
     for at in book.sheet.index[book.sheet[PATIENT].duplicated()]:
@@ -212,31 +214,20 @@ def _read_sheet(data: Path) -> Workbook:
     return book
 
 
-def _decode(book: Workbook, heading: str, understand, message: str, remedy: str) -> pd.Series:
-    return book.decode(
-        heading, understand, NOT_GIVEN, message, lambda at: f"patient {book.sheet.at[at, PATIENT]}: {remedy}"
-    )
-
-
 def _decode_integers(book: Workbook, heading: str, accepted: set[int]) -> pd.Series:
     """A coded column as Int64, <NA> where not given; every cell that is not an accepted code becomes a problem."""
-
-    def understand(cell: object) -> int:
-        if float(cell) not in accepted:  # type: ignore[arg-type]
-            raise ValueError(cell)
-        return int(float(cell))  # type: ignore[arg-type]
-
     codes = ", ".join(str(code) for code in sorted(accepted))
-    return _decode(book, heading, understand, "unknown code", f"the data dictionary has the codes {codes}").astype(
-        "Int64"
-    )
+    understand = {float(code): code for code in accepted}
+    remedy = f"the data dictionary has the codes {codes}"
+    decoded = book.decode(heading, lambda text: understand[float(text)], "unknown code", remedy)
+    return decoded.astype("Int64")
 
 
-def _age_years(cell: object) -> float:
+def _age_years(text: str) -> float:
     """Age at diagnosis: the sheet has the birth date in days counted from diagnosis, hence negative."""
-    days = float(cell)  # type: ignore[arg-type]
+    days = float(text)
     if not (days.is_integer() and -130 * DAYS_PER_YEAR < days < 0):
-        raise ValueError(cell)
+        raise ValueError(text)
     return -days / DAYS_PER_YEAR
 
 

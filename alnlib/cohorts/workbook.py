@@ -21,18 +21,24 @@ class Workbook:
     """The first sheet of a workbook.
 
     path: the file. sheet: its rows, cells as Excel has them, indexed so that row i is line i + 2. problems: what was found
-    wrong with cells so far, for `raise_problems`.
+    wrong with cells so far, for `raise_problems`. not_given: the words for an empty cell.
     """
 
-    def __init__(self, data: Path, pattern: str, cohort: str, doi: str, headings: Sequence[str]) -> None:
-        """Raises InputError if no such workbook is below `data`, it cannot be read, or it lacks one of `headings`."""
+    def __init__(
+        self, data: Path, pattern: str, cohort: str, doi: str, headings: Sequence[str], not_given: Sequence[str] = ()
+    ) -> None:
+        """Raises InputError if no such workbook is below `data`, it cannot be read, or it lacks one of `headings`.
+
+        The first of `headings` is the column that names a row.
+        """
         path = find_workbook(data, pattern)
         if path is None:
             raise InputError(
                 f"{data}: no {pattern} there or below; get it with 'python3 run_all.py download {cohort} --data {data}', "
                 f"or from The Cancer Imaging Archive, doi {doi}, and give its folder as --data"
             )
-        self.path, self.problems = path, []
+        self.path, self.problems, self.not_given = path, [], ("", *not_given)
+        self.id_heading = headings[0]
         self.unchanged = f"use the workbook of doi {doi} unchanged"
         try:
             self.sheet = pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""])
@@ -47,21 +53,21 @@ class Workbook:
         """Remember what is wrong with the cell of row `at` under `heading`."""
         self.problems.append(Problem.of(self.path, message, remedy, at + 2, heading.strip(), value))
 
-    def decode(
-        self, heading: str, understand: Callable, absent: Sequence[str], message: str, remedy: Callable[[int], str]
-    ) -> pd.Series:
-        """`understand` of every given cell of a column (object), NaN where the cell is empty or one of `absent`.
+    def decode(self, heading: str, understand: Callable, message: str = "unknown entry", remedy: str = "") -> pd.Series:
+        """`understand` of the text of every given cell of a column (object), NaN where the cell is empty or `not_given`.
 
-        KeyError and ValueError become problems with their row; remedy: of the row.
+        KeyError and ValueError become problems with their row; remedy: without one, to leave the workbook unchanged.
         """
         decoded: list[object] = []
         for at, cell in self.sheet[heading].items():
             value: object = np.nan
-            if cell_text(cell) not in ("", *absent):
+            if cell_text(cell) not in self.not_given:
                 try:
-                    value = understand(cell)
+                    value = understand(cell_text(cell))
                 except (KeyError, ValueError):
-                    self.note(at, heading, message, remedy(at), cell_text(cell))
+                    kind = self.id_heading.removesuffix("ID").strip().lower()  # Patient ID, CaseID
+                    who = f"{kind} {self.sheet.at[at, self.id_heading]}"
+                    self.note(at, heading, message, f"{who}: {remedy or self.unchanged}", cell_text(cell))
             decoded.append(value)
         return pd.Series(decoded, index=self.sheet.index, dtype=object)
 
