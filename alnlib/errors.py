@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_INPUT_ERROR = 2
 """Exit status of the command line when an input, an option or the environment is at fault."""
@@ -31,26 +32,17 @@ class Problem:
 
     @classmethod
     def of(
-        cls,
-        file: object,
-        message: str,
-        remedy: str,
-        row: int | None = None,
-        column: str | None = None,
-        value: object = None,
+        cls, file: object, message: str, remedy: str, row: Any = None, column: str | None = None, value: object = None
     ) -> Problem:
         """A problem in the order in which one tells it; `file` and `value` as text, an empty value left out."""
         shown = None if value is None or str(value) == "" else str(value)
         return cls(str(file), None if row is None else int(row), column, shown, message, remedy)
 
     def __str__(self) -> str:
-        place = self.file
-        if self.row is not None:
-            place += f", row {self.row}"
-        if self.column:
-            place += f", column {self.column}"
-        found = f" (found {self.value!r})" if self.value is not None else ""
-        return f"{place}: {self.message}{found}; {self.remedy}"
+        row = "" if self.row is None else f", row {self.row}"
+        column = f", column {self.column}" if self.column else ""
+        found = "" if self.value is None else f" (found {self.value!r})"
+        return f"{self.file}{row}{column}: {self.message}{found}; {self.remedy}"
 
 
 class InputError(Exception):
@@ -68,12 +60,9 @@ class InputError(Exception):
         return type(self), (self.message, self.problems)
 
     def __str__(self) -> str:
-        if not self.problems:
-            return self.message
         shown = [f"  {problem}" for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
-        hidden = len(self.problems) - len(shown)
-        if hidden:
-            shown.append(f"  ... and {hidden} more")
+        if len(self.problems) > len(shown):
+            shown.append(f"  ... and {len(self.problems) - len(shown)} more")
         return "\n".join([self.message, *shown])
 
 

@@ -118,13 +118,11 @@ def _check_given_environment() -> None:
 
     missing = [name for name in PROBES if find_spec(name) is None]
     if missing or sys.version_info[:2] != PYTHON:
+        wrong = "missing: " + ", ".join(missing) if missing else "Python {}.{}".format(*sys.version_info[:2])
         raise EnvironmentFault(
-            "The environment at {} is not the compendium's ({}). Update it with `PIP_NO_BUILD_ISOLATION=0 conda env update "
-            "-n NAME -f environment.yml`, or leave it (conda deactivate, unset ALN_ENVIRONMENT) and run python3 run_all.py "
-            "again: it then builds its own .venv.".format(
-                sys.prefix,
-                "missing: " + ", ".join(missing) if missing else "Python {}.{}".format(*sys.version_info[:2]),
-            )
+            f"The environment at {sys.prefix} is not the compendium's ({wrong}). Update it with `PIP_NO_BUILD_ISOLATION=0 "
+            "conda env update -n NAME -f environment.yml`, or leave it (conda deactivate, unset ALN_ENVIRONMENT) and run "
+            "python3 run_all.py again: it then builds its own .venv."
         )
 
 
@@ -144,14 +142,9 @@ def _ensure_right_python(root: Path) -> None:
     )
 
 
-# --- building -----------------------------------------------------------------------------------------------------
-
-
 def _wanted(root: Path) -> str:
     """What the environment must have been built from: the lock, and where the repository stands (the editable install)."""
-    digest = hashlib.sha256((root / "requirements.lock").read_bytes())
-    digest.update(str(root).encode())
-    return digest.hexdigest()
+    return hashlib.sha256((root / "requirements.lock").read_bytes() + str(root).encode()).hexdigest()
 
 
 def _is_ready(venv: Path, root: Path) -> bool:
@@ -178,8 +171,9 @@ def _build(venv: Path, root: Path) -> None:
             print("An earlier installation was interrupted, or its Python has gone; .venv is built anew.")
             shutil.rmtree(venv)
         fresh = not venv.exists()
-        doing = "Building" if fresh else "Updating"
-        print(f"{doing} .venv from requirements.lock (once; about two minutes).", flush=True)
+        print(
+            f"{'Building' if fresh else 'Updating'} .venv from requirements.lock (once; about two minutes).", flush=True
+        )
         venv.mkdir(exist_ok=True)
         unfinished.touch()
         if fresh:
@@ -189,11 +183,8 @@ def _build(venv: Path, root: Path) -> None:
         log.write_text("", encoding="utf-8")
         pins = _pins(lock)
         first.write_text("\n".join(pins[name] for name in BUILD_PACKAGES if name in pins) + "\n", encoding="utf-8")
-        ours = sum(
-            "sys_platform == '" not in pin or f"sys_platform == '{sys.platform}'" in pin for pin in pins.values()
-        )
         _pip(venv, log, "build tools", ["--require-hashes", "-r", str(first)])
-        _pip(venv, log, "packages", ["--require-hashes", "--no-build-isolation", "-r", str(lock)], ours)
+        _pip(venv, log, "packages", ["--require-hashes", "--no-build-isolation", "-r", str(lock)], len(pins))
         _pip(venv, log, "alnlib", ["--no-build-isolation", "--editable", str(root)])
         ready.write_text(json.dumps({"built_from": _wanted(root)}), encoding="utf-8")
         unfinished.unlink()
@@ -219,12 +210,10 @@ def _one_builder(lock: Path):
 
 def _check_machine(root: Path) -> None:
     """A compiler, Python's headers and room on the disk, before anything is downloaded."""
-    compiler = os.environ.get("CC", "").split()[:1] or [
-        next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), "")
-    ]
+    compiled = any(shutil.which(name) for name in os.environ.get("CC", "").split()[:1] or ("cc", "gcc", "clang"))
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    if os.name != "nt" and (not shutil.which(compiler[0]) or not header.exists()):
-        lacking = "a C compiler" if not shutil.which(compiler[0]) else f"Python's C headers ({header})"
+    if os.name != "nt" and not (compiled and header.exists()):
+        lacking = f"Python's C headers ({header})" if compiled else "a C compiler"
         raise EnvironmentFault(
             f"pyradiomics 3.0.1 is compiled on installation and this machine lacks {lacking}. On Debian or Ubuntu: `apt-get "
             "install build-essential python3.11-dev`; on Fedora: `dnf install gcc python3.11-devel`; on macOS: "
@@ -251,9 +240,10 @@ def _create(venv: Path) -> None:
 
 
 def _pins(lock: Path) -> dict:
-    """{package: the lines of the lock that pin it, hashes included}."""
+    """{package: the lines that pin it, hashes included} of what the lock has for every platform or for this one."""
     blocks = re.split(r"\n(?=\w)", lock.read_text(encoding="utf-8").rstrip())
-    return {block.split("==")[0].lower(): block for block in blocks if not block.startswith("#")}
+    others = re.compile(f"#|.*sys_platform == '(?!{sys.platform}')")
+    return {block.split("==")[0].lower(): block for block in blocks if not others.match(block)}
 
 
 def _pip(venv: Path, log: Path, what: str, options: list, total: int = 0) -> None:

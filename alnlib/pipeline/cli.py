@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -165,16 +166,13 @@ def _run_and_show(plan: Plan) -> int:
             good = runner.run()
         console.print(_stage_table(list(runner.statuses.values()), plan))
     else:
-        runner = Runner(plan, _LinePrinter(console))
+        runner = Runner(plan, _line_printer(console))
         good = runner.run()
-    statuses = runner.statuses.values()
-    counts = Counter(status.kind for status in statuses)
+    counts = Counter(status.kind for status in runner.statuses.values())
     seconds = f"{time.monotonic() - begun:.0f} s"
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
-    if good:
-        return 0
+    failed = [status for status in runner.statuses.values() if status.kind == "failed"]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    failed = [status for status in statuses if status.kind == "failed"]
     for status in failed:
         errors.print(f"\n{status.stage.notebook} failed. {status.detail}", markup=False)
         kept = plan.folder / "failed" / f"{status.stage.notebook}.ipynb"
@@ -183,7 +181,7 @@ def _run_and_show(plan: Plan) -> int:
         for line in status.trail:
             errors.print(f"    {line}", markup=False)
     users = all(status.error is None or status.error["name"] == "InputError" for status in failed)
-    return EXIT_INPUT_ERROR if users else 1
+    return 0 if good else EXIT_INPUT_ERROR if users else 1
 
 
 def _stage_table(statuses: list[StageStatus], plan: Plan) -> Table:
@@ -204,19 +202,18 @@ def _stage_table(statuses: list[StageStatus], plan: Plan) -> Table:
     return table
 
 
-class _LinePrinter:
+def _line_printer(console: Console) -> Callable[[Runner], None]:
     """Plain progress for logs: one line when a stage starts and one when it ends."""
+    seen: dict[str, str] = {}
 
-    def __init__(self, console: Console) -> None:
-        self.console, self.seen = console, {}
-
-    def __call__(self, runner: Runner) -> None:
+    def show(runner: Runner) -> None:
         for name, status in runner.statuses.items():
-            if self.seen.get(name) == status.kind or status.kind == "waiting":
+            if status.kind in ("waiting", seen.get(name)):
                 continue
-            self.seen[name] = status.kind
+            seen[name] = status.kind
             seconds = f" {status.seconds:.0f} s" if status.seconds is not None else ""
             detail = f" ({status.detail.splitlines()[0]})" if status.detail else ""
-            self.console.print(
-                f"{name:22s} {WORDS.get(status.kind, status.kind)}{seconds}{detail}", markup=False, soft_wrap=True
-            )
+            line = f"{name:22s} {WORDS.get(status.kind, status.kind)}{seconds}{detail}"
+            console.print(line, markup=False, soft_wrap=True)
+
+    return show

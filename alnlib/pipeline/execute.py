@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Outcome:
     notebook: str
     seconds: float
     error: dict[str, Any] | None = None
-    trail: tuple[str, ...] = field(default=())
+    trail: tuple[str, ...] = ()
 
 
 def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None) -> Outcome:
@@ -86,7 +87,6 @@ def execute(spec: StageRun) -> dict[str, Any] | None:
     """Execute the notebook into staging/notebooks/. Returns the error that stopped it, or None. Progress goes to .progress."""
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
-    from papermill.exceptions import PapermillExecutionError
 
     staging = Path(spec.staging)
 
@@ -120,12 +120,11 @@ def execute(spec: StageRun) -> dict[str, Any] | None:
             progress_bar=False,
             log_output=False,
         )
-    except PapermillExecutionError as failure:
-        error = {"name": failure.ename, "message": failure.evalue, "cell": failure.exec_count}
     except (
         Exception
-    ) as failure:  # a dead kernel, a full disk: told to the runner, which stops what depends on this stage
-        error = {"name": type(failure).__name__, "message": str(failure), "cell": None}
+    ) as failure:  # of a cell, or a dead kernel, a full disk: the runner stops what depends on this stage
+        error = {"name": getattr(failure, "ename", type(failure).__name__)}
+        error |= {"message": getattr(failure, "evalue", str(failure)), "cell": getattr(failure, "exec_count", None)}
     if target.exists():
         notebook = clean_executed(json.loads(target.read_text(encoding="utf-8")))
         write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", target)
@@ -150,21 +149,19 @@ def clean_executed(notebook: dict) -> dict:
 
 def _settled(outputs: list[dict]) -> list[dict]:
     """Neighboring pieces of one stream as one output, as where a stream is cut depends on timing; figures with a palette."""
-    joined: list[dict] = []
-    for output in outputs:
-        before = joined[-1] if joined else {}
-        if output["output_type"] == "stream" and before.get("name") == output["name"]:
-            before["text"] = "".join(before["text"]) + "".join(output["text"])
-        else:
-            joined.append(dict(output))
-    for output in joined:
-        if output["output_type"] == "stream":
-            output["text"] = "".join(output["text"]).splitlines(keepends=True)
+    settled: list[dict] = []
+    for (kind, _), group in groupby(outputs, lambda output: (output["output_type"], output.get("name"))):
+        pieces = [dict(output) for output in group]
+        if kind == "stream":
+            text = "".join("".join(piece["text"]) for piece in pieces)
+            pieces = [pieces[0] | {"text": text.splitlines(keepends=True)}]
+        settled += pieces
+    for output in settled:
         figure = output.get("data", {}).get("image/png")
         if figure:
             content = base64.b64decode("".join(figure))
             output["data"] = output["data"] | {"image/png": base64.b64encode(palette_png(content)).decode("ascii")}
-    return joined
+    return settled
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,9 @@ def read_notebook(path: Path) -> dict:
     """A notebook as plain JSON; InputError if there is none or it is not one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such notebook; restore it with `git checkout -- {path.name}`") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not a notebook ({error}); restore it with `git checkout -- {path.name}`") from None
+    except (FileNotFoundError, ValueError) as error:
+        wrong = "no such notebook" if isinstance(error, FileNotFoundError) else f"not a notebook ({error})"
+        raise InputError(f"{path}: {wrong}; restore it with `git checkout -- {path.name}`") from None
 
 
 def cell_source(cell: dict) -> str:
@@ -72,8 +72,6 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     section, dot, parameter = name.rpartition(".")
     if not equals or not parameter.isidentifier():
         raise InputError(f"--set {text}: write NN.parameter=value, for example --set 22.epochs=5")
-    if parameter in RESERVED:
-        raise InputError(f"--set {text}: {parameter} is set by --cohort, --data and --profile; use those")
     try:
         return (section if dot else "all"), parameter, yaml.safe_load(value)
     except yaml.YAMLError:
@@ -94,17 +92,18 @@ def stage_parameters(
 
     Raises InputError for a name that the notebook does not declare or a value of another type than the default.
     """
-    given: dict[str, tuple[Any, str]] = {name: (value, "the stage table") for name, value in preset.items()}
-    for section, where in (("all", "profile, section all"), (notebook_name, f"profile, section {notebook_name}")):
-        for name, value in profile.get(section, {}).items():
-            if section != "all" or name in declared:
-                given[name] = (value, where)
-    given |= {name: (value, "the command line") for name, value in common.items() if name in declared}
+    shared = {name: value for name, value in profile.get("all", {}).items() if name in declared}
+    given = [(name, value, "the stage table") for name, value in preset.items()]
+    given += [(name, value, "profile, section all") for name, value in shared.items()]
+    given += [
+        (name, value, f"profile, section {notebook_name}") for name, value in profile.get(notebook_name, {}).items()
+    ]
+    given += [(name, value, "the command line") for name, value in common.items() if name in declared]
     for section, name, value in settings:
         if section in (notebook_name, notebook_name[:2]) or (section == "all" and name in declared):
-            given[name] = (value, "--set")
+            given.append((name, value, "--set"))
     values = dict(declared)
-    for name, (value, where) in given.items():
+    for name, (value, where) in {name: (value, where) for name, value, where in given}.items():
         if name not in declared:
             raise InputError(
                 f"{notebook_name} has no parameter {name!r} ({where}); it has {', '.join(sorted(declared))}. Mend the name."
@@ -115,53 +114,32 @@ def stage_parameters(
 
 def check_names(
     profile: dict, settings: list[tuple[str, str, Any]], declared: dict[str, dict[str, Any]], profile_name: str
-):
-    """Raise InputError for a section that names no notebook, or a shared parameter that no notebook has."""
-    known = set(declared)
-    everywhere = set().union(*declared.values()) if declared else set()
-    for section, names in profile.items():
-        for name in sorted(set(names) & set(RESERVED)):
-            raise InputError(f"profile {profile_name}: {name} is set by --cohort, --data and --profile; leave it out")
-        if section != "all" and section not in known:
-            raise InputError(
-                f"profile {profile_name}: section {section!r} is no notebook; known: {', '.join(sorted(known))}"
-            )
-        unknown = set(names) - everywhere if section == "all" else set()
-        if unknown:
-            raise InputError(
-                f"profile {profile_name}: no notebook has a parameter {sorted(unknown)[0]!r}; mend the name"
-            )
-    for section, name, _ in settings:
-        if section != "all" and not any(section in (notebook, notebook[:2]) for notebook in known):
-            raise InputError(
-                f"--set {section}.{name}: there is no notebook {section!r}; known: {', '.join(sorted(known))}"
-            )
+) -> None:
+    """Raise InputError for a section that names no notebook, a shared parameter that no notebook has, or one of RESERVED."""
+    everywhere = {name for names in declared.values() for name in names}
+    sections = ["all", *declared]
+    asked = [(f"profile {profile_name}", sections, section, name) for section in profile for name in profile[section]]
+    or_numbers = [*sections, *(notebook[:2] for notebook in declared)]
+    asked += [
+        (f"--set {section}.{name}".replace("--set all.", "--set "), or_numbers, section, name)
+        for section, name, _ in settings
+    ]
+    for where, known, section, name in asked:
+        if name in RESERVED:
+            raise InputError(f"{where}: {name} is set by --cohort, --data and --profile; use those and leave it out")
+        if section not in known:
+            raise InputError(f"{where}: there is no notebook {section!r}; known: {', '.join(sorted(declared))}")
         if section == "all" and name not in everywhere:
             raise InputError(
-                f"--set {name}: no notebook has this parameter; see the parameters cells, or `run_all.py --list`"
+                f"{where}: no notebook has this parameter, {name!r}; see the parameters cells, or `run_all.py --list`"
             )
 
 
 def _as_type_of(default: Any, value: Any, what: str) -> Any:
     """`value` if it fits the type of `default` (an int passes for a float; anything passes for None)."""
-    if (
-        default is None
-        or isinstance(value, type(default))
-        and not (isinstance(value, bool) and not isinstance(default, bool))
-    ):
-        fits = isinstance(value, LITERALS)
-    else:
-        fits = isinstance(default, float) and not isinstance(value, bool) and _is_number(value)
-        value = float(value) if fits else value
-    if not fits:
+    if isinstance(default, float) and not isinstance(value, bool):
+        with suppress(TypeError, ValueError):  # YAML reads 1e-3, without a point, as text
+            return float(value)
+    if not (isinstance(value, LITERALS) if default is None else type(value) is type(default)):
         raise InputError(f"{what} must be {type(default).__name__}, like the default {default!r}, not {value!r}")
     return value
-
-
-def _is_number(value: Any) -> bool:
-    """Whether float() takes it; YAML reads 1e-3, without a point, as text."""
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,24 +87,25 @@ class RunFolder:
         self.name = name
         self.folder = results_folder() / name
         self.data = resolve_data(data) if data is not None else None
-        staging = os.environ.get("ALN_STAGING")
-        self.target = Path(staging) if staging else self.folder
+        self.target = Path(os.environ.get("ALN_STAGING") or self.folder)
         self._written: list[dict[str, Any]] = []
-        self._origin: dict[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"RunFolder({self.name!r})"
 
     # reading
 
+    def has(self, name: str) -> bool:
+        """Whether `path(name)` would find a file."""
+        return (self.target / name).exists() or (self.folder / name).exists()
+
     def path(self, name: str) -> Path:
         """Path of a file that this stage or an earlier one made; InputError naming the stage to run if it is not there."""
-        for folder in (self.target, self.folder):
-            if (folder / name).exists():
-                return folder / name
-        maker = next((stage for stage in STAGES if name in stage.makes), None)
-        remedy = f"run it: python3 run_all.py --only {maker.number}" if maker else "run the stage that makes it"
-        raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
+        if not self.has(name):
+            maker = next((stage.number for stage in STAGES if name in stage.makes), None)
+            remedy = f"run it: python3 run_all.py --only {maker}" if maker else "run the stage that makes it"
+            raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
+        return self.target / name if (self.target / name).exists() else self.folder / name
 
     def predictions(self) -> list[Path]:
         """The predictions files with rows that stages of the table made, in its order; InputError if no model was run."""
@@ -138,10 +140,6 @@ class RunFolder:
         """Folder below crops/ (git-ignored) in which slow steps keep what they computed between runs."""
         return self.folder / "crops" / name
 
-    def has(self, name: str) -> bool:
-        """Whether `path(name)` would find a file."""
-        return (self.target / name).exists() or (self.folder / name).exists()
-
     def read_table(self, name: str, **options: Any) -> pd.DataFrame:
         """A table of the run; ids and centers stay strings."""
         ids = dict.fromkeys(("patient_id", "image_id", "unit_id", "center", "reader_id"), str)
@@ -167,22 +165,21 @@ class RunFolder:
 
     def about(self, cohort: Cohort) -> None:
         """Say whose patients the results are of, in the stages that run before cohort/cohort.yaml is written."""
-        self._origin = {"title": cohort.title, "provenance": cohort.provenance}
+        self._described = {"title": cohort.title, "provenance": cohort.provenance}
 
+    @cached_property
     def _described(self) -> dict[str, str]:
-        if self._origin is None:
-            self._origin = yaml.safe_load(self.path("cohort/cohort.yaml").read_text(encoding="utf-8"))
-        return self._origin
+        return yaml.safe_load(self.path("cohort/cohort.yaml").read_text(encoding="utf-8"))
 
     @property
     def provenance(self) -> str:
         """ "simulated" or "real", from cohort/cohort.yaml."""
-        return self._described()["provenance"]
+        return self._described["provenance"]
 
     @property
     def label(self) -> str:
         """Where the patients come from, in the words that stand under every figure."""
-        title = self._described()["title"]
+        title = self._described["title"]
         return title if self.provenance in title.lower() else f"{title} ({self.provenance} patients)"
 
     # writing
