@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -130,36 +131,32 @@ class LibraryCode:
     def used_by(self, source: str) -> dict[str, str]:
         """{path relative to the repository: digest} of every module that `source` imports and of the data beside it."""
         modules: set[Path] = set()
-        waiting = list(self._imported(ast.parse(source), package=()))
+        waiting = set(self._imported(source, ""))
         while waiting:
             module = waiting.pop()
-            if module in modules:
-                continue
             modules.add(module)
             if module not in self._imports:
-                package = module.parent.relative_to(self.root).parts
-                self._imports[module] = self._imported(ast.parse(module.read_text(encoding="utf-8")), package)
-            waiting.extend(self._imports[module])
+                package = ".".join(module.parent.relative_to(self.root).parts)
+                self._imports[module] = self._imported(module.read_text(encoding="utf-8"), package)
+            waiting |= self._imports[module] - modules
         packages = {module.parent for module in modules} - {self.root / "alnlib"}
         beside = {path for path in self._digests if path.suffix not in (".py", ".md") and packages & set(path.parents)}
         digests = {path.relative_to(self.root).as_posix(): self._digests[path] for path in sorted(modules | beside)}
         return {name: digest for name, digest in digests.items() if name not in NO_INFLUENCE}
 
-    def _imported(self, tree: ast.AST, package: tuple[str, ...]) -> frozenset[Path]:
-        names: set[tuple[str, ...]] = set()
-        for node in ast.walk(tree):
+    def _imported(self, source: str, package: str) -> frozenset[Path]:
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
-                names |= {tuple(alias.name.split(".")) for alias in node.names}
+                names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                above = package[: len(package) - node.level + 1] if node.level else ()
-                base = (*above, *(node.module.split(".") if node.module else ()))
-                names |= {base} | {(*base, alias.name) for alias in node.names}
+                base = resolve_name("." * node.level + (node.module or ""), package)
+                names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
         files: set[Path] = set()
-        for name in names:
-            if name[0] in PACKAGES:
-                for length in range(1, len(name) + 1):
-                    path = self.root.joinpath(*name[:length])
-                    files |= {path / "__init__.py", path.with_suffix(".py")} & self._digests.keys()
+        for parts in (name.split(".") for name in names if name.startswith(PACKAGES)):
+            for length in range(1, len(parts) + 1):
+                path = self.root.joinpath(*parts[:length])
+                files |= {path / "__init__.py", path.with_suffix(".py")} & self._digests.keys()
         return frozenset(files)
 
 

@@ -342,6 +342,6 @@ def test_stages_run_on_a_dask_cluster(toy_repository):
 
 
 def test_a_cluster_that_is_not_there_is_said(toy_repository, monkeypatch):
-    monkeypatch.setattr("alnlib.pipeline.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("alnlib.pipeline.runner.CONNECT_SECONDS", 1)
     with pytest.raises(InputError, match="no Dask scheduler answers there"):
         run_toys(cluster="tcp://127.0.0.1:9")

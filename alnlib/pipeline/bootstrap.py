@@ -69,11 +69,13 @@ def ensure_environment(arguments: list, usage: str = "", root: Path = ROOT) -> N
     arguments: the command line after run_all.py. Ends the process with status 2 and one paragraph if the environment
     cannot be had. ALN_ENVIRONMENT=current takes the present interpreter as it is.
     """
-    venv = root / ".venv"
-    if _inside(venv) and _is_ready(venv, root):
+    venv, prefix = root / ".venv", Path(sys.prefix)
+    inside = prefix.resolve() == venv.resolve()
+    conda = (prefix / "conda-meta").is_dir() and prefix.name not in ("base", "miniconda3", "anaconda3")
+    if inside and _is_ready(venv, root):
         return
     try:
-        if os.environ.get("ALN_ENVIRONMENT") == "current" or (not _inside(venv) and _is_conda()):
+        if os.environ.get("ALN_ENVIRONMENT") == "current" or (conda and not inside):
             _check_given_environment()
             return
         if not _is_ready(venv, root):
@@ -97,15 +99,6 @@ def _execute(python: Path, arguments: list) -> None:
     if os.name == "nt":
         sys.exit(subprocess.call([str(python), *arguments]))
     os.execv(str(python), [str(python), *arguments])
-
-
-def _inside(venv: Path) -> bool:
-    return Path(sys.prefix).resolve() == venv.resolve()
-
-
-def _is_conda() -> bool:
-    prefix = Path(sys.prefix)
-    return (prefix / "conda-meta").is_dir() and prefix.name not in ("base", "miniconda3", "anaconda3")
 
 
 def _python_of(venv: Path) -> Path:

@@ -51,7 +51,6 @@ class StageRun:
 class Outcome:
     """How a stage's process ended. error: {"name", "message", "cell"} of the exception, or None."""
 
-    notebook: str
     seconds: float
     error: dict[str, Any] | None = None
     trail: tuple[str, ...] = ()
@@ -77,10 +76,10 @@ def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None
     seconds = time.monotonic() - begun
     outcome = staging / ".outcome.json"
     if outcome.exists():
-        return Outcome(spec.notebook, seconds, json.loads(outcome.read_text(encoding="utf-8"))["error"])
+        return Outcome(seconds, json.loads(outcome.read_text(encoding="utf-8"))["error"])
     trail = tuple((staging / ".log").read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
     message = f"the process ended with status {status}" + (" (killed: out of memory?)" if status == -9 else "")
-    return Outcome(spec.notebook, seconds, {"name": "Died", "message": message, "cell": None}, trail)
+    return Outcome(seconds, {"name": "Died", "message": message, "cell": None}, trail)
 
 
 def execute(spec: StageRun) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ class RunFolder:
     def predictions(self) -> list[Path]:
         """The predictions files with rows that stages of the table made, in its order; InputError if no model was run."""
         declared = [self.folder / made for stage in STAGES for made in stage.predictions]
-        files = [path for path in declared if _has_rows(path)]
+        files = [path for path in declared if path.is_file() and len(path.read_bytes().splitlines()) > 1]
         if not files:
             raise InputError(
                 f"results/{self.name}/predictions holds no table; run a model: python3 run_all.py --from 21"
@@ -235,20 +235,13 @@ class RunFolder:
         return pd.DataFrame(self._written, columns=["file", "rows"]).astype({"rows": "Int64"}).assign(kB=sizes)
 
 
-def _has_rows(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return sum(1 for _ in zip(stream, range(2), strict=False)) == 2
-
-
-def number_text(value: Any, low: Any = None, high: Any = None, digits: int = 3) -> str:
+def number_text(value: Any, low: Any = None, high: Any = None) -> str:
     """A number as prose shows it: "0.819 (0.734 to 0.903)", "370", "not available"."""
     if value is None:
         return "not available"
     if isinstance(value, (str, bool, int)):
         return str(value)
-    return f"{value:.{digits}f}" if low is None or high is None else format_interval(value, low, high, digits)
+    return f"{value:.3f}" if low is None or high is None else format_interval(value, low, high)
 
 
 def _plain(value: Any) -> Any:

@@ -41,6 +41,7 @@ from alnlib.pipeline.stages import NUMBERS, STAGES, Stage, check_table, find_sta
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
 POLL_SECONDS = 0.4
+CONNECT_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -93,24 +94,24 @@ class Plan:
 def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES) -> Plan:
     """Check the stage table, the profile, every parameter and the cohort's name; InputError for what the user can mend."""
     check_table(stages)
-    cohort, name, data = _resolve_cohort(options)
+    cohort, run, data = _resolve_cohort(options)
     profile = read_profile(notebooks_folder() / "profiles" / f"{options.profile}.yaml")
     settings = [parse_setting(text) for text in options.settings]
     read = {stage.notebook: read_notebook(notebooks_folder() / f"{stage.source_notebook}.ipynb") for stage in stages}
     declared = {notebook: declared_parameters(content, notebook) for notebook, content in read.items()}
     check_names(profile, settings, declared, options.profile)
-    root = data_root()
-    inside = data.is_relative_to(root)
-    common = {"run": name, "cohort": cohort, "data": data.relative_to(root).as_posix() if inside else str(data)}
-    common |= {"device": options.device} | ({} if options.seed is None else {"seed": options.seed})
+    inside = data.is_relative_to(data_root())
+    common = {"run": run, "cohort": cohort, "device": options.device}
+    common["data"] = data.relative_to(data_root()).as_posix() if inside else str(data)
+    if options.seed is not None:
+        common["seed"] = options.seed
+    presets = {stage.notebook: stage.preset for stage in stages}
     parameters = {
-        stage.notebook: stage_parameters(
-            stage.notebook, declared[stage.notebook], stage.preset, profile, common, settings
-        )
-        for stage in stages
+        name: stage_parameters(name, declared[name], preset, profile, common, settings)
+        for name, preset in presets.items()
     }
     chosen = _chosen_stages(options, stages)
-    return Plan(options, name, results_folder() / name, data, read, parameters, chosen, tuple(stages))
+    return Plan(options, run, results_folder() / run, data, read, parameters, chosen, tuple(stages))
 
 
 def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
@@ -168,6 +169,7 @@ class Runner:
         self.library = LibraryCode(repository_root())
         self.lock_digest = sha256_file(repository_root() / "requirements.lock")
         self.execution = sha256_file(Path(execute.__file__))
+        self.jobs = plan.options.jobs or min(4, os.cpu_count() or 1)  # stages side by side on this machine
         self.started: list[subprocess.Popen] = []
         self.statuses: dict[str, StageStatus] = {}
         self.left_out: dict[str, str] = {}
@@ -274,14 +276,12 @@ class Runner:
             self.on_change(self)
             with self._executor() as executor:
                 self._loop(executor)
-            if self._good():
+            good = all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
+            if good:
                 self._gather_numbers()
             shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
             self.hashes.save()
-        return self._good()
-
-    def _good(self) -> bool:
-        return all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
+        return good
 
     def _keep_cohorts_apart(self) -> None:
         """One results folder belongs to one cohort folder; another one of the same name would mix with it."""
@@ -307,7 +307,7 @@ class Runner:
 
     def _loop(self, executor: Executor) -> None:
         running: dict[Future, Stage] = {}
-        slots = sys.maxsize if self.plan.options.cluster else self._jobs()
+        slots = sys.maxsize if self.plan.options.cluster else self.jobs
         while True:
             for stage in self.plan.stages:
                 if self.statuses[stage.notebook].kind == "waiting":
@@ -380,8 +380,8 @@ class Runner:
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
         status, staging = self.statuses[stage.notebook], self._staging(stage)
         status.seconds = outcome.seconds
-        made = [path for path in sorted(staging.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-        names = [path.relative_to(staging).as_posix() for path in made]
+        made = [path.relative_to(staging) for path in sorted(staging.rglob("*")) if path.is_file()]
+        names = [path.as_posix() for path in made if not path.name.startswith(".")]
         error = outcome.error or self._contract_error(stage, names)
         failed = self.plan.folder / "failed" / f"{stage.notebook}.ipynb"
         failed.unlink(missing_ok=True)
@@ -439,10 +439,9 @@ class Runner:
                 if twice:
                     raise ValueError(f"number {twice[0]} is written by {stage.notebook} and by an earlier stage")
                 gathered |= numbers
+        (self.plan.folder / NUMBERS).unlink(missing_ok=True)
         if gathered:
             write_json(gathered, self.plan.folder / NUMBERS)
-        else:
-            (self.plan.folder / NUMBERS).unlink(missing_ok=True)
 
     def _log(self, stage: Stage, status: StageStatus, outputs: dict[str, str]) -> None:
         parameters, options = self.plan.parameters[stage.notebook], self.plan.options
@@ -459,10 +458,6 @@ class Runner:
         uses_gpu = parameters.get("device") in ("auto", "cuda")
         provenance.write_diary(self.plan.folder, repository_root(), row, uses_gpu, settings)
 
-    def _jobs(self) -> int:
-        """Stages side by side on this machine."""
-        return self.plan.options.jobs or min(4, os.cpu_count() or 1)
-
     @contextlib.contextmanager
     def _executor(self) -> Iterator[Executor]:
         """Threads that wait for local processes, or the workers of an existing Dask cluster.
@@ -470,12 +465,10 @@ class Runner:
         On an interrupt or an error the kernels end too: each runs in a process group of its own.
         """
         if self.plan.options.cluster:
-            from alnlib.pipeline.cluster import cluster_executor
-
-            with cluster_executor(self.plan.options.cluster) as executor:
+            with _cluster(self.plan.options.cluster) as executor:
                 yield executor
             return
-        executor = ThreadPoolExecutor(self._jobs())
+        executor = ThreadPoolExecutor(self.jobs)
         try:
             yield executor
         except BaseException:
@@ -490,6 +483,26 @@ class Runner:
 def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(source, target)
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[Executor]:
+    """The workers of the Dask scheduler at tcp://HOST:PORT, who must see all folders under the same paths."""
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(
+            f"--cluster {address}: no Dask scheduler answers there ({type(error).__name__}); start one with `dask scheduler`, "
+            "workers with `dask worker tcp://HOST:PORT`, and give its tcp:// address"
+        ) from None
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise InputError(
+                f"--cluster {address}: the scheduler has no workers; start `dask worker {address}` on a machine"
+            )
+        yield client.get_executor(pure=False, retries=0)
 
 
 @contextlib.contextmanager
