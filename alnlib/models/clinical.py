@@ -49,9 +49,8 @@ def design_columns(clinical: Mapping[str, ClinicalVariable]) -> pd.DataFrame:
     rows = []
     for column, variable in clinical.items():
         if variable.kind == "continuous":
-            rows.append(
-                (variable.label, column, variable.label, f"per unit ({variable.unit})" if variable.unit else "per unit")
-            )
+            unit = f"per unit ({variable.unit})" if variable.unit else "per unit"
+            rows.append((variable.label, column, variable.label, unit))
         elif variable.kind in _CATEGORICAL:
             rows += [(f"{variable.label}: {level}", column, variable.label, level) for level in variable.levels[1:]]
         else:
@@ -59,6 +58,7 @@ def design_columns(clinical: Mapping[str, ClinicalVariable]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["feature", "column", "variable", "level"])
 
 
+@dataclass(eq=False, repr=False)
 class ClinicalEncoder(TransformerMixin, BaseEstimator):
     """Clinical variables as numbers: frame in, frame out, fitted on the training fold only.
 
@@ -72,8 +72,7 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
     Raises InputError for an absent column, text among numbers, or a level that the cohort does not declare.
     """
 
-    def __init__(self, clinical: Mapping[str, ClinicalVariable]):
-        self.clinical = clinical
+    clinical: Mapping[str, ClinicalVariable]
 
     def fit(self, X: pd.DataFrame, y: object = None) -> ClinicalEncoder:
         """Learn medians, most frequent levels and observed ranges. X: patients, with a column per clinical variable."""
@@ -117,6 +116,7 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
         return self.design_["feature"].to_numpy(dtype=object)
 
 
+@dataclass(eq=False, repr=False)
 class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     """Logistic regression on the variables that pass a univariable test, selected anew in every fit.
 
@@ -131,15 +131,9 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     intervals after selection are too optimistic (Heinze et al. 2018, Biom J 60:431), its cross-validated scores are not.
     """
 
-    def __init__(
-        self,
-        p_enter: float = 0.05,
-        groups: Mapping[str, str] | None = None,
-        always: Sequence[str] = (),
-    ):
-        self.p_enter = p_enter
-        self.groups = groups
-        self.always = always
+    p_enter: float = 0.05
+    groups: Mapping[str, str] | None = None
+    always: Sequence[str] = ()
 
     def fit(self, X: pd.DataFrame, y: object) -> UnivariableThenMultivariableLogistic:
         """X: (n, features) numbers without missing values; y: (n,) 0/1.
@@ -157,16 +151,14 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         variables: dict[str, list[str]] = {}
         for feature in X.columns:
             variables.setdefault((self.groups or {}).get(feature, feature), []).append(feature)
-
         unknown = sorted(set(self.always) - set(variables))
         if unknown:
             raise ValueError(f"always names {unknown}, which is no variable of X; there are {', '.join(variables)}")
 
-        null = _null_log_likelihood(y)
         rows = []
         for variable, features in variables.items():
             fit = _fit_logit(X[features], y)
-            p = _likelihood_ratio_p(fit.log_likelihood - null, len(fit.kept))
+            p = _likelihood_ratio_p(fit.log_likelihood - _null_log_likelihood(y), len(fit.kept))
             rows.append((variable, p, fit.note))
         self.univariable_ = pd.DataFrame(rows, columns=["variable", "p_likelihood_ratio", "note"])
         passed = (self.univariable_["p_likelihood_ratio"] < self.p_enter) | self.univariable_["variable"].isin(
@@ -187,16 +179,10 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         self.intercept_ = intercept
         self.coef_ = coefficients.reindex(X.columns, fill_value=0.0)
         owner = {feature: variable for variable in selected for feature in variables[variable]}
-        self.odds_ratios_ = pd.DataFrame(
-            {
-                "variable": [owner[feature] for feature in fit.kept],
-                "feature": list(fit.kept),
-                "odds_ratio": np.exp(coefficients.to_numpy()),
-                "low": np.exp(coefficients.to_numpy() - Z_95 * errors.to_numpy()),
-                "high": np.exp(coefficients.to_numpy() + Z_95 * errors.to_numpy()),
-                "p_wald": _wald_p(coefficients.to_numpy(), errors.to_numpy()),
-            }
-        )
+        b, error = coefficients.to_numpy(), errors.to_numpy()
+        odds = {"odds_ratio": np.exp(b), "low": np.exp(b - Z_95 * error), "high": np.exp(b + Z_95 * error)}
+        names = {"variable": [owner[feature] for feature in fit.kept], "feature": list(fit.kept)}
+        self.odds_ratios_ = pd.DataFrame(names | odds | {"p_wald": _wald_p(b, error)})
         return self
 
     def decision_function(self, X: pd.DataFrame) -> np.ndarray:
@@ -297,13 +283,36 @@ def cross_validated_scores(
     results = []
     for repeat in range(n_repeats):
         fold = patient_level_folds(y, patients, n_folds, rng)
-        score = np.empty(len(X))
-        for k in range(n_folds):
-            held_out = fold == k
-            fitted = clone(pipeline).fit(X.loc[~held_out], y[~held_out])
-            score[held_out] = fitted.predict_proba(X.loc[held_out])[:, 1]
+        score = out_of_fold_probabilities(pipeline, X, y, fold)
         results.append(pd.DataFrame({"patient_id": patients, "repeat": repeat, "fold": fold, "y_score": score}))
     return pd.concat(results, ignore_index=True)
+
+
+def out_of_fold_probabilities(model: BaseEstimator, X: pd.DataFrame, y: object, fold: np.ndarray) -> np.ndarray:
+    """Probability (n,) of class 1 for each row, by a clone of `model` fitted without the row's fold.
+
+    fold: (n,) integers, by patient (`patient_level_folds`). Selection, weights and imputation are made anew in every fold.
+    """
+    return out_of_fold_by_view(model, X, y, fold, {"all": X})["all"].to_numpy()
+
+
+def out_of_fold_by_view(
+    model: BaseEstimator, X: pd.DataFrame, y: object, fold: np.ndarray, views: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """`out_of_fold_probabilities` where held-out patients are shown as in each of `views`: a column per view, index of X.
+
+    Every fold is fitted once, on X as it is. views: {name: frame}, such as X with a modality withheld.
+    """
+    y, fold = np.asarray(y), np.asarray(fold)
+    if any(not view.index.equals(X.index) for view in views.values()):
+        raise ValueError("a view must hold the patients of X in the same order")
+    score = pd.DataFrame(np.nan, index=X.index, columns=list(views))
+    for k in np.unique(fold):
+        held_out = fold == k
+        fitted = clone(model).fit(X.loc[~held_out], y[~held_out])
+        for name, view in views.items():
+            score.loc[held_out, name] = fitted.predict_proba(view.loc[held_out])[:, 1]
+    return score
 
 
 @dataclass(frozen=True)
@@ -482,27 +491,13 @@ def _odds_ratio_rows(
             reference, degrees = smaller.log_likelihood, len(fit.kept) - len(smaller.kept)
         else:
             reference, degrees = _null_log_likelihood(y), len(fit.kept)
-        p = _likelihood_ratio_p(fit.log_likelihood - reference, degrees)
-        if degrees == 0:
-            p = np.nan
+        p = _likelihood_ratio_p(fit.log_likelihood - reference, degrees) if degrees else np.nan
         values = checked[column]
         if variable.kind != "continuous":
             at = (values == variable.levels[0]).to_numpy()
-            rows.append(
-                (
-                    variable.label,
-                    variable.levels[0],
-                    int(at.sum()),
-                    int(y[at].sum()),
-                    1.0,
-                    np.nan,
-                    np.nan,
-                    np.nan,
-                    p,
-                    "reference",
-                )
-            )
-        for position, (feature, _, _, level) in enumerate(own.itertuples(index=False)):
+            counts = int(at.sum()), int(y[at].sum())
+            rows.append((variable.label, variable.levels[0], *counts, 1.0, *(np.nan,) * 3, p, "reference"))
+        for feature, level in own[["feature", "level"]].itertuples(index=False):
             at = np.ones(len(y), bool) if variable.kind == "continuous" else (values == level).to_numpy()
             n, events = int(at.sum()), int(y[at].sum())
             note, numbers = "", (np.nan,) * 4
@@ -517,8 +512,9 @@ def _odds_ratio_rows(
                 numbers = (np.exp(b), np.exp(b - Z_95 * error), np.exp(b + Z_95 * error), float(_wald_p(b, error)))
                 if "converge" in fit.note:
                     note = "maximum likelihood did not converge"
-            first = variable.kind == "continuous" and position == 0
-            rows.append((variable.label, level, n, events, *numbers, p if first else np.nan, note))
+            rows.append(
+                (variable.label, level, n, events, *numbers, p if variable.kind == "continuous" else np.nan, note)
+            )
     return pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
 
 
@@ -536,41 +532,24 @@ def _check_clinical(X: pd.DataFrame, clinical: Mapping[str, ClinicalVariable]) -
     checked = {}
     for column, variable in clinical.items():
         if column not in X:
-            problems.append(
-                Problem(
-                    "patients.csv",
-                    None,
-                    column,
-                    None,
-                    f"{variable.label} is not there",
-                    "add the column or leave it out",
-                )
-            )
+            absent = f"{variable.label} is not there", "add the column or leave it out"
+            problems.append(Problem.of("patients.csv", *absent, column=column))
             continue
         values = X[column]
         if variable.kind == "continuous":
             numbers = pd.to_numeric(values, errors="coerce").astype(float)
             bad = values.notna() & ~np.isfinite(numbers.to_numpy())
-            expected = f"a number{f' in {variable.unit}' if variable.unit else ''}"
+            expected, remedy = f"a number{f' in {variable.unit}' if variable.unit else ''}", "correct it"
             checked[column] = numbers
         else:
             bad = values.notna() & ~values.isin(variable.levels)
             expected = f"one of {', '.join(map(str, variable.levels))}"
+            remedy = "correct the value, or declare the level in cohort.yaml"
             checked[column] = values
         for position in np.flatnonzero(bad.to_numpy()):
             who = f"patient {X['patient_id'].iloc[position]}: " if "patient_id" in X else ""
-            problems.append(
-                Problem(
-                    "patients.csv",
-                    None,
-                    column,
-                    str(values.iloc[position]),
-                    f"{who}{variable.label} is not {expected}",
-                    "correct the value, or declare the level in cohort.yaml"
-                    if variable.kind != "continuous"
-                    else "correct it",
-                )
-            )
+            message = f"{who}{variable.label} is not {expected}"
+            problems.append(Problem.of("patients.csv", message, remedy, column=column, value=values.iloc[position]))
     if problems:
         raise InputError("Clinical variables cannot be used:", problems)
     return pd.DataFrame(checked, index=X.index)

@@ -14,6 +14,7 @@ through the few coefficients of the fusion. Test patients are scored by the fina
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -25,6 +26,7 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from alneval.delong import auc
@@ -36,6 +38,7 @@ from alnlib.models.clinical import (
     ClinicalEncoder,
     UnivariableThenMultivariableLogistic,
     clinical_pipeline,
+    out_of_fold_probabilities,
     penalized_clinical_pipeline,
 )
 
@@ -135,6 +138,7 @@ def _paired_scale(final: np.ndarray, folds: np.ndarray) -> dict[str, float]:
     return row | {"sd_ratio": ratio, "sd_ratio_low": ratio / reach, "sd_ratio_high": ratio * reach}
 
 
+@dataclass(eq=False, repr=False)
 class ScaleMatch(TransformerMixin, BaseEstimator):
     """The final network's scores on the scale of out-of-fold scores: one line per score, in logits.
 
@@ -146,8 +150,7 @@ class ScaleMatch(TransformerMixin, BaseEstimator):
     Fitted: `slope_`, `intercept_` (Series by score), `n_` (patients behind them).
     """
 
-    def __init__(self, fewest: int = FEWEST_TO_MATCH):
-        self.fewest = fewest
+    fewest: int = FEWEST_TO_MATCH
 
     def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> ScaleMatch:
         """Rows are aligned by index; raises ValueError if the columns differ."""
@@ -173,6 +176,7 @@ class ScaleMatch(TransformerMixin, BaseEstimator):
         return X.assign(**matched)
 
 
+@dataclass(eq=False, repr=False)
 class ScoreFusion(ClassifierMixin, BaseEstimator):
     """Logistic regression on the logits of scores plus the clinical variables that pass a univariable test.
 
@@ -186,17 +190,10 @@ class ScoreFusion(ClassifierMixin, BaseEstimator):
     networks were fitted, nor that variables were selected.
     """
 
-    def __init__(
-        self,
-        scores: Sequence[str],
-        clinical: Mapping[str, ClinicalVariable] | None = None,
-        p_enter: float = 0.05,
-        missing_scores: str = "error",
-    ):
-        self.scores = scores
-        self.clinical = clinical
-        self.p_enter = p_enter
-        self.missing_scores = missing_scores
+    scores: Sequence[str]
+    clinical: Mapping[str, ClinicalVariable] | None = None
+    p_enter: float = 0.05
+    missing_scores: str = "error"
 
     def fit(self, X: pd.DataFrame, y: object) -> ScoreFusion:
         """X: (n, columns) frame, one row per patient; y: (n,) 0/1. Raises InputError for a missing score (unless "mean")."""
@@ -276,6 +273,7 @@ class ScoreFusion(ClassifierMixin, BaseEstimator):
         return (self.decision_function(X) > 0).astype(int)
 
 
+@dataclass(eq=False, repr=False)
 class PatternSubmodels(ClassifierMixin, BaseEstimator):
     """A `ScoreFusion` for every pattern of what a patient may have, so that nobody is without a prediction.
 
@@ -292,19 +290,11 @@ class PatternSubmodels(ClassifierMixin, BaseEstimator):
     n_positive, fitted_on, answered_by).
     """
 
-    def __init__(
-        self,
-        scores: Sequence[str],
-        clinical: Mapping[str, ClinicalVariable] | None = None,
-        p_enter: float = 0.05,
-        fit_on: str = "available",
-        min_events: int = 10,
-    ):
-        self.scores = scores
-        self.clinical = clinical
-        self.p_enter = p_enter
-        self.fit_on = fit_on
-        self.min_events = min_events
+    scores: Sequence[str]
+    clinical: Mapping[str, ClinicalVariable] | None = None
+    p_enter: float = 0.05
+    fit_on: str = "available"
+    min_events: int = 10
 
     def fit(self, X: pd.DataFrame, y: object) -> PatternSubmodels:
         """X: (n, columns) frame, scores as probabilities, NaN where there is none; y: (n,) 0/1, both classes."""
@@ -376,11 +366,12 @@ class PatternSubmodels(ClassifierMixin, BaseEstimator):
         return (self.predict_proba(X)[:, 1] > 0.5).astype(int)
 
 
+@dataclass(eq=False, repr=False)
 class WeightedVoting(ClassifierMixin, BaseEstimator):
     """Soft voting: the weighted mean of probabilities, of scores and, if variables are given, of a clinical model.
 
-    weights: "equal"; "auc", in proportion to max(AUC - 0.5, 0) on the patients of the fit, whose scores must be out of
-    fold (all at 0.5 or below: equal); or {member: weight}, members being the scores and "clinical". The clinical model's
+    weights: "equal"; or "auc", in proportion to max(AUC - 0.5, 0) on the patients of the fit, whose scores must be out of
+    fold (all at 0.5 or below: equal). Members are the scores and "clinical". The clinical model's
     AUC is that of n_folds inner folds by patient_id, drawn from seed. A patient who lacks a member gets the mean of the
     others (weights rescaled), and the training prevalence without any. The mean of probabilities that networks learned
     with class weights is no calibrated risk: vote to rank.
@@ -388,21 +379,12 @@ class WeightedVoting(ClassifierMixin, BaseEstimator):
     Fitted: `weights_` (Series by member, sum 1), `aucs_` (Series, NaN where not needed), `clinical_model_`.
     """
 
-    def __init__(
-        self,
-        scores: Sequence[str],
-        clinical: Mapping[str, ClinicalVariable] | None = None,
-        weights: str | Mapping[str, float] = "auc",
-        p_enter: float = 0.05,
-        n_folds: int = 5,
-        seed: int = 0,
-    ):
-        self.scores = scores
-        self.clinical = clinical
-        self.weights = weights
-        self.p_enter = p_enter
-        self.n_folds = n_folds
-        self.seed = seed
+    scores: Sequence[str]
+    clinical: Mapping[str, ClinicalVariable] | None = None
+    weights: str = "auc"
+    p_enter: float = 0.05
+    n_folds: int = 5
+    seed: int = 0
 
     def fit(self, X: pd.DataFrame, y: object) -> WeightedVoting:
         """X: (n, columns) frame with patient_id where clinical variables vote; y: (n,) 0/1, both classes."""
@@ -413,25 +395,20 @@ class WeightedVoting(ClassifierMixin, BaseEstimator):
         votes = X[list(self.scores)].astype(float)
         if self.clinical:
             model = clinical_pipeline(self.clinical, p_enter=self.p_enter)
-            if isinstance(self.weights, str) and self.weights == "auc":
+            if self.weights == "auc":
                 fold = patient_level_folds(y, X["patient_id"], self.n_folds, np.random.default_rng(self.seed))
                 votes = votes.assign(**{CLINICAL: out_of_fold_probabilities(model, X, y, fold)})
             self.clinical_model_ = clone(model).fit(X, y)
         self.aucs_ = pd.Series(np.nan, index=members)
-        if isinstance(self.weights, Mapping):
-            if set(self.weights) != set(members) or min(self.weights.values()) < 0 or not sum(self.weights.values()):
-                raise ValueError(f"give each of {members} a weight of 0 or more, not all 0")
-            raw = pd.Series(dict(self.weights), dtype=float)[members]
-        elif self.weights == "auc":
+        raw = pd.Series(1.0, index=members)
+        if self.weights == "auc":
             for member in members:
                 there = votes[member].notna().to_numpy()
                 if len(np.unique(y[there])) == 2:
                     self.aucs_[member] = auc(y[there], votes.loc[there, member])
             raw = (self.aucs_ - 0.5).clip(lower=0).fillna(0)
-        elif self.weights == "equal":
-            raw = pd.Series(1.0, index=members)
-        else:
-            raise ValueError("weights must be 'equal', 'auc' or a mapping")
+        elif self.weights != "equal":
+            raise ValueError("weights must be 'equal' or 'auc'")
         self.weights_ = raw / raw.sum() if raw.sum() > 0 else pd.Series(1 / len(members), index=members)
         return self
 
@@ -457,20 +434,8 @@ class WeightedVoting(ClassifierMixin, BaseEstimator):
         return (self.predict_proba(X)[:, 1] > 0.5).astype(int)
 
 
-class LogitColumns(TransformerMixin, BaseEstimator):
-    """Frame in, frame out: the columns `scores` become logits, all others stay."""
-
-    def __init__(self, scores: Sequence[str]):
-        self.scores = scores
-
-    def fit(self, X: pd.DataFrame, y: object = None) -> LogitColumns:
-        """Nothing is learned."""
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """The same patients with logits."""
-        return X.assign(**{score: logits(X[score]) for score in self.scores})
+def _with_logits(X: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    return X.assign(**{score: logits(X[score]) for score in scores})
 
 
 def ridge_fusion(
@@ -484,34 +449,7 @@ def ridge_fusion(
     """
     as_variables = {score: ClinicalVariable(f"logit {score}", "continuous", "logit") for score in scores}
     ridge = penalized_clinical_pipeline(as_variables | dict(clinical or {}), n_folds=n_folds, seed=seed)
-    return Pipeline([("logit", LogitColumns(scores)), *ridge.steps])
-
-
-def out_of_fold_probabilities(model: BaseEstimator, X: pd.DataFrame, y: ArrayLike, fold: ArrayLike) -> np.ndarray:
-    """Probability (n,) of class 1 for each row, by a clone of `model` fitted without the row's fold.
-
-    fold: (n,) integers, by patient (`patient_level_folds`). Selection, weights and imputation are made anew in every fold.
-    """
-    return out_of_fold_by_view(model, X, y, fold, {"all": X})["all"].to_numpy()
-
-
-def out_of_fold_by_view(
-    model: BaseEstimator, X: pd.DataFrame, y: ArrayLike, fold: ArrayLike, views: Mapping[str, pd.DataFrame]
-) -> pd.DataFrame:
-    """`out_of_fold_probabilities` where held-out patients are shown as in each of `views`: a column per view, index of X.
-
-    Every fold is fitted once, on X as it is. views: {name: frame}, such as X with a modality withheld.
-    """
-    y, fold = np.asarray(y), np.asarray(fold)
-    if any(not view.index.equals(X.index) for view in views.values()):
-        raise ValueError("a view must hold the patients of X in the same order")
-    score = pd.DataFrame(np.nan, index=X.index, columns=list(views))
-    for k in np.unique(fold):
-        held_out = fold == k
-        fitted = clone(model).fit(X.loc[~held_out], y[~held_out])
-        for name, view in views.items():
-            score.loc[held_out, name] = fitted.predict_proba(view.loc[held_out])[:, 1]
-    return score
+    return Pipeline([("logit", FunctionTransformer(_with_logits, kw_args={"scores": scores})), *ridge.steps])
 
 
 def _subsets(parts: Sequence[str]) -> list[tuple[str, ...]]:
