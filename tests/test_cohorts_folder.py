@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alnlib.cohorts.folder import read_cohort, validate_cohort_folder, write_cohort
-from alnlib.errors import InputError
+from alnlib.cohorts.folder import read_cohort, write_cohort
+from alnlib.errors import InputError, Problem
 
 YAML = """\
 name: toy
@@ -72,6 +72,14 @@ def change(folder: Path, name: str, old: str, new: str) -> None:
     text = (folder / name).read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{old!r} must stand once in {name}"
     (folder / name).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def validate_cohort_folder(folder: Path) -> list[Problem]:
+    try:
+        read_cohort(folder)
+    except InputError as error:
+        return list(error.problems)
+    return []
 
 
 def only_problem(folder: Path):

@@ -28,6 +28,7 @@ from alnlib.cohorts.schema import (
     Endpoint,
     empty_readers,
     images_schema,
+    images_table,
     is_label,
     patients_schema,
     readers_schema,
@@ -95,17 +96,18 @@ def read_cohort(folder: str | Path, root: str | Path | None = None, *, check_ima
     Raises InputError that holds every problem found, each with file, row, value and remedy.
     """
     folder = Path(folder)
-    draft = _examine(folder, folder if root is None else Path(root), check_images)
+    draft = _Draft(root=folder if root is None else Path(root))
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such cohort folder; give the path of a folder that holds cohort.yaml")
+    _examine_description(folder / "cohort.yaml", draft)
+    _examine_patients(folder / "patients.csv", draft)
+    patient_ids = frozenset(draft.patients["patient_id"]) if draft.patients is not None else None
+    _examine_images(folder / "images.csv", draft, patient_ids, check_images)
+    _examine_readers(folder / "readers.csv", draft, patient_ids)
     if draft.problems:
         count = len(draft.problems)
         raise InputError(f"{folder}: {count} problem{'s' if count > 1 else ''} in this cohort folder", draft.problems)
     return draft.cohort()
-
-
-def validate_cohort_folder(folder: str | Path, root: str | Path | None = None) -> list[Problem]:
-    """Every problem of a cohort folder, in file order; an empty list if it can be used."""
-    folder = Path(folder)
-    return _examine(folder, folder if root is None else Path(root)).problems
 
 
 @dataclass
@@ -147,19 +149,6 @@ class _Draft:
             readers=_typed_readers(self.readers),
             root=self.root,
         )
-
-
-def _examine(folder: Path, root: Path, check_images: bool = True) -> _Draft:
-    draft = _Draft(root=root)
-    if not folder.is_dir():
-        draft.note(folder, "no such cohort folder", "give the path of a folder that holds cohort.yaml")
-        return draft
-    _examine_description(folder / "cohort.yaml", draft)
-    _examine_patients(folder / "patients.csv", draft)
-    patient_ids = frozenset(draft.patients["patient_id"]) if draft.patients is not None else None
-    _examine_images(folder / "images.csv", draft, patient_ids, check_images)
-    _examine_readers(folder / "readers.csv", draft, patient_ids)
-    return draft
 
 
 # ---------------------------------------------------------------------------------------------------------------- yaml
@@ -592,12 +581,10 @@ def _typed_labels(column: pd.Series) -> pd.Series:
 
 
 def _typed_images(table: pd.DataFrame) -> pd.DataFrame:
-    absent = {column: "" for column in IMAGE_COLUMNS if column not in table.columns}
-    typed = table.reset_index(drop=True).assign(**absent)[list(IMAGE_COLUMNS)].astype("str")
-    typed["unit_label"] = _typed_labels(typed["unit_label"])
-    texts = [column for column in IMAGE_COLUMNS if column != "unit_label"]
-    typed[texts] = typed[texts].where(typed[texts] != "")
-    return typed
+    filled = table.where(table != "")
+    return images_table(
+        filled.assign(unit_label=_typed_labels(table["unit_label"])) if "unit_label" in table else filled
+    )
 
 
 def _typed_readers(table: pd.DataFrame | None) -> pd.DataFrame:

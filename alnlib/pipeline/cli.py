@@ -106,11 +106,8 @@ def validate(
     folder: Annotated[Path, typer.Argument(help="cohort folder: cohort.yaml, patients.csv, images.csv")],
 ) -> int:
     """Check a cohort folder: every problem at once, with file, row and remedy."""
-    from alnlib.cohorts.folder import read_cohort, validate_cohort_folder
+    from alnlib.cohorts.folder import read_cohort
 
-    problems = validate_cohort_folder(folder)
-    if problems:
-        raise InputError(f"{folder}: {len(problems)} problem{'s' * (len(problems) > 1)}:", problems)
     cohort = read_cohort(folder)
     print(
         f"{folder} is a valid cohort folder: {len(cohort.patients)} patients, {len(cohort.images)} images, "

@@ -134,11 +134,9 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
             f"--cohort {options.cohort}: neither a known cohort ({', '.join(NAMED_COHORTS)}) nor a folder; "
             "mend the name, or give the path of a cohort folder"
         )
-    from alnlib.cohorts.folder import validate_cohort_folder
+    from alnlib.cohorts.folder import read_cohort
 
-    problems = validate_cohort_folder(folder)
-    if problems:
-        raise InputError(f"{folder} is not a valid cohort folder:", problems)
+    read_cohort(folder)
     slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "cohort"
     if slug in NAMED_COHORTS:
         slug += "-folder"
