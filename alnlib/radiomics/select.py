@@ -169,7 +169,10 @@ class LassoSelector(_BinarySelector):
         positive = positive.astype(float)
         self.n_folds_ = int(min(self.n_folds, positive.sum(), (1 - positive).sum()))
         if self.n_folds_ < 2:
-            raise InputError("LASSO: one class has fewer than two patients, too few to cross-validate; add patients")
+            raise InputError(
+                f"LASSO: one class has fewer than two patients, or n_folds ({self.n_folds}) is below 2, too few to "
+                "cross-validate; add patients or folds"
+            )
         patients = np.arange(len(positive)).astype(str)
         fold = patient_level_folds(positive, patients, self.n_folds_, np.random.default_rng(self.random_state))
 
