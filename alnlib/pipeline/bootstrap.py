@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import textwrap
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -107,8 +108,6 @@ def _python_of(venv: Path) -> Path:
 
 def _check_given_environment() -> None:
     """An environment made by the user (conda, a container): complete, or an error that names what is missing."""
-    from importlib.util import find_spec
-
     missing = [name for name in PROBES if find_spec(name) is None]
     if missing or sys.version_info[:2] != PYTHON:
         wrong = "missing: " + ", ".join(missing) if missing else "Python {}.{}".format(*sys.version_info[:2])

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from alneval.cli import evaluate
 from alnlib.errors import EXIT_INPUT_ERROR, InputError
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS
-from alnlib.pipeline.runner import Plan, Runner, RunOptions, StageStatus, make_plan
+from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan
 
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
@@ -89,7 +90,9 @@ def run(
     options = RunOptions(cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
     plan = make_plan(options)
     if show:
-        Console(width=_width()).print(_stage_table(Runner(plan).survey(), plan))
+        runner = Runner(plan)
+        runner.survey()
+        Console(width=_width()).print(_stage_table(runner))
         return 0
     return _run_and_show(plan)
 
@@ -157,14 +160,11 @@ def _width() -> int | None:
 def _run_and_show(plan: Plan) -> int:
     begun = time.monotonic()
     console = Console(highlight=False, width=_width())
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            runner = Runner(plan, lambda r: live.update(_stage_table(list(r.statuses.values()), plan)))
-            good = runner.run()
-        console.print(_stage_table(list(runner.statuses.values()), plan))
-    else:
-        runner = Runner(plan, _line_printer(console))
+    with Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else nullcontext() as live:
+        runner = Runner(plan, (lambda r: live.update(_stage_table(r))) if live else _line_printer(console))
         good = runner.run()
+    if live:
+        console.print(_stage_table(runner))
     counts = Counter(status.kind for status in runner.statuses.values())
     seconds = f"{time.monotonic() - begun:.0f} s"
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
@@ -181,11 +181,11 @@ def _run_and_show(plan: Plan) -> int:
     return 0 if good else EXIT_INPUT_ERROR if users else 1
 
 
-def _stage_table(statuses: list[StageStatus], plan: Plan) -> Table:
-    table = Table(title=f"results/{plan.name}", title_justify="left", box=None, pad_edge=False)
+def _stage_table(runner: Runner) -> Table:
+    table = Table(title=f"results/{runner.plan.name}", title_justify="left", box=None, pad_edge=False)
     for name in ("stage", "what", "state", "", "seconds"):
         table.add_column(name, justify="right" if name == "seconds" else "left", no_wrap=name != "", overflow="fold")
-    for status in statuses:
+    for status in runner.statuses.values():
         running = status.kind == "running"
         seconds = time.monotonic() - status.begun if running else status.seconds
         cells = f"cell {status.cells}; " if running and status.cells else ""
