@@ -126,7 +126,7 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalized likelihood.
 
     Fitted: `selected_variables_` (tuple), `univariable_` (variable, p_likelihood_ratio, note), `odds_ratios_` (variable,
-    feature, odds_ratio, low, high, p_wald), `intercept_`, `coef_` (Series by feature, 0 where not selected), `log_likelihood_`,
+    feature, odds_ratio, low, high, p_wald), `intercept_`, `coef_` (Series by feature, 0 where not selected),
     `note_` (empty, or what was unusual: no variable passed, separation). This is the habit of the field; its p-values and
     intervals after selection are too optimistic (Heinze et al. 2018, Biom J 60:431), its cross-validated scores are not.
     """
@@ -168,7 +168,6 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
 
         fit = _fit_logit(X[[feature for variable in selected for feature in variables[variable]]], y)
         self.selected_variables_ = tuple(selected)
-        self.log_likelihood_ = fit.log_likelihood
         notes = [] if selected else ["no variable passed selection: intercept only"]
         notes += [fit.note] if fit.note else []
         intercept, coefficients, errors = fit.intercept, fit.coefficients, fit.standard_errors

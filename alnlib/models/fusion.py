@@ -185,7 +185,7 @@ class ScoreFusion(ClassifierMixin, BaseEstimator):
     mean of the logit. Unpenalized; Firth's likelihood under separation, as `UnivariableThenMultivariableLogistic` does.
     Without clinical variables it is R's glm on logits; without scores it is `clinical_pipeline`.
 
-    Fitted: `selected_variables_` (clinical), `univariable_`, `odds_ratios_` (variable, feature, odds_ratio, low, high,
+    Fitted: `selected_variables_` (clinical), `odds_ratios_` (variable, feature, odds_ratio, low, high,
     p_wald; per unit of logit for a score), `model_`, `note_`. The intervals take the scores as given: they do not know that
     networks were fitted, nor that variables were selected.
     """
@@ -237,12 +237,6 @@ class ScoreFusion(ClassifierMixin, BaseEstimator):
     def selected_variables_(self) -> tuple[str, ...]:
         """Labels of the clinical variables in the model."""
         return () if self.selection_ is None else self.selection_.selected_variables_
-
-    @property
-    def univariable_(self) -> pd.DataFrame:
-        """variable, p_likelihood_ratio, note of the selection; no rows without clinical variables."""
-        columns = ["variable", "p_likelihood_ratio", "note"]
-        return pd.DataFrame(columns=columns) if self.selection_ is None else self.selection_.univariable_
 
     def _logits(self, X: pd.DataFrame) -> pd.DataFrame:
         taken = {f"logit {score}": logits(X[score]) for score in self.scores}
