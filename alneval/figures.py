@@ -368,7 +368,7 @@ def plot_heat(
 ) -> Axes:
     """A gray image (rows, columns) under its heat in [0, 1], transparent where there is none; the outline of a mask in white.
 
-    Heat is drawn as it is given: put all images of a figure on one scale first (`normalize_over_cohort`).
+    Heat is drawn as it is given: put all images of a figure on one scale first (`scaled_heat`).
     """
     ax.imshow(image, cmap="gray")
     ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=strongest * np.clip(heat, 0, 1), interpolation="nearest")

@@ -11,13 +11,12 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.video import r2plus1d_18, r3d_18
 
+from alnlib.explain.figures import scaled_heat
 from alnlib.explain.gradcam import (
-    cohort_scale,
     default_layer,
     frame_profile,
     grad_cam,
     layer_with_cells,
-    normalize_over_cohort,
 )
 from alnlib.models.cnn2d import build_cnn2d
 
@@ -77,27 +76,26 @@ def test_heat_lies_on_the_only_pixels_the_answer_depends_on(kind):
     np.testing.assert_allclose(maps, images[:, 0] * region / region.size, rtol=1e-5)
 
 
-@pytest.mark.parametrize("frames_in_batch", [None, True])
-def test_frames_that_lie_in_the_batch_come_back_as_clips(frames_in_batch):
+def test_frames_that_lie_in_the_batch_come_back_as_clips():
     """The same answer as the network of volumes, which sees the same pixels with the same weights."""
     clips = positive_images(GATES["clip"].shape)
     network = FramesInBatch(GATES["clip"])
     assert default_layer(network) == "backbone.layer4"
-    maps = grad_cam(network, clips, frames_in_batch=frames_in_batch)
+    maps = grad_cam(network, clips)
     np.testing.assert_allclose(maps, grad_cam(Gated(GATES["clip"]), clips), rtol=1e-5)
     assert (frame_profile(maps).key_frame == 5).all()
-    with pytest.raises(ValueError, match="frames_in_batch=True"):
-        grad_cam(network, clips, frames_in_batch=False)
 
 
-def test_target_names_the_output_and_evidence_against_it_is_no_heat():
-    network = Gated(GATES["image"])
-    network.fc = nn.Linear(2, 3)
-    network.fc.weight.data = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
-    images = positive_images(GATES["image"].shape)
-    assert grad_cam(network, images, target=0).max() > 0
-    assert not grad_cam(network, images, target=1).any() and not grad_cam(network, images, target=2).any()
-    assert grad_cam(network, -images, target=2).max() > 0
+def test_evidence_against_the_positive_class_is_no_heat():
+    network, images = Gated(GATES["image"]), positive_images(GATES["image"].shape)
+    for weights, sign, warm in (
+        ((1.0, 0.0), 1, True),
+        ((-1.0, 0.0), 1, False),
+        ((0.0, 1.0), 1, False),
+        ((0.0, 1.0), -1, True),
+    ):
+        network.fc.weight.data = torch.tensor([weights])
+        assert grad_cam(network, sign * images).any() == warm
 
 
 def features_of(network, images):
@@ -122,8 +120,8 @@ FAMILIES = {
     "resnet18": (lambda: build_cnn2d("resnet18", stem="small"), (1, 32, 32), "layer4"),
     "densenet121": (lambda: build_cnn2d("densenet121", stem="small"), (1, 32, 32), "features"),
     "efficientnet_b0": (lambda: build_cnn2d("efficientnet_b0"), (1, 64, 64), "features"),
-    "r3d_18": (lambda: r3d_18(num_classes=2), (3, 16, 32, 32), "layer4"),
-    "r2plus1d_18": (lambda: r2plus1d_18(num_classes=2), (3, 16, 32, 32), "layer4"),
+    "r3d_18": (lambda: r3d_18(num_classes=1), (3, 16, 32, 32), "layer4"),
+    "r2plus1d_18": (lambda: r2plus1d_18(num_classes=1), (3, 16, 32, 32), "layer4"),
     "monai_densenet": (
         lambda: monai.networks.nets.DenseNet(3, 1, 1, init_features=8, growth_rate=4, block_config=(2, 2)),
         (1, 16, 16, 16),
@@ -167,9 +165,9 @@ def test_a_layer_further_down_agrees_with_gradients_taken_by_hand():
     gradient = torch.autograd.grad(logits.sum(), below)[0]
     coarse = (gradient.mean((2, 3), keepdim=True) * below).sum(1, keepdim=True).clamp(min=0)
     expected = F.interpolate(coarse, size=(32, 32), mode="bilinear")[:, 0].detach()
-    by_name, by_module = grad_cam(network, images, "layer2"), grad_cam(network, images, network.layer2)
-    assert np.array_equal(by_name, by_module)
-    torch.testing.assert_close(torch.from_numpy(by_name), expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
+    torch.testing.assert_close(
+        torch.from_numpy(grad_cam(network, images, "layer2")), expected, rtol=1e-4, atol=1e-4 * float(expected.max())
+    )
 
 
 def test_monai_networks_have_a_default_or_take_a_named_layer():
@@ -196,17 +194,17 @@ def state_of(network):
     )
 
 
-@pytest.mark.parametrize("target", [0, 7])
-def test_the_network_is_left_as_it_was_even_after_an_error(target):
+@pytest.mark.parametrize("layer", ["layer4", "fc"])
+def test_the_network_is_left_as_it_was_even_after_an_error(layer):
     network = build_cnn2d("resnet18", dropout=0.5, stem="small").train()
     network.bn1.eval()
     network.conv1.weight.requires_grad_(False)
     network.layer3[0].conv1.weight.grad = torch.ones_like(network.layer3[0].conv1.weight)
     before, random_state = state_of(network), torch.random.get_rng_state()
     images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    if target:
-        with pytest.raises(ValueError, match="no output 7"):
-            grad_cam(network, images, target=target)
+    if layer == "fc":
+        with pytest.raises(ValueError, match="does not return features"):
+            grad_cam(network, images, layer)
     else:
         with torch.inference_mode():
             grad_cam(network, images)
@@ -230,8 +228,6 @@ def test_what_cannot_be_explained_says_why():
     network, images = Gated(GATES["image"]), positive_images((12, 10))
     with pytest.raises(ValueError, match="no layer 'layer9'"):
         grad_cam(network, images, layer="layer9")
-    with pytest.raises(ValueError, match="no part"):
-        grad_cam(network, images, layer=nn.ReLU())
     with pytest.raises(ValueError, match="does not return features"):
         grad_cam(network, images, layer="fc")
     with pytest.raises(ValueError, match="expected at least one image"):
@@ -241,6 +237,8 @@ def test_what_cannot_be_explained_says_why():
     network.unused = nn.Conv2d(1, 1, 1)
     with pytest.raises(ValueError, match="passed 0 times"):
         grad_cam(network, images, layer="unused")
+    with pytest.raises(ValueError, match="expected one logit"):
+        grad_cam(resnet18(num_classes=2), torch.randn(1, 3, 32, 32))
     wide = resnet18(num_classes=1)
     with pytest.raises(ValueError, match="passed 2 times"):
         grad_cam(wide, torch.randn(1, 3, 32, 32), layer="layer1.0.relu")
@@ -262,19 +260,14 @@ def test_the_deepest_stage_with_enough_cells_is_found(architecture, stage):
 
 
 def test_one_scale_keeps_a_weak_map_weak():
-    """By hand: with the 100th percentile of positive heat the scale is 8, so 2 becomes 0.25 and not 1."""
+    """By hand: the 99th percentile of positive heat of 2, 4 and 8 is 7.92, so 2 becomes a quarter and not 1."""
     maps = np.zeros((3, 2, 2), np.float32)
     maps[0, 0], maps[1, 1] = (8, 4), (2, 0)
-    assert cohort_scale(maps, 100) == 8 and cohort_scale(maps, 50) == 4
-    shown = normalize_over_cohort(maps, 100)
-    np.testing.assert_array_equal(shown.reshape(3, 4), [[1, 0.5, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0]])
-    assert normalize_over_cohort(maps, 50).max() == 1  # clipped
-    np.testing.assert_array_equal(normalize_over_cohort(maps[1:], scale=8.0), shown[1:])
-    assert not normalize_over_cohort(np.zeros((2, 3, 3))).any()
-    several = normalize_over_cohort([maps[0], np.full((3, 1), 16.0)], 100)
-    assert [one.shape for one in several] == [(2, 2), (3, 1)] and several[0].max() == 0.5
+    shown = [[1, 4 / 7.92, 0, 0], [0, 0, 2 / 7.92, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(scaled_heat(maps).reshape(3, 4), shown, rtol=1e-6)
+    assert not scaled_heat(np.zeros((2, 3, 3))).any()
     with pytest.raises(ValueError, match="negative"):
-        normalize_over_cohort(-maps)
+        scaled_heat(-maps)
 
 
 def test_frame_profile_is_the_mean_heat_and_names_no_frame_without_a_difference():
@@ -284,7 +277,6 @@ def test_frame_profile_is_the_mean_heat_and_names_no_frame_without_a_difference(
     profile = frame_profile(maps)
     np.testing.assert_array_equal(profile.heat, [[0, 0, 2, 1], [5, 5, 5, 5], [0, 0, 0, 0]])
     np.testing.assert_array_equal(profile.key_frame, [2, -1, -1])
-    assert "1 with a key frame" in repr(profile)
 
 
 def test_the_last_layer_of_r3d_cannot_tell_eight_frames_apart():

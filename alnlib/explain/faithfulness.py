@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -29,30 +29,8 @@ SSIM_WINDOW = 7
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
-class PerturbationCurve:
-    """What becomes of the prediction as an image is taken away or brought back.
-
-    mode: "deletion" or "insertion". fraction: (steps + 1,) share of the pixels deleted or inserted, 0 to 1.
-    score: (n, steps + 1), the prediction at each.
-    """
-
-    mode: str
-    fraction: np.ndarray
-    score: np.ndarray
-
-    @property
-    def auc(self) -> np.ndarray:
-        """(n,) area under each curve (trapezoids). A faithful map has a small one for deletion, a large one for insertion."""
-        return np.trapezoid(self.score, self.fraction, axis=1)
-
-    def __repr__(self) -> str:
-        n, points = self.score.shape
-        return f"PerturbationCurve({self.mode}: {n} images, {points - 1} steps, mean AUC {self.auc.mean():.3f})"
-
-
-def network_probability(network: nn.Module, target: int = 0, batch_size: int = 32) -> Predict:
-    """Function from images (n, C, *spatial) to the sigmoid (n,) of output `target`, in evaluation mode; modes are restored.
+def network_probability(network: nn.Module, batch_size: int = 32) -> Predict:
+    """Function from images (n, C, *spatial) to the sigmoid (n,) of the logit, in evaluation mode; modes are restored.
 
     For other scores (softmax, a mean of networks, a corrected prior) give a function of your own instead.
     """
@@ -62,7 +40,7 @@ def network_probability(network: nn.Module, target: int = 0, batch_size: int = 3
         with evaluating(network), torch.inference_mode():
             pixels = torch.as_tensor(images).to(parameter.dtype)
             logits = [network(batch.to(parameter.device)) for batch in pixels.split(batch_size)]
-        return torch.cat(logits).flatten(1)[:, target].double().sigmoid().cpu().numpy()
+        return torch.cat(logits).flatten(1)[:, 0].double().sigmoid().cpu().numpy()
 
     return predict
 
@@ -73,40 +51,39 @@ def perturbation_curve(
     maps: np.ndarray,
     mode: str,
     rng: np.random.Generator,
-    fill: str | np.ndarray = "blur",
-    blur_sigma: float | Sequence[float] = 5.0,
+    fill: np.ndarray,
     steps: int = 20,
-) -> PerturbationCurve:
-    """The prediction as the hottest pixels are replaced (deletion), or put onto a filled image (insertion), in order of heat.
+) -> np.ndarray:
+    """The prediction (n, steps + 1) as the hottest pixels are replaced (deletion), or put onto a filled image (insertion).
 
     Petsiuk et al. 2018 (BMVC, RISE). predict: images (n, C, *spatial) float32 to scores (n,), `network_probability` for one.
     images: (n, C, *spatial); maps: (n, *spatial), whose order alone counts. Pixels of equal heat (Grad-CAM sets many to 0)
-    come in random order from `rng`. fill: "blur" (Gaussian, the authors' for insertion), "mean" (of the image and channel) or an
-    array that broadcasts to the images. blur_sigma: in pixels, one for all or one per spatial axis; (0, s, s) keeps the
-    frames of a clip apart. Replacing costs steps + 1 predictions of every image.
+    come in random order from `rng`. fill: what replaces pixels, broadcast to the images. Costs steps + 1 predictions of
+    every image, at equal steps of the share of pixels from 0 to 1.
 
     Both curves speak of the class that is predicted: where the score is near 0 to begin with, deletion has nothing to
     take, so report positives apart. Replaced pixels lie outside the training images, some more than others: compare with
-    `random_maps` of the same grain. Raises ValueError for unknown modes and fills or shapes that differ.
+    `random_maps` of the same grain. Raises ValueError for an unknown mode or shapes that differ.
     """
-    images = np.asarray(images, dtype=np.float32)
-    maps = np.asarray(maps)
+    images, maps, fill = np.asarray(images, np.float32), np.asarray(maps), np.asarray(fill, np.float32)
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}; one of {', '.join(MODES)}")
     if images.ndim < 3 or len(images) == 0 or maps.shape != images.shape[:1] + images.shape[2:]:
         raise ValueError(f"images {images.shape} and maps {maps.shape} do not fit: (n, C, *spatial) and (n, *spatial)")
     if steps < 1 or not np.isfinite(maps).all():
         raise ValueError("steps must be at least 1, and heat finite")
-    filled = _filled(images, fill, blur_sigma)
-    n_pixels = maps[0].size
     rank = _rank_from_hottest(maps, rng)
-    fraction = np.linspace(0.0, 1.0, steps + 1)
+    hot, cold = (fill, images) if mode == "deletion" else (images, fill)
     scores = []
-    for share in fraction:
-        reached = (rank < round(share * n_pixels)).reshape(maps.shape)[:, None]
-        shown = np.where(reached, filled, images) if mode == "deletion" else np.where(reached, images, filled)
-        scores.append(np.asarray(predict(shown), dtype=np.float64).reshape(len(images)))
-    return PerturbationCurve(mode, fraction, np.stack(scores, axis=1))
+    for share in np.linspace(0.0, 1.0, steps + 1):
+        reached = (rank < round(share * maps[0].size)).reshape(maps.shape)[:, None]
+        scores.append(np.asarray(predict(np.where(reached, hot, cold)), dtype=np.float64).reshape(len(images)))
+    return np.stack(scores, axis=1)
+
+
+def area_under(curve: np.ndarray) -> np.ndarray:
+    """(n,) areas under `perturbation_curve` (trapezoids). A faithful map has a small one for deletion, a large for insertion."""
+    return np.trapezoid(curve, np.linspace(0.0, 1.0, curve.shape[1]), axis=1)
 
 
 def random_maps(shape: Sequence[int], rng: np.random.Generator, cell: int | Sequence[int] = 1) -> np.ndarray:
@@ -119,10 +96,10 @@ def random_maps(shape: Sequence[int], rng: np.random.Generator, cell: int | Sequ
     cells = (cell,) * len(spatial) if isinstance(cell, int) else tuple(cell)
     if len(cells) != len(spatial) or min(cells) < 1:
         raise ValueError(f"cell is {cell}; expected a positive number of pixels, one or one for each of {spatial}")
-    coarse = rng.random((shape[0], *(-(-side // edge) for side, edge in zip(spatial, cells, strict=True))))
+    heat = rng.random((shape[0], *(-(-side // edge) for side, edge in zip(spatial, cells, strict=True))))
     for axis, (side, edge) in enumerate(zip(spatial, cells, strict=True), start=1):
-        coarse = coarse.repeat(edge, axis=axis).take(range(side), axis=axis)
-    return coarse.astype(np.float32)
+        heat = heat.repeat(edge, axis=axis).take(range(side), axis=axis)
+    return heat.astype(np.float32)
 
 
 def faithfulness_table(
@@ -132,33 +109,33 @@ def faithfulness_table(
     rng: np.random.Generator,
     cell: int | Sequence[int] = 1,
     repeats: int = 5,
-    fill: str | np.ndarray = "blur",
     blur_sigma: float | Sequence[float] = 5.0,
     steps: int = 20,
+    fill: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """One row per image and mode: image (from 0), mode, score (whole image), filled_score (all replaced), auc, random_auc, gain.
 
-    Look at filled_score first: a fill that the network already takes for the finding (the mean of an image with a bright
-    lesion is brighter than its background) leaves insertion nothing to add and deletion nothing to take; fill otherwise.
+    fill: what replaces pixels, broadcast to the images; None: the images blurred (Gaussian, the authors' for insertion).
+    blur_sigma: in pixels, one for all or one per spatial axis; (0, s, s) keeps the frames of a clip apart. Look at
+    filled_score first: a fill that the network already takes for the finding (the mean of an image with a bright lesion is
+    brighter than its background) leaves insertion nothing to add and deletion nothing to take; fill otherwise.
     random_auc: mean over `repeats` draws of `random_maps` with this `cell`. gain: how much better than random the map is,
     random_auc - auc for deletion, auc - random_auc for insertion; positive is faithful. Others as `perturbation_curve`.
     """
     if repeats < 1:
         raise ValueError("repeats must be at least 1")
     images = np.asarray(images, dtype=np.float32)
-    filled = _filled(images, fill, blur_sigma)
+    fill = _blurred(images, blur_sigma) if fill is None else fill
     rows = []
     for mode in MODES:
-        curve = perturbation_curve(predict, images, maps, mode, rng, filled, steps=steps)
+        curve = perturbation_curve(predict, images, maps, mode, rng, fill, steps)
         baselines = (random_maps(np.shape(maps), rng, cell) for _ in range(repeats))
-        curves = [
-            perturbation_curve(predict, images, baseline, mode, rng, filled, steps=steps) for baseline in baselines
-        ]
-        at_random = np.mean([baseline.auc for baseline in curves], axis=0)
-        whole, replaced = curve.score.T[[0, -1] if mode == "deletion" else [-1, 0]]
-        gain = at_random - curve.auc if mode == "deletion" else curve.auc - at_random
+        curves = [perturbation_curve(predict, images, baseline, mode, rng, fill, steps) for baseline in baselines]
+        auc, at_random = area_under(curve), np.mean([area_under(baseline) for baseline in curves], axis=0)
+        whole, replaced = curve.T[[0, -1] if mode == "deletion" else [-1, 0]]
+        gain = at_random - auc if mode == "deletion" else auc - at_random
         columns = {"image": np.arange(len(images)), "mode": mode, "score": whole, "filled_score": replaced}
-        rows.append(pd.DataFrame({**columns, "auc": curve.auc, "random_auc": at_random, "gain": gain}))
+        rows.append(pd.DataFrame({**columns, "auc": auc, "random_auc": at_random, "gain": gain}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -166,30 +143,30 @@ def occlusion_drop(
     predict: Predict,
     images: np.ndarray,
     cell: int,
-    fill: str | np.ndarray = "blur",
     blur_sigma: float | Sequence[float] = 5.0,
+    fill: np.ndarray | None = None,
 ) -> np.ndarray:
     """How far the prediction falls when one square of each image is replaced: (n, rows / cell, columns / cell), by square.
 
-    Zeiler & Fergus 2014 (ECCV). predict, fill, blur_sigma: as `perturbation_curve`; images: (n, C, rows, columns); cell:
-    side of a square in pixels, a smaller one at the far edges. Slow (a prediction of every image per square) and plain: it
-    asks the network itself, where Grad-CAM reads it off an inner layer. Raises ValueError for other images or a cell below 1.
+    Zeiler & Fergus 2014 (ECCV). predict: as `perturbation_curve`; blur_sigma, fill: as `faithfulness_table`; images:
+    (n, C, rows, columns); cell: side of a square in pixels, a smaller one at the far edges. Slow (a prediction of every
+    image per square) and plain: it asks the network itself, where Grad-CAM reads it off an inner layer. Raises ValueError
+    for other images or a cell below 1.
     """
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 4 or len(images) == 0 or cell < 1:
         raise ValueError(
             f"images have shape {images.shape}, cell is {cell}; expected (n, C, rows, columns) and at least 1"
         )
-    filled = _filled(images, fill, blur_sigma)
+    filled = np.broadcast_to(_blurred(images, blur_sigma) if fill is None else fill, images.shape)
     whole = np.asarray(predict(images), dtype=np.float64)
     rows, columns = (range(0, side, cell) for side in images.shape[2:])
     drop = np.empty((len(images), len(rows), len(columns)))
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            shown = images.copy()
-            place = (..., slice(row, row + cell), slice(column, column + cell))
-            shown[place] = filled[place]
-            drop[:, i, j] = whole - np.asarray(predict(shown), dtype=np.float64)
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        shown = images.copy()
+        place = (..., slice(row, row + cell), slice(column, column + cell))
+        shown[place] = filled[place]
+        drop[:, i, j] = whole - np.asarray(predict(shown), dtype=np.float64)
     return drop
 
 
@@ -260,29 +237,26 @@ def randomization_stages(network: nn.Module) -> list[str]:
 
 
 def weight_randomization_table(
-    network: nn.Module,
-    explain: Callable[[nn.Module], np.ndarray],
-    rng: np.random.Generator,
-    stages: Sequence[str] | None = None,
-    draws: int = 5,
+    network: nn.Module, explain: Callable[[nn.Module], np.ndarray], rng: np.random.Generator, draws: int = 5
 ) -> pd.DataFrame:
     """How alike maps stay as a network's weights are randomized from the output down (cascading).
 
     Adebayo et al. 2018 (NeurIPS): a map that survives shows the image, not what the network has learned. One row per step:
-    step (0: nothing randomized), stage (the one randomized last), spearman and ssim (`map_similarity` to the maps of the
-    intact network, mean over images and draws), spearman_sd and ssim_sd (between draws, NaN for one draw) and flat (share of
-    comparisons in which a map is flat: a head of random sign leaves many Grad-CAM maps without heat; they are in no mean). Where
-    an image holds a single structure, random filters respond to it too: judge similarity against other images of the study.
+    step (0: nothing randomized), stage (the one randomized last, of `randomization_stages`), spearman and ssim
+    (`map_similarity` to the maps of the intact network, mean over images and draws), spearman_sd and ssim_sd (between draws,
+    NaN for one draw) and flat (share of comparisons in which a map is flat: a head of random sign leaves many Grad-CAM maps
+    without heat; they are in no mean). Where an image holds a single structure, random filters respond to it too: judge
+    similarity against other images of the study.
 
-    explain: network to maps (n, *spatial), for instance lambda one: grad_cam(one, images). It is given copies; the network
-    itself is not changed. stages: module names in the order of randomizing, `randomization_stages` if None. Every
-    parameter tensor is drawn anew from a normal distribution with its own mean and standard deviation, so that activations
-    keep their scale without a new estimate of the normalization; a tensor of equal values, or of one, stays. draws: cascades
-    from other random numbers; a single one may leave similarity anywhere between -1 and 1. Each explains once per stage.
+    explain: network to maps (n, *spatial), such as `explainer` gives. It is given copies; the network itself is not changed.
+    Every parameter tensor is drawn anew from a normal distribution with its own mean and standard deviation, so that
+    activations keep their scale without a new estimate of the normalization; a tensor of equal values, or of one, stays.
+    draws: cascades from other random numbers; a single one may leave similarity anywhere between -1 and 1. Each explains
+    once per stage.
     """
-    stages = randomization_stages(network) if stages is None else list(stages)
     if draws < 1:
         raise ValueError("draws must be at least 1")
+    stages = randomization_stages(network)
     intact = np.asarray(explain(copy.deepcopy(network)))
     steps: list[list[pd.DataFrame]] = [[map_similarity(intact, intact)] * draws, *([] for _ in stages)]
     for seed in rng.integers(2**63, size=draws):
@@ -319,13 +293,5 @@ def _rank_from_hottest(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return rank
 
 
-def _filled(images: np.ndarray, fill: str | np.ndarray, blur_sigma: float | Sequence[float]) -> np.ndarray:
-    spatial = tuple(range(2, images.ndim))
-    if isinstance(fill, np.ndarray):
-        return np.broadcast_to(fill.astype(np.float32), images.shape)
-    if fill == "mean":
-        mean = images.mean(axis=spatial, keepdims=True, dtype=np.float64)
-        return np.broadcast_to(mean, images.shape).astype(np.float32)
-    if fill == "blur":
-        return gaussian_filter(images, blur_sigma, axes=spatial)
-    raise ValueError(f"unknown fill {fill!r}; 'blur', 'mean' or an array")
+def _blurred(images: np.ndarray, sigma: float | Sequence[float]) -> np.ndarray:
+    return gaussian_filter(images, sigma, axes=tuple(range(2, images.ndim)))

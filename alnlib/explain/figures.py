@@ -10,12 +10,23 @@ from matplotlib.axes import Axes
 
 from alneval.figures import plot_heat
 from alnlib.explain.faithfulness import map_similarity
-from alnlib.explain.gradcam import cohort_scale, normalize_over_cohort
+
+HEAT_PERCENTILE = 99.0
 
 
 def scaled_heat(maps: np.ndarray) -> np.ndarray:
-    """Maps on one scale from 0 to 1, so that equal colors mean equal evidence; without any heat they stay as they are."""
-    return normalize_over_cohort(maps, scale=cohort_scale(maps) or None)
+    """Maps in [0, 1], float32, divided by one scale for all patients and clipped: equal colors mean equal evidence.
+
+    The scale is the 99th percentile of the positive heat of all maps. Divided each by its own maximum, as is common, every
+    map reaches red: that of a patient in whom the network found nothing is noise stretched to look like a finding, and no
+    two maps can be compared. Zeros are left out of the percentile, or a cohort with little heat would have the scale 0.
+    Without any heat everything is 0. Raises ValueError for negative or infinite heat.
+    """
+    if not np.isfinite(maps).all() or (maps < 0).any():
+        raise ValueError("maps hold negative or infinite heat; give them as `grad_cam` returns them")
+    positive = maps[maps > 0]
+    scale = np.percentile(positive, HEAT_PERCENTILE) if positive.size else 1.0
+    return np.clip(np.asarray(maps, np.float32) / np.float32(scale), 0.0, 1.0)
 
 
 def plot_heat_row(

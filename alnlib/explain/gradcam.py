@@ -6,10 +6,10 @@ Whether a map is faithful to the network is tested in `alnlib.explain.faithfulne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,29 +28,23 @@ FLAT = 1e-6
 
 
 def grad_cam(
-    network: nn.Module,
-    images: np.ndarray | torch.Tensor,
-    layer: str | nn.Module | None = None,
-    target: int = 0,
-    frames_in_batch: bool | None = None,
-    batch_size: int = 16,
+    network: nn.Module, images: np.ndarray | torch.Tensor, layer: str | None = None, batch_size: int = 16
 ) -> np.ndarray:
-    """Heat (n, *spatial) float32 of each image for output `target`, not negative, on the grid of the input.
+    """Heat (n, *spatial) float32 of each image for the logit, not negative, on the grid of the input.
 
     The channels of `layer`, weighed by the gradient of the output averaged over space (and time), summed, negative sums
-    set to 0, interpolated linearly. Raw scale: see `normalize_over_cohort`. Selvaraju et al. 2017 (ICCV).
+    set to 0, interpolated linearly. Raw scale: see `figures.scaled_heat`. Selvaraju et al. 2017 (ICCV).
 
-    network: logits (n, outputs) or (n,); it is put into evaluation mode for the call. images: (n, C, rows, columns),
-    (n, C, z, y, x) or (n, C, T, rows, columns), scaled as in its training; moved to the network's device. layer: its name
-    as in named_modules(), the module itself, or None for `default_layer`. target: which output; of a single logit, the
-    heat speaks for the positive class, and a confidently negative image may have none. frames_in_batch: the layer sees frames
-    as images, (n * T, F, h, w) with the frames of a clip in sequence (TIN); None finds out from its number of axes. There
-    are then one weight per channel and clip, as in a 3-D network. batch_size: images (clips) at once; the memory it takes.
+    network: logits (n, 1) or (n,); it is put into evaluation mode for the call. The heat speaks for the positive class, and
+    a confidently negative image may have none. images: (n, C, rows, columns), (n, C, z, y, x) or (n, C, T, rows, columns),
+    scaled as in its training; moved to the network's device. layer: its name as in named_modules(), or None for
+    `default_layer`. It may see frames as images, (n * T, F, h, w) with the frames of a clip in sequence (TIN): there is then
+    one weight per channel and clip, as in a 3-D network. batch_size: images (clips) at once; the memory it takes.
 
     Mode, gradients, requires_grad and hooks of the network are as before, also after an error; no random number is drawn. The
     CPU gives the same bits for the same thread count and batch size. A DenseNet's features are taken behind the ReLU that
     follows them in place, where the pooling sees them. Raises ValueError for images of other dimensions, an unknown layer, one
-    that is not passed exactly once or on which the target does not depend, or for values that are not finite.
+    that is not passed exactly once or on which the logit does not depend, or for values that are not finite.
     """
     n_spatial = images.ndim - 2
     if n_spatial not in INTERPOLATION or len(images) == 0 or batch_size < 1:
@@ -58,17 +52,16 @@ def grad_cam(
             f"images have shape {tuple(images.shape)}, batch_size is {batch_size}; expected at least one image, "
             "(n, C, rows, columns), (n, C, z, y, x) or (n, C, T, rows, columns), and batches of at least 1"
         )
-    module = _find_layer(network, layer)
-    place = next(network.parameters(), torch.empty(0))
+    name, modules = layer or default_layer(network), dict(network.named_modules())
+    if name not in modules:
+        parts = ", ".join(dict(network.named_children()))
+        raise ValueError(f"the network has no layer {name!r}; its parts are {parts}")
     heat = []
     with _explaining(network), torch.inference_mode(False), torch.enable_grad():
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            # A copy: a memory-mapped array may not be writable, which torch warns of.
-            batch = (torch.tensor(batch) if isinstance(batch, np.ndarray) else batch.detach()).to(place)
-            features, gradient = _features_and_gradient(network, module, batch, target)
-            features = _unfold_frames(features, batch, frames_in_batch)
-            gradient = _unfold_frames(gradient, batch, frames_in_batch)
+            batch = _on_device(images[start : start + batch_size], network)
+            passed = _features_and_gradient(network, modules[name], batch)
+            features, gradient = (_unfold_frames(values, batch) for values in passed)
             weights = gradient.flatten(2).mean(dim=2)
             coarse = torch.einsum("nf,nf...->n...", weights, features).clamp(min=0).unsqueeze(1)
             size = tuple(batch.shape[2:])
@@ -117,60 +110,18 @@ def layer_with_cells(network: nn.Module, images: np.ndarray | torch.Tensor, at_l
     else:
         stages = [f"{last}.{name}" for name, _ in network.get_submodule(last).named_children()]
     sides: dict[str, int] = {}
-
-    def measured(name: str) -> Callable[[nn.Module, tuple, torch.Tensor], None]:
-        return lambda _, __, output: sides.update({name: min(output.shape[-2:])})
-
-    hooks = [network.get_submodule(name).register_forward_hook(measured(name)) for name in stages]
-    place = next(network.parameters())
-    try:
-        with _explaining(network), torch.inference_mode():
-            one = images[:1]
-            network((torch.tensor(one) if isinstance(one, np.ndarray) else one).to(place))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, _explaining(network), torch.inference_mode():
+        for name in stages:
+            measured = partial(lambda name, _, __, output: sides.update({name: min(output.shape[-2:])}), name)
+            hooks.enter_context(network.get_submodule(name).register_forward_hook(measured))
+        network(_on_device(images[:1], network))
     fine = [name for name in stages if sides[name] >= at_least]
     chosen = fine[-1] if fine else max(sides, key=lambda name: sides[name])
     # Behind the last part of a DenseNet follows the ReLU that only the whole stage holds.
     return (last if chosen == stages[-1] else chosen), sides[chosen]
 
 
-def cohort_scale(maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.0) -> float:
-    """The heat that `normalize_over_cohort` shows as 1: a percentile of the positive heat of all patients.
-
-    maps: (n, *spatial), or a sequence of maps of any shapes. Zeros are left out, or a cohort with little heat would have the
-    scale 0. 0 only if no map has any heat. Raises ValueError for negative or infinite heat, or a percentile outside (0, 100].
-    """
-    if not 0 < percentile <= 100:
-        raise ValueError(f"percentile is {percentile}; expected more than 0, at most 100")
-    heat = np.concatenate([np.ravel(one) for one in maps]) if len(maps) else np.zeros(0)
-    if not np.isfinite(heat).all() or (heat < 0).any():
-        raise ValueError("maps hold negative or infinite heat; give them as `grad_cam` returns them")
-    positive = heat[heat > 0]
-    return float(np.percentile(positive, percentile)) if positive.size else 0.0
-
-
-def normalize_over_cohort(
-    maps: np.ndarray | Sequence[np.ndarray], percentile: float = 99.0, scale: float | None = None
-) -> np.ndarray | list[np.ndarray]:
-    """Maps in [0, 1], float32, divided by one scale for all patients and clipped: equal colors mean equal evidence.
-
-    Divided each by its own maximum, as is common, every map reaches red: that of a patient in whom the network found
-    nothing is noise stretched to look like a finding, and no two maps can be compared. scale: what becomes 1, such as
-    the `cohort_scale` of another center; None takes that of these maps. Without any heat everything is 0. An array
-    gives an array, a sequence a list.
-    """
-    if scale is None:
-        scale = cohort_scale(maps, percentile)
-    elif not scale > 0:
-        raise ValueError(f"scale is {scale}; expected a positive heat")
-    scaled = [np.clip(np.asarray(one, np.float32) / np.float32(scale or 1.0), 0.0, 1.0) for one in maps]
-    return np.stack(scaled) if isinstance(maps, np.ndarray) and scaled else scaled
-
-
-@dataclass(frozen=True, eq=False)
-class FrameProfile:
+class FrameProfile(NamedTuple):
     """Heat over the frames of clips.
 
     heat: (n, T) mean heat per frame, on the scale of the maps. key_frame: (n,) index of the hottest frame, the earliest of
@@ -179,10 +130,6 @@ class FrameProfile:
 
     heat: np.ndarray
     key_frame: np.ndarray
-
-    def __repr__(self) -> str:
-        n, frames = self.heat.shape
-        return f"FrameProfile({n} clips of {frames} frames, {int((self.key_frame >= 0).sum())} with a key frame)"
 
 
 def frame_profile(maps: np.ndarray) -> FrameProfile:
@@ -199,18 +146,10 @@ def frame_profile(maps: np.ndarray) -> FrameProfile:
     return FrameProfile(heat, np.where(top - heat.min(axis=1) > FLAT * top, heat.argmax(axis=1), -1))
 
 
-def _find_layer(network: nn.Module, layer: str | nn.Module | None) -> nn.Module:
-    if isinstance(layer, nn.Module):
-        if all(layer is not module for module in network.modules()):
-            raise ValueError("the layer is no part of the network")
-        return layer
-    name = default_layer(network) if layer is None else layer
-    modules = dict(network.named_modules())
-    if name not in modules:
-        raise ValueError(
-            f"the network has no layer {name!r}; its parts are {', '.join(dict(network.named_children()))}"
-        )
-    return modules[name]
+def _on_device(images: np.ndarray | torch.Tensor, network: nn.Module) -> torch.Tensor:
+    """A copy with the network's device and type: a memory-mapped array may not be writable, which torch warns of."""
+    batch = torch.tensor(images) if isinstance(images, np.ndarray) else images.detach()
+    return batch.to(next(network.parameters(), torch.empty(0)))
 
 
 @contextmanager
@@ -228,7 +167,7 @@ def _explaining(network: nn.Module) -> Iterator[None]:
 
 
 def _features_and_gradient(
-    network: nn.Module, module: nn.Module, batch: torch.Tensor, target: int
+    network: nn.Module, module: nn.Module, batch: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     passed: list[torch.Tensor] = []
 
@@ -239,36 +178,27 @@ def _features_and_gradient(
         passed.append(output.detach().requires_grad_().clone())
         return passed[-1]
 
-    hook = module.register_forward_hook(start_graph)
-    try:
+    with module.register_forward_hook(start_graph):
         outputs = network(batch)
-    finally:
-        hook.remove()
     if len(passed) != 1:
         raise ValueError(f"the layer is passed {len(passed)} times in one image; give a layer that is passed once")
-    if outputs.ndim == 1:
-        outputs = outputs.unsqueeze(1)
-    if outputs.ndim != 2 or len(outputs) != len(batch) or not 0 <= target < outputs.shape[1]:
-        raise ValueError(f"outputs have shape {tuple(outputs.shape)}; there is no output {target} for each image")
+    if outputs.numel() != len(batch):
+        raise ValueError(
+            f"outputs have shape {tuple(outputs.shape)}; expected one logit for each of {len(batch)} images"
+        )
     # Images do not meet in evaluation mode: the gradient of the sum holds that of each image.
-    score = outputs[:, target].sum()
+    score = outputs.sum()
     gradient = torch.autograd.grad(score, passed[0], allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
-        raise ValueError("the target does not depend on the layer; give a layer on the way to the output")
+        raise ValueError("the output does not depend on the layer; give a layer on the way to the output")
     return passed[0].detach(), gradient
 
 
-def _unfold_frames(values: torch.Tensor, batch: torch.Tensor, frames_in_batch: bool | None) -> torch.Tensor:
+def _unfold_frames(values: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
     """(n, F, *spatial) from (n, F, *spatial), or from (n * T, F, h, w) of clips whose frames lie in the batch."""
     n = len(batch)
-    folded = (batch.ndim == 5 and values.ndim == 4) if frames_in_batch is None else frames_in_batch
-    if folded:
-        if batch.ndim != 5 or values.ndim != 4 or len(values) % n:
-            raise ValueError(f"features {tuple(values.shape)} do not hold the frames of clips {tuple(batch.shape)}")
+    if batch.ndim == 5 and values.ndim == 4 and len(values) % n == 0:
         return values.unflatten(0, (n, -1)).movedim(1, 2)
     if len(values) != n or values.ndim != batch.ndim:
-        raise ValueError(
-            f"features {tuple(values.shape)} do not fit images {tuple(batch.shape)}; give another layer"
-            + (", or frames_in_batch=True" if batch.ndim == 5 and values.ndim == 4 else "")
-        )
+        raise ValueError(f"features {tuple(values.shape)} do not fit images {tuple(batch.shape)}; give another layer")
     return values
