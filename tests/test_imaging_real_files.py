@@ -58,12 +58,12 @@ def test_breast_ultrasound_stills_and_masks():
     for case in sheet.to_dict("records"):
         spacing_mm = 10 * case["Pixel_size"]
         image = read_image(pictures / case["Image_filename"], spacing_mm=(spacing_mm, spacing_mm))
-        height_mm, width_mm = np.multiply(image.shape, image.spacing_mm)
+        height_mm, width_mm = np.multiply(image.pixels.shape, image.spacing_mm)
         assert 14 < height_mm < 80 and 35 < width_mm < 90, "depth, and a linear probe's width"
         assert 0 <= image.pixels.min() < image.pixels.max() <= 255 and image.modality is None
         gray += np.array_equal(image.pixels, np.rint(image.pixels))
         if isinstance(case["Mask_tumor_filename"], str):
-            mask = read_mask(pictures / case["Mask_tumor_filename"], image.shape)
+            mask = read_mask(pictures / case["Mask_tumor_filename"], image.pixels.shape)
             assert 0 < mask.mean() < 0.7
     assert len(sheet) == 256 and gray >= 93, "93 stills have three equal channels, which collapse to whole numbers"
 
@@ -101,12 +101,12 @@ def test_mammograms_keep_their_sixteen_bits():
     folder = real_data("mammo_gmic")
     for path in sorted((folder / "cropped").glob("*.png")):
         image = read_image(path)
-        assert image.shape == (2944, 1920) and image.pixels.max() == 65535 and image.pixels.min() == 0
+        assert image.pixels.shape == (2944, 1920) and image.pixels.max() == 65535 and image.pixels.min() == 0
         assert len(np.unique(image.pixels)) > 2000, "8 bits would leave 256 shades"
         assert image.pixels[:, :20].mean() > 5000 and (image.pixels[:, -20:] == 0).all(), "tissue left, air right"
     for path in sorted((folder / "segmentation").glob("*.png")):
         view = read_image(folder / "cropped" / path.name.replace("_benign", ""))
-        mask = read_mask(path, view.shape)
+        mask = read_mask(path, view.pixels.shape)
         assert 0 < mask.mean() < 0.01 and (view.pixels[mask] > 0).all(), "the lesion lies in the breast"
 
 
@@ -194,8 +194,8 @@ def test_a_ct_series_of_pydicom_lies_where_simpleitk_puts_it():
 def test_the_examples_of_pydicom_are_what_their_headers_promise():
     """Ultrasound with palette, in RGB and as a JPEG sweep; MRI with an overlay."""
     palette = read_image(PYDICOM / "examples_palette.dcm")
-    assert palette.shape == (350, 800) and palette.pixels.max() <= 255 and palette.modality == "US"
+    assert palette.pixels.shape == (350, 800) and palette.pixels.max() <= 255 and palette.modality == "US"
     sweep = read_clip(PYDICOM / "examples_ybr_color.dcm")
-    assert sweep.shape == (30, 240, 320) and sweep.frame_time_ms == pytest.approx(1000 / 30, abs=0.01)
+    assert sweep.frames.shape == (30, 240, 320) and sweep.frame_time_ms == pytest.approx(1000 / 30, abs=0.01)
     overlay = read_image(PYDICOM / "examples_overlay.dcm")
-    assert overlay.shape == (300, 484) and overlay.pixels.max() < 4096, "the overlay is not burnt in"
+    assert overlay.pixels.shape == (300, 484) and overlay.pixels.max() < 4096, "the overlay is not burnt in"

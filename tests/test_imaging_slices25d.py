@@ -137,7 +137,7 @@ def test_subtraction_is_voxel_by_voxel_on_the_same_grid_only(folder):
     crop = crop_mri(rows, folder, side_px=24, value_range=RANGE, subtract="DCE_pre")
     np.testing.assert_array_equal(crop[0], (VALUES - before)[5:8, 18:42, 28:52])
     write_volume(folder / "b.nii.gz", before, VolumeGeometry((3.0, 1.0, 1.0), origin_mm=(-29.0, -40.0, -12.0)))
-    with pytest.raises(InputError, match=r"^patient 007: image i0: .*b.nii.gz .*resample one to the other"):
+    with pytest.raises(InputError, match=r"^patient 007: image i0: .*b.nii.gz.*resample one to the other"):
         crop_mri(rows, folder, side_px=24, subtract="DCE_pre")
     with pytest.raises(InputError, match=r"^patient 007: images.csv has no MRI DCE_late at timepoint pre"):
         crop_mri(rows, folder, side_px=24, subtract="DCE_late")

@@ -252,7 +252,7 @@ def test_masks_and_boxes_belong_to_the_lesions(small, latent):
         shape = (
             read_clip(small.root / row.path).frames.shape[1:]
             if row.modality == "USV"
-            else read_image(small.root / row.path).shape
+            else read_image(small.root / row.path).pixels.shape
         )
         mask = read_mask(small.root / row.mask_path, shape)
         row0, col0, row1, col1 = parse_box(row.box)

@@ -211,7 +211,7 @@ def write_plate(stills: list[Image2D], walls: list[np.ndarray], patches: list[np
 def _deep(still: Image2D) -> np.ndarray:
     """The upper 34 mm of the still, as wide in its middle, at its own sampling."""
     side = int(34.0 / still.spacing_mm[0])
-    left = max(0, (still.shape[1] - side) // 2)
+    left = max(0, (still.pixels.shape[1] - side) // 2)
     return still.pixels[:side, left : left + side]
 
 

@@ -21,7 +21,7 @@ from alnlib.memo import MEMORY, FileDigests, code_of, keep_within, key_of, seale
 
 FORMAT = 3
 
-LIBRARIES = (
+LIBRARIES = [
     "numpy",
     "pillow",
     "pydicom",
@@ -32,7 +32,7 @@ LIBRARIES = (
     "av",
     "nibabel",
     "simpleitk",
-)
+]
 """What decodes and resamples: another version may give other gray values."""
 
 PIXEL_COLUMNS = tuple(column for column in schema.IMAGE_COLUMNS if column != "unit_label")
@@ -48,16 +48,16 @@ def cached_crops(
     *,
     limit_gb: float = 8.0,
 ) -> np.ndarray:
-    """crop(images, root, spec, patient_ids) of `lesions`, read-only and memory-mapped from `folder`; made if it is not there.
+    """`lesions.crop`, read-only and memory-mapped from `folder`; made if it is not there.
 
     Crops are stored under the SHA-256 of everything they depend on: the specification, the code that crops, versions of the
     decoding libraries, the rows used (`PIXEL_COLUMNS`, of the right modality and patients; of MRI all of theirs) and the
     content of every file those rows name, folders of frames or slices included. Neither `root` nor labels enter, so a cohort
     may move.
 
-    Damaged files are made again (`alnlib.memo`). Processes may share a folder: a race costs time, never a wrong crop. When
-    an array is added, others beyond limit_gb (10^9 bytes) are removed, those used longest ago first. A table without rows
-    gives an empty array, which is not stored. Raises InputError as `crop`, and if nothing can be written.
+    Damaged files are made again. Processes may share a folder: a race costs time, never a wrong crop. Other arrays beyond
+    limit_gb (10^9 bytes) are removed, those used longest ago first. A table without rows gives an empty array, which is not
+    stored. Raises InputError as `crop`, and if nothing can be written.
     """
     folder, root = Path(folder), Path(root)
     rows = images[images["modality"] == spec.modality]
@@ -76,16 +76,14 @@ def cached_crops(
         **about,
     )
     path = folder / f"{spec.modality}-{key[:16]}.npy"
-    crops = _read(path, key)
-    if crops is None:
+    if (crops := _read(path, key)) is None:
         # Only what is in the key: what a crop does not depend on cannot change it.
         made = crop(rows, root, spec, patient_ids)
         if made.size == 0:
             return made
         write_sealed(path, key, lambda temporary: np.save(temporary, made, allow_pickle=False), **about)
         keep_within(folder, "*-" + "[0-9a-f]" * 16 + ".npy", limit_gb, spare=path)
-        crops = _read(path, key)
-        if crops is None:  # removed by another process that keeps to its own limit
+        if (crops := _read(path, key)) is None:  # removed by another process that keeps to its own limit
             made.flags.writeable = False
             return made
     return crops

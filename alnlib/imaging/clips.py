@@ -18,17 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 
 from alnlib.errors import InputError
-from alnlib.imaging.read import (
-    decoding,
-    dicom_pixels,
-    dicom_spacing,
-    first_bytes,
-    is_dicom,
-    is_dicom_image,
-    read_dicom,
-    read_image,
-    to_gray,
-)
+from alnlib.imaging import read
 
 VIDEO_SYNTAXES = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10\d(\.1)?")
 """DICOM transfer syntaxes whose pixel data is one MPEG-2, H.264 or HEVC stream (PS3.6 A-1)."""
@@ -57,35 +47,29 @@ class Clip:
     key_frame: int | None
     path: Path
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(T, rows, columns)."""
-        return self.frames.shape
-
 
 def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -> Clip:
     """Read a multi-frame DICOM file, a video, or a folder of frames.
 
-    DICOM: every frame as `read.read_image` would, rescaled, bright is echogenic, color turned to gray; compressed and
-    color (RGB, YBR, palette) frames are decoded by pydicom and its plugins, MPEG-2, H.264 and HEVC by FFmpeg. Timing
-    from Frame Time, else the median of Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video
-    (`VIDEO_SUFFIXES`): decoded by FFmpeg, color turned to gray by BT.601 luma and rounded to whole numbers, timing from
-    the stream's frame rate, or, where that varies, the median step; frames stay as they were stored, however long each
-    is shown; lossy codecs have changed the speckle. Folder: PNG, JPEG, TIFF or single-frame DICOM files, one per frame,
-    in natural order (frame_2 before frame_10); numbers of pictures must rise in equal steps; other files are ignored.
-    Video and pictures know neither spacing nor key frame.
+    DICOM: every frame as `read.read_image` would; MPEG-2, H.264 and HEVC are decoded by FFmpeg. Timing from Frame Time, else
+    the median of Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video (`VIDEO_SUFFIXES`): color turned
+    to gray by BT.601 luma and rounded to whole numbers, timing from the stream's frame rate, or, where that varies, the median
+    step; frames stay as they were stored, however long each is shown; lossy codecs have changed the speckle. Folder: PNG,
+    JPEG, TIFF or single-frame DICOM files, one per frame, in natural order (frame_2 before frame_10); numbers of pictures must
+    rise in equal steps; other files are ignored. Video and pictures know neither spacing nor key frame.
     spacing_mm: (row, column); overrides the file's. Raises InputError, naming the file and the remedy, for a missing,
     empty, truncated or damaged file, a single image, frames of different size, a gap in the numbers or another format.
     """
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, spacing_mm)
-    if is_dicom(path):
+    if read.is_dicom(path):
         return _read_multiframe(path, spacing_mm)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        with decoding(path, "the video"):
-            frames, frame_time_ms = _video_frames(path)
-        return Clip(_stacked(frames), spacing_mm, frame_time_ms, None, path)
+        with read.decoding(path, "the video"):
+            _check_riff(path)
+            frames, frame_time_ms = _video_frames(path, str(path))
+        return Clip(_stacked(path, frames), spacing_mm, frame_time_ms, None, path)
     raise InputError(
         f"{path}: is no clip; export it as multi-frame DICOM or as a video ({', '.join(VIDEO_SUFFIXES)}), or name the "
         "folder that holds its numbered frames"
@@ -110,14 +94,14 @@ def key_frame(clip: Clip) -> int:
 
 
 def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip:
-    dataset = read_dicom(path)
+    dataset = read.read_dicom(path)
     count = int(_number(dataset.get("NumberOfFrames")) or 1)
     if count < 2:
         raise InputError(
             f"{path}: holds a single image where a clip is expected; name the multi-frame file of the sweep"
         )
     if VIDEO_SYNTAXES.fullmatch(dataset.file_meta.TransferSyntaxUID):
-        with decoding(path, "the video in the DICOM file"):
+        with read.decoding(path, "the video in the DICOM file"):
             stream = io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))  # one stream for all frames
             frames, _ = _video_frames(path, stream)
         if count - len(frames) > LOST_FRAMES:
@@ -125,20 +109,15 @@ def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip
                 f"{path}: states {count} frames and holds {len(frames)}; it is truncated: fetch or export it again"
             )
     else:
-        frames = [_compact(dicom_pixels(dataset, path, frame)) for frame in range(count)]
+        frames = [_compact(read.dicom_pixels(dataset, path, frame)) for frame in range(count)]
     number = _number(dataset.get("RepresentativeFrameNumber"))
     key = int(number) - 1 if number and number <= count else None
-    return Clip(_stacked(frames), spacing_mm or dicom_spacing(dataset), _frame_time_ms(dataset), key, path)
+    return Clip(_stacked(path, frames), spacing_mm or read.dicom_spacing(dataset), _frame_time_ms(dataset), key, path)
 
 
-def _video_frames(path: Path, stream: io.BytesIO | None = None) -> tuple[list[np.ndarray], float | None]:
-    """Gray frames and ms from frame to frame. stream: read in place of the file that path names.
-
-    Raises InputError for what is no clip, whatever FFmpeg raises otherwise.
-    """
-    if stream is None:
-        _check_riff(path)
-    with av.open(stream or str(path)) as container:
+def _video_frames(path: Path, source: str | io.BytesIO) -> tuple[list[np.ndarray], float | None]:
+    """Gray frames and ms from frame to frame. Raises InputError for what is no clip, whatever FFmpeg raises otherwise."""
+    with av.open(source) as container:
         if not container.streams.video:
             raise InputError(f"{path}: holds no moving picture; name the video file of the sweep")
         video = container.streams.video[0]
@@ -169,7 +148,6 @@ def _video_frames(path: Path, stream: io.BytesIO | None = None) -> tuple[list[np
         raise InputError(
             f"{path}: only {len(frames)} of {packets} frames can be decoded; it is damaged: fetch or export the video again"
         )
-    _check_one_size(path, [(f"frame {index}", frame.shape) for index, frame in enumerate(frames)])
     return frames, _video_frame_time_ms(times_s, rate)
 
 
@@ -184,7 +162,7 @@ def _video_frame_time_ms(times_s: list[float | None], rate: float | None) -> flo
 
 def _check_riff(path: Path) -> None:
     """AVI states its own size; FFmpeg reads a cut one as a shorter video without a word."""
-    head = first_bytes(path, 12)
+    head = read.first_bytes(path, 12)
     stated = 8 + int.from_bytes(head[4:8], "little")
     if head[:4] == b"RIFF" and head[8:] == b"AVI " and path.stat().st_size < stated < 2**32:
         raise InputError(
@@ -200,7 +178,7 @@ def _video_gray(frame: av.VideoFrame) -> np.ndarray:
             scale = 2.0 ** (frame.format.components[0].bits - 8)
             values = np.rint(np.clip((values - 16 * scale) * (255 / 219), 0, 256 * scale - 1))
         return values
-    return np.rint(to_gray(frame.to_ndarray(format="rgb24")))
+    return np.rint(read.to_gray(frame.to_ndarray(format="rgb24")))
 
 
 def _stated_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
@@ -218,7 +196,7 @@ def _stated_duration_s(container: av.container.InputContainer, stream: av.VideoS
 def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
     files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
     pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
-    dicoms = [file for file in files if file not in pictures and is_dicom_image(file)]
+    dicoms = [file for file in files if file not in pictures and read.is_dicom_image(file)]
     if pictures and dicoms:
         raise InputError(
             f"{folder}: holds DICOM files and pictures ({dicoms[0].name}, {pictures[0].name}); keep one clip per folder"
@@ -231,17 +209,16 @@ def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
         )
     if pictures:
         _check_numbers(folder, chosen)
-    images = [read_image(file) for file in chosen]
-    _check_one_size(folder, [(image.path.name, image.shape) for image in images])
+    images = [read.read_image(file) for file in chosen]
+    frames = _stacked(folder, [_compact(image.pixels) for image in images], [file.name for file in chosen])
     if spacing_mm is None:
         spacing_mm = images[0].spacing_mm
-        other = next((image for image in images if image.spacing_mm != spacing_mm), None)
-        if other:
+        if other := next((image for image in images if image.spacing_mm != spacing_mm), None):
             raise InputError(
                 f"{folder}: {other.path.name} has another pixel spacing than {images[0].path.name}; keep one clip per folder"
             )
-    frame_time_ms = None if pictures else _frame_time_ms(read_dicom(chosen[0]))
-    return Clip(_stacked([_compact(image.pixels) for image in images]), spacing_mm, frame_time_ms, None, folder)
+    frame_time_ms = None if pictures else _frame_time_ms(read.read_dicom(chosen[0]))
+    return Clip(frames, spacing_mm, frame_time_ms, None, folder)
 
 
 def _natural(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -275,38 +252,32 @@ def _check_numbers(folder: Path, files: list[Path]) -> None:
         )
 
 
-def _check_one_size(path: Path, frames: list[tuple[str, tuple[int, int]]]) -> None:
-    first, size = frames[0]
-    for name, other in frames[1:]:
-        if other != size:
-            raise InputError(
-                f"{path}: {name} has {other[0]} x {other[1]} pixels, {first} {size[0]} x {size[1]}; keep the frames of one "
-                "clip together, exported at one size"
-            )
-
-
 def _compact(frame: np.ndarray) -> np.ndarray:
     """uint8 if that loses nothing: a sweep of hundreds of frames must not fill the memory."""
     whole = frame.min() >= 0 and frame.max() <= 255 and np.array_equal(frame, np.rint(frame))
     return frame.astype(np.uint8) if whole else frame
 
 
-def _stacked(frames: list[np.ndarray]) -> np.ndarray:
-    """uint8 if every frame is, else float32."""
+def _stacked(path: Path, frames: list[np.ndarray], names: list[str] | None = None) -> np.ndarray:
+    """uint8 if every frame is, else float32. Raises InputError for frames of different size."""
+    odd = next((at for at, frame in enumerate(frames) if frame.shape != frames[0].shape), None)
+    if odd is not None:
+        names = names or [f"frame {at}" for at in range(len(frames))]
+        sizes = [" x ".join(map(str, frames[at].shape)) for at in (odd, 0)]
+        raise InputError(
+            f"{path}: {names[odd]} has {sizes[0]} pixels, {names[0]} {sizes[1]}; keep the frames of one clip together, "
+            "exported at one size"
+        )
     kind = np.uint8 if all(frame.dtype == np.uint8 for frame in frames) else np.float32
     return np.stack([frame.astype(kind, copy=False) for frame in frames])
 
 
 def _frame_time_ms(dataset: Dataset) -> float | None:
-    time = _number(dataset.get("FrameTime"))
-    if time:
-        return time
     steps = [_number(step) for step in np.atleast_1d(dataset.get("FrameTimeVector") or [])]
     steps = [step for step in steps if step]  # without the 0 of the first frame
-    if steps:
-        return float(np.median(steps))
     rate = _number(dataset.get("CineRate")) or _number(dataset.get("RecommendedDisplayFrameRate"))
-    return 1000.0 / rate if rate else None
+    stated = _number(dataset.get("FrameTime")) or (float(np.median(steps)) if steps else None)
+    return stated or (1000.0 / rate if rate else None)
 
 
 def _number(value: object) -> float | None:

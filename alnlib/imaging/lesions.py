@@ -22,7 +22,7 @@ from alnlib.imaging.crop import (
     resample_to_square,
     square_as_bytes,
 )
-from alnlib.imaging.mri import crop_boxes, crop_slices, mri_rows
+from alnlib.imaging.mri import crop_volumes, mri_rows
 from alnlib.imaging.read import Image2D
 from alnlib.imaging.rows import of_patient, of_patients, read_still, read_sweep
 from alnlib.imaging.spec import KEY, CropSpec
@@ -47,7 +47,7 @@ def crop(
     """
     root = Path(root)
     if spec.modality == "MRI":
-        return (crop_slices if spec.depth is None else crop_boxes)(images, root, spec, patient_ids)
+        return crop_volumes(images, root, spec, patient_ids)
     rows = images[images["modality"] == spec.modality]
     if patient_ids is not None:
         rows = of_patients(one_per_patient(images, spec), patient_ids, f"image of modality {spec.modality}")

@@ -18,15 +18,7 @@ from alnlib.errors import InputError
 from alnlib.imaging.crop import Box3D, box_from_mask, check_box, fixed_size_crop, square_as_bytes
 from alnlib.imaging.rows import is_given, of_patient, of_patients, row_box
 from alnlib.imaging.spec import Channel, CropSpec
-from alnlib.imaging.volumes import (
-    CORNERS,
-    MISPLACED_VOXELS,
-    Volume,
-    VolumeGeometry,
-    corners_apart_mm,
-    read_volume,
-    read_volume_mask,
-)
+from alnlib.imaging.volumes import CORNERS, Volume, VolumeGeometry, check_same_voxels, read_volume, read_volume_mask
 
 
 class Lesion(NamedTuple):
@@ -71,42 +63,25 @@ def channel_before_therapy(images: pd.DataFrame, sequence: str, subtract: str = 
     return f"{timepoint}/{sequence}" + (f"-{subtract}" if has_base else "")
 
 
-def crop_slices(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: Sequence[str] | None) -> np.ndarray:
-    """(n, 3, side_px, side_px) uint8: slice below, largest slice, slice above, of the n patients of `mri_rows`.
+def crop_volumes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: Sequence[str] | None) -> np.ndarray:
+    """(n, *spec.shape) uint8 of the n patients of `mri_rows` with the first channel; box and mask come from its row.
 
-    The largest slice is that with most voxels of the mask (of equals, the one nearest to the middle), without a mask the
-    middle of the box; box and mask come from the row. The adjustable square is the longer edge of the box in mm plus the
-    margin. Rows run to the back and columns to the patient's left, whatever the file's order; an oblique volume is taken along
-    its nearest axes, not resampled. At the end of the volume the last slice repeats.
+    Without depth, (n, 3, side_px, side_px): slice below, largest slice, slice above. The largest is that with most voxels of
+    the mask (of equals, the one nearest to the middle), without a mask the middle of the box. The adjustable square is the
+    longer edge of the box in mm plus the margin. An oblique volume is taken along its nearest axes, not resampled. At the end
+    of the volume the last slice repeats.
+    With depth, (n, channels, depth, side_px, side_px): the box of depth_mm across slices and size_mm in the plane, centered on
+    the lesion (mask, else box); all other channels, later visits too, are read at the same scanner coordinates, along the
+    scanner's axes. Values are interpolated linearly, and along an axis along which the box is sampled more coarsely than the
+    file averaged before.
+    Either way slices run towards the head, rows to the back and columns to the patient's left, whatever the file's order.
     At a later timepoint the mask of a lesion that has gone is empty: the crop is then cut where it was in the same patient's
     images of timepoint "pre", by scanner coordinates, so the visits must be registered.
     """
-    channel = spec.read_channels()[0]
-    crops = []
-    for _, row in mri_rows(images, channel.timepoint, channel.sequence, patient_ids).iterrows():
-        with of_patient(row):
-            volume = read_volume(root / row["path"])
-            lesion = _lesion(row, volume, images, root)
-            values = spec.scaled(_values(channel, row, volume, images, root))
-            crops.append(_three_slices(values, volume.geometry, lesion, spec))
-    return np.stack(crops) if crops else np.empty((0, *spec.shape), np.uint8)
-
-
-def crop_boxes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: Sequence[str] | None) -> np.ndarray:
-    """(n, channels, depth, side_px, side_px) uint8: the same box in mm of every channel, for n patients in their order.
-
-    The box, depth_mm across slices and size_mm in the plane, is centered on the lesion (mask, else box) of the first channel;
-    all others, later visits too, are read at the same scanner coordinates, so they must be registered. Axes are those of the
-    scanner: slices towards the head, rows to the back, columns to the patient's left; values are interpolated linearly, and
-    along an axis along which the box is sampled more coarsely than the file averaged before.
-    """
     channels = spec.read_channels()
-    patients = list(mri_rows(images, channels[0].timepoint, channels[0].sequence, patient_ids)["patient_id"])
+    patients = mri_rows(images, channels[0].timepoint, channels[0].sequence, patient_ids)["patient_id"].tolist()
     crops = np.zeros((len(patients), *spec.shape), np.uint8)
-    step = np.array([spec.depth_mm / spec.depth, spec.size_mm / spec.side_px, spec.size_mm / spec.side_px])
-    offsets = [(np.arange(n) - (n - 1) / 2) * gap for n, gap in zip(spec.shape[1:], step, strict=True)]
-    around = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1)[..., ::-1]  # LPS (x, y, z)
-    centers: dict[str, np.ndarray] = {}
+    centers_mm: list[np.ndarray] = []
     for place, channel in enumerate(channels):
         rows = mri_rows(images, channel.timepoint, channel.sequence, patients)
         for patient, (_, row) in enumerate(rows.iterrows()):
@@ -114,8 +89,12 @@ def crop_boxes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: Se
                 volume = read_volume(root / row["path"])
                 values = spec.scaled(_values(channel, row, volume, images, root))
                 if place == 0:
-                    centers[row["patient_id"]] = _center_mm(_lesion(row, volume, images, root), volume)
-                crops[patient, place] = _sampled(values, volume, centers[row["patient_id"]] + around, step)
+                    lesion = _lesion(row, volume, images, root)
+                    centers_mm.append(_center_mm(lesion, volume))
+                if spec.depth is None:
+                    crops[patient] = _three_slices(values, volume.geometry, lesion, spec)
+                else:
+                    crops[patient, place] = _box(values, volume, centers_mm[patient], spec)
     return crops
 
 
@@ -123,16 +102,12 @@ def _values(channel: Channel, row: pd.Series, volume: Volume, images: pd.DataFra
     """Of a volume, less those of the sequence that the channel subtracts. Raises InputError unless their voxels are the same."""
     if channel.subtract is None:
         return volume.values
-    other = read_volume(
-        root / mri_rows(images, channel.timepoint, channel.subtract, [row["patient_id"]])["path"].iloc[0]
+    bases = mri_rows(images, channel.timepoint, channel.subtract, [row["patient_id"]])
+    base = read_volume(root / bases["path"].iloc[0])
+    check_same_voxels(
+        base, volume, (channel.subtract, channel.sequence), "resample one to the other before subtracting"
     )
-    limit_mm = MISPLACED_VOXELS * min(volume.geometry.spacing_mm)
-    if other.shape == volume.shape and corners_apart_mm(other, volume) <= limit_mm:
-        return volume.values - other.values
-    raise InputError(
-        f"{volume.path} ({volume.shape}, {volume.geometry}) and {other.path} ({other.shape}, {other.geometry}) do not have the "
-        "same voxels; resample one to the other before subtracting"
-    )
+    return volume.values - base.values
 
 
 def _lesion(row: pd.Series, volume: Volume, images: pd.DataFrame, root: Path) -> Lesion:
@@ -225,8 +200,11 @@ def _center_mm(lesion: Lesion, volume: Volume) -> np.ndarray:
     return volume.geometry.position_mm(index)
 
 
-def _sampled(values: np.ndarray, volume: Volume, places_mm: np.ndarray, step_mm: np.ndarray) -> np.ndarray:
-    """uint8 values at places_mm (..., 3) LPS; step_mm: (z, y, x), between places along the scanner's axes."""
+def _box(values: np.ndarray, volume: Volume, center_mm: np.ndarray, spec: CropSpec) -> np.ndarray:
+    """(depth, side_px, side_px) uint8 round center_mm, LPS (x, y, z)."""
+    step_mm = np.array([spec.depth_mm / spec.depth, spec.size_mm / spec.side_px, spec.size_mm / spec.side_px])
+    offsets = [(np.arange(n) - (n - 1) / 2) * gap for n, gap in zip(spec.shape[1:], step_mm, strict=True)]
+    places_mm = center_mm + np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1)[..., ::-1]
     axes = np.abs(np.array(volume.geometry.direction))[:, ::-1]  # rows: x, y, z; columns: file axes z, y, x
     finest = axes.T @ step_mm[::-1]  # step along every axis of the file, exact where they are the scanner's
     sigma = np.maximum(finest / np.array(volume.geometry.spacing_mm) - 1, 0) / 2

@@ -5,9 +5,9 @@ One panel is drawn by `montage`; reading is in `read`, `clips` and `volumes`; wh
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from itertools import zip_longest
+from dataclasses import replace
+from itertools import compress, zip_longest
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -133,21 +133,19 @@ def _visit_panels(images: pd.DataFrame, patient_id: str, cohort: Cohort, height:
     order = known + [name for name in own.index if name not in known]
     height = height if height is not None else _middle_of_lesion(own.iloc[0], cohort)
     visit = own["timepoint"].iloc[0]
-    first = f"{patient_id}, {'+' if own['outcome'].iloc[0] else '-'}{f', {visit}' if isinstance(visit, str) else ''}: "
-    slices, whitest = [], defaultdict(lambda: 1.0)
+    first = f"{_title(own.iloc[0])}{f', {visit}' if isinstance(visit, str) else ''}: "
+    panels: list[Panel] = []
     for name in order:
         volume, mask = _read(own.loc[name], cohort)
-        level = _level_at(volume, height)
-        group = "DCE" if name.startswith("DCE") else name  # contrast phases share their gray scale
-        whitest[group] = max(whitest[group], float(np.percentile(volume.values[level], 99.7)))
-        slices.append((name, group, volume, level, mask))
-    panels = []
-    for name, group, volume, level, mask in slices:
-        shown = None if mask is None else mask[level]
-        title = name if panels else first + name
-        limits = (0.0, whitest[group])
-        panels.append(Panel(volume.values[level], title, shown, volume.geometry.spacing_mm[1:], limits))
-    return panels
+        affine = volume.geometry.affine
+        z = np.linalg.solve(affine[:3, :3], height - affine[:3, 3])[2]
+        level = int(np.clip(np.rint(z), 0, len(volume.values) - 1))  # the point may lie outside
+        values, drawn = volume.values[level], None if mask is None else mask[level]
+        limits = (0.0, max(float(np.percentile(values, 99.7)), 1.0))
+        panels.append(Panel(values, name if panels else first + name, drawn, volume.geometry.spacing_mm[1:], limits))
+    contrast = [name.startswith("DCE") for name in order]  # whose phases share their gray scale
+    shared = max((panel.limits for panel in compress(panels, contrast)), default=None)
+    return [replace(panel, limits=shared) if dce else panel for panel, dce in zip(panels, contrast, strict=True)]
 
 
 def _read(row: pd.Series, cohort: Cohort) -> tuple[Volume, np.ndarray | None]:
@@ -162,13 +160,6 @@ def _middle_of_lesion(row: pd.Series, cohort: Cohort) -> np.ndarray:
     if mask is not None and mask.any():
         middle[0] = mask.sum(axis=(1, 2)).argmax()
     return volume.geometry.position_mm(middle)
-
-
-def _level_at(volume: Volume, place_mm: np.ndarray) -> int:
-    """The slice nearest to a point, which may lie outside the volume."""
-    affine = volume.geometry.affine
-    z = np.linalg.solve(affine[:3, :3], place_mm - affine[:3, 3])[2]
-    return int(np.clip(np.rint(z), 0, len(volume.values) - 1))
 
 
 def draw_rows(rows: Sequence[Sequence[Panel]], title: str = "") -> Figure:

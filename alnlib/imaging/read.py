@@ -16,18 +16,11 @@ import numpy as np
 import pydicom
 import SimpleITK
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
-from pydicom.uid import (
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGExtended12Bit,
-    JPEGTransferSyntaxes,
-)
 
 from alnlib.errors import InputError
 
@@ -70,37 +63,30 @@ class Image2D:
     modality: str | None
     path: Path
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        return self.pixels.shape
 
-
-def read_image(path: str | Path, *, spacing_mm: tuple[float, float] | None = None, frame: int | None = None) -> Image2D:
+def read_image(path: str | Path, spacing_mm: tuple[float, float] | None = None) -> Image2D:
     """Read one image as float32 gray values.
 
     DICOM, with or without preamble, uncompressed, deflated, JPEG (baseline, extended, lossless), JPEG-LS, JPEG 2000 or
     RLE: modality rescale or lookup table applied; MONOCHROME1 inverted over the range of its stored bits, so that bright
     is always dense or echogenic; pixel padding becomes the smallest of the other values, in CT -1024 HU, below which no
-    CT value goes; color turned to gray; overlays in bits or elements of their own left out; spacing from Pixel Spacing,
-    else the ultrasound region in cm, else Imager Pixel Spacing (at the detector, not corrected for magnification), else
-    Nominal Scanned Pixel Spacing. PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white
-    where the file says that 0 is white, no spacing. Color: three equal channels collapse to gray; others (color
-    Doppler, calipers and labels burnt into the picture) turn to BT.601 luma, so that colored pixels stay where they
-    are and lose their meaning as velocity; crop them away or choose another frame. A palette of 8-bit colors in
-    16-bit entries is read in 8 bits.
-    spacing_mm: (row, column); overrides the file's. frame: which frame of a multi-frame file, from 0; such a file
-    without it is an error. Raises InputError, naming the file and the remedy, for a missing, empty, truncated or
-    unreadable file, a wrong frame, or values that are not numbers.
+    CT value goes; overlays in bits or elements of their own left out; spacing from Pixel Spacing, else the ultrasound region
+    in cm, else Imager Pixel Spacing (at the detector, not corrected for magnification), else Nominal Scanned Pixel Spacing.
+    PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white where the file says that 0 is white, no
+    spacing. Color: three equal channels collapse to gray; others (color Doppler, calipers and labels burnt into the picture)
+    turn to BT.601 luma, so that colored pixels stay where they are and lose their meaning as velocity; crop them away. A
+    palette of 8-bit colors in 16-bit entries is read in 8 bits.
+    spacing_mm: (row, column); overrides the file's. Raises InputError, naming the file and the remedy, for a missing, empty,
+    truncated or unreadable file, several frames, or values that are not numbers.
     """
     path = Path(path)
     if is_dicom(path):
         dataset = read_dicom(path)
-        pixels = dicom_pixels(dataset, path, frame)
-        spacing_mm = spacing_mm or dicom_spacing(dataset, frame or 0)
+        pixels = dicom_pixels(dataset, path)
+        spacing_mm = spacing_mm or dicom_spacing(dataset)
         modality = str(dataset.get("Modality") or "") or None
     else:
-        pixels, modality = to_gray(_read_picture(path, frame)), None
+        pixels, modality = to_gray(_read_picture(path)), None
     check_finite(pixels, path)
     return Image2D(pixels, spacing_mm, modality, path)
 
@@ -112,7 +98,7 @@ def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> np.ndar
     returned as it is; `crop.box_from_mask` refuses it.
     """
     path = Path(path)
-    pixels = dicom_pixels(read_dicom(path), path, None, mask=True) if is_dicom(path) else _read_picture(path, None)
+    pixels = dicom_pixels(read_dicom(path), path, mask=True) if is_dicom(path) else _read_picture(path)
     mask = (pixels != 0).any(axis=-1) if pixels.ndim == 3 else pixels != 0
     if shape is not None and mask.shape != tuple(shape):
         raise InputError(
@@ -196,8 +182,8 @@ def read_dicom(path: Path) -> Dataset:
                 raise
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit, little = dataset.original_encoding
-            explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+            explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
         for keyword in INTEGER_ELEMENTS:  # pydicom finds a damaged value only when it is asked for
             int(dataset.get(keyword) or 0)
         for keyword in TEXT_ELEMENTS:
@@ -206,17 +192,19 @@ def read_dicom(path: Path) -> Dataset:
     return dataset
 
 
-def dicom_pixels(dataset: Dataset, path: Path, frame: int | None, *, mask: bool = False) -> np.ndarray:
-    """(rows, columns) float32. mask: leave padding and low values alone."""
+def dicom_pixels(dataset: Dataset, path: Path, frame: int | None = None, *, mask: bool = False) -> np.ndarray:
+    """(rows, columns) float32 of the only frame, or of this one, from 0. mask: leave padding and low values alone."""
     if not any(keyword in dataset for keyword in PIXEL_ELEMENTS):
         raise InputError(
             f"{path}: this DICOM object holds no pixels ({dataset.get('Modality', 'unknown modality')}); name an image "
             "object, not a report or presentation state; if it is one, it is truncated: fetch or export it again"
         )
-    index = _checked_frame(path, frame, frame_count(dataset))
+    if frame is None:
+        _check_single(path, frame_count(dataset))
+    index = frame or 0
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     syntax = dataset.file_meta.TransferSyntaxUID
-    if photometric not in READABLE_COLORS + JPEG_2000_COLORS * (syntax in JPEG2000TransferSyntaxes):
+    if photometric not in READABLE_COLORS + JPEG_2000_COLORS * (syntax in uid.JPEG2000TransferSyntaxes):
         raise InputError(
             f"{path}: its colors are {photometric} in {syntax.name}, which is not read; convert it to RGB or MONOCHROME2"
         )
@@ -246,11 +234,11 @@ def frame_count(dataset: Dataset) -> int:
 def _stored_pixels(dataset: Dataset, index: int) -> np.ndarray:
     """(rows, columns) or (rows, columns, 3) of one frame, YBR turned to RGB."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in JPEGTransferSyntaxes:
+    if syntax in uid.JPEGTransferSyntaxes:
         frame = get_frame(dataset.PixelData, index, number_of_frames=frame_count(dataset))
         if ADOBE_TRANSFORM.search(frame[:4096]):
             raise ValueError("unknown color transform in the JPEG stream")
-    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
+    if syntax == uid.JPEGExtended12Bit and int(dataset.BitsStored) > 8:
         return _jpeg_extended_12_bits(dataset, frame)
     return pixel_array(dataset, index=index)
 
@@ -318,13 +306,11 @@ def frame_item(dataset: Dataset, index: int, keyword: str) -> Dataset | None:
     return None
 
 
-def _checked_frame(path: Path, frame: int | None, frames: int) -> int:
-    if frame is None and frames > 1:
-        raise InputError(f"{path}: holds {frames} frames where one image is expected; say which (frame=0 is the first)")
-    index = 0 if frame is None else frame
-    if not 0 <= index < frames:
-        raise InputError(f"{path}: has no frame {index}; it holds {frames}, counted from 0")
-    return index
+def _check_single(path: Path, frames: int) -> None:
+    if frames > 1:
+        raise InputError(
+            f"{path}: holds {frames} frames where one image is expected; export one, or list it as a sweep (USV)"
+        )
 
 
 def dicom_spacing(dataset: Dataset, index: int = 0) -> tuple[float, float] | None:
@@ -358,18 +344,17 @@ def _region_spacing(dataset: Dataset) -> tuple[float, float] | None:
     return max(usable, key=lambda region: region[0])[1] if usable else None
 
 
-def _read_picture(path: Path, frame: int | None) -> np.ndarray:
+def _read_picture(path: Path) -> np.ndarray:
     """(rows, columns) or (rows, columns, 3), alpha dropped, in the file's own integer type."""
     with decoding(path, "the picture"), _opened_picture(path) as picture:
-        index = _checked_frame(path, frame, getattr(picture, "n_frames", 1))
-        picture.seek(index)
+        _check_single(path, getattr(picture, "n_frames", 1))
         tags = getattr(picture, "tag_v2", {})
         bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
         if (bits == 16 or any(";16" in str(tile) for tile in picture.tile)) and not picture.mode.startswith("I"):
             picture.load()  # notices a truncated file
             if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == ONE_PLANE_PER_COLOR:
                 raise InputError(f"{path}: holds 16-bit colors plane by plane; export it pixel by pixel or as PNG")
-            return _many_bit_channels(path, index)
+            return _many_bit_channels(path)
         if picture.mode in ("1", "LA", "La"):
             picture = picture.convert("L")
         elif picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
@@ -396,7 +381,7 @@ def _opened_picture(path: Path) -> Image.Image:
         ) from error
 
 
-def _many_bit_channels(path: Path, index: int) -> np.ndarray:
+def _many_bit_channels(path: Path) -> np.ndarray:
     """(rows, columns) or (rows, columns, 3) of 16 bits per channel, of which Pillow keeps 8; alpha dropped."""
     try:
         values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
@@ -404,8 +389,6 @@ def _many_bit_channels(path: Path, index: int) -> np.ndarray:
         raise InputError(
             f"{path}: is no 16-bit color picture that is read (gray with transparency?); export it as 16-bit gray"
         ) from error
-    while values.ndim > 3 or (values.ndim == 3 and values.shape[-1] > 4):  # pages of a TIFF
-        values = values[index]
     return values[..., :3] if values.shape[-1] > 2 else values[..., 0]
 
 

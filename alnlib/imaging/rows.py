@@ -37,7 +37,7 @@ def read_still(row: pd.Series, root: str | Path) -> Still:
     image = read_image(Path(root, row["path"]), spacing_mm=parse_pixel_spacing(row["pixel_spacing_mm"]))
     box, mask = row_box(row), None
     if is_given(row["mask_path"]):
-        mask = read_mask(Path(root, row["mask_path"]), image.shape)
+        mask = read_mask(Path(root, row["mask_path"]), image.pixels.shape)
         box = box or box_from_mask(mask, row["mask_path"])
     return Still(image, mask, box)
 
@@ -46,7 +46,7 @@ def read_sweep(row: pd.Series, root: str | Path) -> tuple[Clip, Box | None]:
     """Read the sweep of one row, and the box of its key frame, from the table or the mask. Raises InputError as `read_still`."""
     clip, box = read_clip(Path(root, row["path"]), parse_pixel_spacing(row["pixel_spacing_mm"])), row_box(row)
     if box is None and is_given(row["mask_path"]):
-        box = box_from_mask(read_mask(Path(root, row["mask_path"]), clip.shape[1:]), row["mask_path"])
+        box = box_from_mask(read_mask(Path(root, row["mask_path"]), clip.frames.shape[1:]), row["mask_path"])
     return clip, box
 
 

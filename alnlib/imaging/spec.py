@@ -64,15 +64,6 @@ class Channel(NamedTuple):
     sequence: str
     subtract: str | None
 
-    @classmethod
-    def parse(cls, text: str) -> Channel:
-        """Read "pre/T2", "/T2" or "pre/DCE_early-DCE_pre". Raises InputError for anything else."""
-        timepoint, slash, rest = text.partition("/")
-        sequence, _, subtract = rest.partition("-")
-        if not slash or not sequence:
-            raise InputError(f"channel {text!r} cannot be read; give {CHANNEL}")
-        return cls(timepoint or None, sequence, subtract or None)
-
 
 @dataclass(frozen=True)
 class CropSpec:
@@ -123,8 +114,15 @@ class CropSpec:
         self.read_channels()
 
     def read_channels(self) -> list[Channel]:
-        """The channels in parts. Raises InputError for one that cannot be read."""
-        return [Channel.parse(text) for text in self.channels]
+        """The channels, as "pre/T2", "/T2" or "pre/DCE_early-DCE_pre", in parts. Raises InputError for anything else."""
+        channels = []
+        for text in self.channels:
+            timepoint, slash, rest = text.partition("/")
+            sequence, _, subtract = rest.partition("-")
+            if not slash or not sequence:
+                raise InputError(f"channel {text!r} cannot be read; give {CHANNEL}")
+            channels.append(Channel(timepoint or None, sequence, subtract or None))
+        return channels
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -18,18 +18,7 @@ import SimpleITK
 from pydicom.dataset import Dataset
 
 from alnlib.errors import InputError
-from alnlib.imaging.read import (
-    check_finite,
-    decoding,
-    dicom_pixels,
-    dicom_spacing,
-    first_bytes,
-    frame_count,
-    frame_item,
-    is_dicom,
-    is_dicom_image,
-    read_dicom,
-)
+from alnlib.imaging import read
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -121,22 +110,22 @@ def read_volume(path: str | Path) -> Volume:
     """
     path = Path(path)
     if not path.is_dir():
-        first_bytes(path)
+        read.first_bytes(path)
     if path.is_dir():
-        values, geometry = _read_series(path, [file for file in sorted(path.iterdir()) if is_dicom_image(file)])
+        values, geometry = _read_series(path, [file for file in sorted(path.iterdir()) if read.is_dicom_image(file)])
     elif path.name.lower().endswith(NIFTI_SUFFIXES):
         values, geometry = _read_nifti(path)
     elif path.suffix.lower() in NRRD_SUFFIXES:
         values, geometry = _read_nrrd(path)
-    elif not is_dicom(path):
+    elif not read.is_dicom(path):
         raise InputError(
             f"{path}: is not a volume ({path.suffix or 'no suffix'}); give .nii, .nii.gz, .nrrd or a folder of DICOM slices"
         )
-    elif frame_count(read_dicom(path)) < 2:
+    elif read.frame_count(read.read_dicom(path)) < 2:
         raise InputError(f"{path}: is one DICOM file; name the folder that holds the whole series")
     else:
         values, geometry = _read_series(path, [path])
-    check_finite(values, path)
+    read.check_finite(values, path)
     return Volume(values, geometry, path)
 
 
@@ -151,29 +140,29 @@ def read_volume_mask(path: str | Path, image: Volume | None = None) -> np.ndarra
     return mask.values != 0
 
 
-def check_same_voxels(mask: Volume, image: Volume) -> None:
+def check_same_voxels(
+    one: Volume,
+    other: Volume,
+    names: tuple[str, str] = ("the mask", "its image"),
+    remedy: str = "export the mask on the grid of the image",
+) -> None:
     """Raise InputError, naming both, for another shape, or corners farther apart than a tenth of the smallest voxel edge."""
-    if mask.shape != image.shape:
+    if one.shape != other.shape:
         raise InputError(
-            f"{mask.path}: the mask has {' x '.join(map(str, mask.shape))} voxels (z, y, x), its image {image.path} "
-            f"{' x '.join(map(str, image.shape))}; export the mask on the grid of the image"
+            f"{one.path}: {names[0]} has {' x '.join(map(str, one.shape))} voxels (z, y, x), {names[1]} {other.path} "
+            f"{' x '.join(map(str, other.shape))}; {remedy}"
         )
-    apart = corners_apart_mm(mask, image)
-    if apart > MISPLACED_VOXELS * min(image.geometry.spacing_mm):
-        raise InputError(
-            f"{mask.path}: the mask lies at {mask.geometry}, its image {image.path} at {image.geometry}; corners are "
-            f"{apart:.3g} mm apart: export the mask on the grid of the image"
-        )
-
-
-def corners_apart_mm(one: Volume, other: Volume) -> float:
-    """Largest distance between the corners of two volumes of one shape."""
     corners = (np.array(one.shape) - 1) * CORNERS
-    return np.linalg.norm(one.geometry.position_mm(corners) - other.geometry.position_mm(corners), axis=1).max()
+    apart = np.linalg.norm(one.geometry.position_mm(corners) - other.geometry.position_mm(corners), axis=1).max()
+    if apart > MISPLACED_VOXELS * min(other.geometry.spacing_mm):
+        raise InputError(
+            f"{one.path}: {names[0]} lies at {one.geometry}, {names[1]} {other.path} at {other.geometry}; corners are "
+            f"{apart:.3g} mm apart: {remedy}"
+        )
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
-    with decoding(path, "the NIfTI volume"):
+    with read.decoding(path, "the NIfTI volume"):
         content = path.read_bytes()
         if content[:2] == GZIP_MAGIC:
             content = gzip.decompress(content)  # to the end, so that a damaged tail is noticed
@@ -199,7 +188,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
 
 
 def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
-    with decoding(path, "the volume"):
+    with read.decoding(path, "the volume"):
         try:
             image = SimpleITK.ReadImage(str(path))
         except RuntimeError as error:
@@ -251,13 +240,13 @@ def _read_series(path: Path, files: list[Path]) -> tuple[np.ndarray, VolumeGeome
         raise InputError(f"{slices[0].path}: says no pixel spacing; export the series again with it")
     row_mm, column_mm = slices[0].spacing_mm
     steps = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
-    values = np.stack([dicom_pixels(one.dataset, one.path, one.frame) for one in slices])
+    values = np.stack([read.dicom_pixels(one.dataset, one.path, one.frame) for one in slices])
     return values, _geometry(path, steps, slices[0].position)
 
 
 def _slices(path: Path) -> list[_Slice]:
-    dataset = read_dicom(path)
-    count = frame_count(dataset)
+    dataset = read.read_dicom(path)
+    count = read.frame_count(dataset)
     if count == 1:
         return [_slice(path.name, dataset, path, None)]
     return [_slice(f"frame {frame + 1} of {path.name}", dataset, path, frame) for frame in range(count)]
@@ -265,7 +254,7 @@ def _slices(path: Path) -> list[_Slice]:
 
 def _slice(name: str, dataset: Dataset, path: Path, frame: int | None) -> _Slice:
     place, plane = (
-        frame_item(dataset, frame or 0, f"Plane{what}Sequence") or (dataset if frame is None else Dataset())
+        read.frame_item(dataset, frame or 0, f"Plane{what}Sequence") or (dataset if frame is None else Dataset())
         for what in ("Position", "Orientation")
     )
     try:
@@ -276,7 +265,7 @@ def _slice(name: str, dataset: Dataset, path: Path, frame: int | None) -> _Slice
             f"{path}: says no complete Image Position and Orientation (Patient), so its place among the slices is unknown; "
             "leave only the slices of one volume in the folder, or export the series again"
         ) from error
-    return _Slice(name, dataset, path, frame, position, orientation, dicom_spacing(dataset, frame or 0))
+    return _Slice(name, dataset, path, frame, position, orientation, read.dicom_spacing(dataset, frame or 0))
 
 
 def _check_one_series(folder: Path, slices: list[_Slice]) -> None:
@@ -300,9 +289,9 @@ def _check_one_series(folder: Path, slices: list[_Slice]) -> None:
 def _slice_step(folder: Path, slices: list[_Slice], normal: np.ndarray) -> float:
     """mm from slice to slice along the normal; of a single slice its spacing or thickness."""
     if len(slices) == 1:
-        measures = frame_item(slices[0].dataset, 0, "PixelMeasuresSequence") or slices[0].dataset
+        measures = read.frame_item(slices[0].dataset, 0, "PixelMeasuresSequence") or slices[0].dataset
         thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 0.0
-        with decoding(slices[0].path, "the thickness"):
+        with read.decoding(slices[0].path, "the thickness"):
             step = float(thickness)
         if step <= 0:
             raise InputError(
