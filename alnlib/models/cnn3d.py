@@ -53,7 +53,7 @@ def build_cnn3d(
     if stem not in STEMS:
         raise ValueError(f"unknown stem {stem!r}; one of {', '.join(STEMS)}")
     check_sizes(in_channels, n_outputs, dropout)
-    if str(weights) in ("imagenet", "kinetics"):
+    if str(weights) in ("packaged", "imagenet", "kinetics"):
         raise InputError(
             f"there are no published weights {weights!r} for {architecture}; give 'none' or the path of a saved state "
             "dictionary."
