@@ -1,0 +1,228 @@
+"""Frozen features: what a pretrained 2-D network sees in a crop, pooled at several depths, and a linear head on them.
+
+No weight of the network is fitted, so there is no epoch to choose and hardly any noise of a fit; the head is a penalized
+logistic regression whose strength is chosen inside the patients that it is fitted on. Networks are in `cnn2d` and `lite`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from alneval.folds import patient_level_folds
+from alnlib.errors import InputError
+from alnlib.memo import code_of, keep_within, key_of, sealed_length, versions, write_sealed
+from alnlib.models.cnn2d import build_cnn2d
+
+BATCH = 32
+"""Crops that pass the network at once; part of the arithmetic, so that the number of threads is not."""
+
+STRENGTHS = tuple(10.0 ** (k / 2) for k in range(-10, 1))
+"""Of the head: C, the inverse of the penalty, in half decades from 1e-5 to 1."""
+
+_INPUT = {"packaged": (127 / 255, 128 / 255)}
+_IMAGENET = (0.449, 0.226)
+"""Mean and standard deviation of the gray values that a network was trained on: the packaged one, torchvision's."""
+
+
+@dataclass(frozen=True)
+class FrozenSpec:
+    """Which network sees the crops and where it is tapped. Raises InputError for a depth that the network has not."""
+
+    architecture: str = "efficientnet_lite0"  # of `build_cnn2d`
+    weights: str = "packaged"  # as `build_cnn2d`
+    depths: tuple[int, ...] = (3, 5, 9, 11, 15)  # places in `FrozenNetwork.features`; 0 is the stem
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
+        if not self.depths or self.depths[0] < 0:
+            raise InputError(f"depths are {list(self.depths)}; give at least one, counted from 0, the stem.")
+
+
+class FrozenNetwork(nn.Module):
+    """A network cut into stages, `features`; forward gives mean and spread over space at every depth, or the head's logit.
+
+    images: (n, 1 or 3, rows, columns), standardized by pixel_mean and pixel_sd. Output: (n, n_features), for each depth the
+    means of its channels, then their standard deviations; with a head, `classifier`, logits (n, 1).
+    """
+
+    def __init__(self, spec: FrozenSpec, in_channels: int = 1) -> None:
+        super().__init__()
+        network = build_cnn2d(spec.architecture, in_channels, weights=spec.weights).eval()
+        stages = _stages(network)
+        if spec.depths[-1] >= len(stages):
+            raise InputError(
+                f"depths are {list(spec.depths)}, and {spec.architecture} has stages 0 to {len(stages) - 1}; give others."
+            )
+        self.depths = spec.depths
+        self.features = nn.Sequential(*stages[: spec.depths[-1] + 1])
+        self.classifier = nn.Identity()
+        _fold_batch_norms(self.features)
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pooled = []
+        for mean, square in self.moments(images):
+            pooled += [mean, (square - mean**2).clamp(min=1e-12).sqrt()]
+        return self.classifier(torch.cat(pooled, dim=1))
+
+    def moments(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """At every depth, means over space of the channels and of their squares, each (n, channels)."""
+        found = []
+        for place, stage in enumerate(self.features):
+            images = stage(images)
+            if place in self.depths:
+                found.append((images.mean(dim=(2, 3)), images.square().mean(dim=(2, 3))))
+        return found
+
+
+def frozen_features(
+    crops: np.ndarray, spec: FrozenSpec, folder: str | Path | None = None, device: str | torch.device = "cpu"
+) -> np.ndarray:
+    """Features (n, n_features) float32 of crops (n, rows, columns) or (n, 1 or 3, rows, columns) uint8.
+
+    Each crop passes the network once; kept in `folder`, by the content of the crops, so that stages that read the same images
+    share them. On the CPU batches are shared out over the cores and the result does not depend on their number. Three
+    channels may be neighboring slices or frames. Raises ValueError for other shapes or types, InputError if the weights
+    cannot be had.
+    """
+    crops = crops[:, None] if crops.ndim == 3 else crops
+    if crops.ndim != 4 or crops.dtype != np.uint8 or crops.shape[1] not in (1, 3) or not len(crops):
+        raise ValueError(f"crops must be (n, [1 or 3,] rows, columns) uint8, not {crops.shape} {crops.dtype}")
+    crops = np.ascontiguousarray(crops)
+    if folder is None:
+        return _passed(crops, spec, torch.device(device))
+    key = key_of(
+        crops=hashlib.sha256(crops).hexdigest(),
+        shape=crops.shape,
+        device=torch.device(device).type,
+        spec=asdict(spec),
+        code=code_of("alnlib.models.frozen", without=("alneval/",)),
+        libraries=versions("torch", "torchvision", "numpy"),
+    )
+    path = Path(folder) / f"frozen-{key[:16]}.npy"
+    if sealed_length(path, key) is None:
+        made = _passed(crops, spec, torch.device(device))
+        write_sealed(path, key, lambda temporary: np.save(temporary, made, allow_pickle=False))
+        keep_within(Path(folder), "frozen-*.npy", 4.0, spare=path)
+        return made
+    return np.load(path, allow_pickle=False)
+
+
+def _passed(crops: np.ndarray, spec: FrozenSpec, device: torch.device) -> np.ndarray:
+    network = FrozenNetwork(spec, crops.shape[1]).to(device)
+    mean, sd = _INPUT.get(spec.weights, _IMAGENET)
+
+    def one(start: int) -> np.ndarray:
+        pixels = torch.tensor(crops[start : start + BATCH], device=device).float()
+        pixels = ((pixels - 255 * mean) / (255 * sd)).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            found = [(first.cpu().numpy(), second.cpu().numpy()) for first, second in network.moments(pixels)]
+        # numpy's square root is rounded correctly on every processor, torch's is not
+        pooled = [(first, np.sqrt(np.maximum(second - first**2, 0))) for first, second in found]
+        return np.concatenate([part for pair in pooled for part in pair], axis=1)
+
+    starts = range(0, len(crops), BATCH)
+    with _one_thread_per_batch(), ThreadPoolExecutor(os.cpu_count() if device.type == "cpu" else 1) as pool:
+        return np.concatenate(list(pool.map(one, starts)))
+
+
+@contextmanager
+def _one_thread_per_batch():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class LinearHead(ClassifierMixin, BaseEstimator):
+    """z-score and L2-penalized logistic regression; the strength has the smallest out-of-fold log loss of the patients given.
+
+    The rows of one patient (the index of X, else each row) stay in one fold; scaling is learned inside the fold. As the
+    penalty does not change under rotation, the regression is solved in the space that the rows span.
+    """
+
+    def __init__(self, n_folds: int = 5, seed: int = 0, strengths: Sequence[float] = STRENGTHS) -> None:
+        self.n_folds = n_folds
+        self.seed = seed
+        self.strengths = strengths
+
+    def fit(self, X: pd.DataFrame | np.ndarray, y: np.ndarray) -> LinearHead:
+        """X: (n, features), finite; y: (n,) 0/1. Raises ValueError for one class, InputError for too few patients."""
+        values, labels = np.asarray(X, dtype=np.float64), np.asarray(y).astype(int)
+        patients = np.asarray(X.index if isinstance(X, pd.DataFrame) else np.arange(len(values))).astype(str)
+        smallest = min(np.bincount(pd.Series(labels).groupby(patients).max(), minlength=2))
+        fold = patient_level_folds(
+            labels, patients, max(2, min(self.n_folds, smallest)), np.random.default_rng(self.seed)
+        )
+        held = np.empty((len(labels), len(self.strengths)))
+        for k in np.unique(fold):
+            mean, scale, solved = _solve(values[fold != k], labels[fold != k], self.strengths)
+            for place, (weights, intercept) in enumerate(solved):
+                held[fold == k, place] = (values[fold == k] - mean) / scale @ weights + intercept
+        losses = [log_loss(labels, 1 / (1 + np.exp(-held[:, place]))) for place in range(held.shape[1])]
+        self.strength_ = self.strengths[int(np.argmin(losses))]
+        self.mean_, self.scale_, solved = _solve(values, labels, [self.strength_])
+        self.coef_, self.intercept_ = solved[0]
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def decision_function(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Logit (n,) of class 1."""
+        return (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_ @ self.coef_ + self.intercept_
+
+    def predict_proba(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Probabilities (n, 2) of classes 0 and 1."""
+        positive = 1 / (1 + np.exp(-self.decision_function(X)))
+        return np.column_stack([1 - positive, positive])
+
+
+def _solve(
+    X: np.ndarray, y: np.ndarray, strengths: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, float]]]:
+    """Mean and scale of the columns, and for each strength the weights of z-scored columns and the intercept."""
+    mean, scale = X.mean(axis=0), X.std(axis=0)
+    scale = np.where(scale > 1e-6 * np.maximum(1, np.abs(mean)), scale, np.inf)  # a constant column has no say
+    z = (X - mean) / scale
+    left, singular, right = np.linalg.svd(z, full_matrices=False)
+    solved = []
+    for strength in strengths:
+        model = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8, max_iter=100)
+        model.fit(left * singular, y)
+        solved.append((model.coef_[0] @ right * np.isfinite(scale), float(model.intercept_[0])))
+    return mean, scale, solved
+
+
+def _stages(network: nn.Module) -> list[nn.Module]:
+    if hasattr(network, "layer1"):
+        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        return [stem, network.layer1, network.layer2, network.layer3, network.layer4]
+    return list(network.features)
+
+
+def _fold_batch_norms(network: nn.Module) -> None:
+    """Each batch norm that follows a convolution becomes part of it: the same function in evaluation mode, in less time."""
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for place in range(len(module) - 1):
+                first, second = module[place], module[place + 1]
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    fused = fuse_conv_bn_eval(first, second)
+                    module[place], module[place + 1] = fused, nn.Identity()
