@@ -346,21 +346,14 @@ def _forest_axes(ax: Axes, rows: np.ndarray, labels: pd.Series, limits: tuple[fl
     return ax
 
 
-def plot_training(history: pd.DataFrame, axes: Sequence[Axes], colors: dict[str, object]) -> None:
-    """Loss on axes[0] and validation AUC on axes[1], by epoch.
-
-    history: architecture, epoch, train_loss, validation_loss, validation_auc.
-    """
-    for name, rows in history.groupby("architecture", sort=False):
-        axes[0].plot(rows["epoch"], rows["train_loss"], color=colors[name], lw=1.6, label=f"{name}, training")
-        axes[0].plot(rows["epoch"], rows["validation_loss"], color=colors[name], lw=1.1, ls=":")
-        axes[1].plot(rows["epoch"], rows["validation_auc"], color=colors[name], lw=1.6, label=name)
-    axes[0].set(xlabel="Epoch", ylabel="Cross-entropy")
-    axes[0].set_title("Loss: training (solid), validation (dotted)")
-    axes[1].set(xlabel="Epoch", ylabel="AUC")
-    axes[1].axhline(0.5, color="0.7", lw=0.9, ls="--")
-    axes[1].set_title("Validation AUC")
-    axes[1].legend(loc="lower right")
+def plot_training(history: pd.DataFrame, ax: Axes, colors: dict[str, object]) -> Axes:
+    """Training loss by epoch, a line per seed; history: model, seed, epoch, train_loss."""
+    for (model, _), rows in history.groupby(["model", "seed"], sort=False):
+        ax.plot(rows["epoch"], rows["train_loss"], color=colors[model], lw=1.4, label=model)
+    ax.set(xlabel="Epoch", ylabel="Cross-entropy of the training crops")
+    named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    ax.legend(named.values(), named.keys())
+    return ax
 
 
 def plot_heat(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from alneval.delong import auc_difference
 from alneval.estimate import format_interval
@@ -47,6 +48,28 @@ def prediction_rows(
         "y_score": np.asarray(y_score, dtype=float),
     }
     return pd.DataFrame(rows)[list(PREDICTION_COLUMNS)]
+
+
+def seed_rows(
+    study: str,
+    model: str,
+    split: str | pd.Series,
+    patient_id: pd.Series,
+    y_true: Sequence[int],
+    logits: np.ndarray,
+    unit_id: pd.Series | None = None,
+    role: str = "main",
+) -> pd.DataFrame:
+    """`prediction_rows` of a model whose score is the mean of its fits' logits (n, n_seeds), and of a main one those of each
+    fit, `model/seed k` with role member, from which the spread over seeds is measured."""
+    shared = split, patient_id, y_true
+    made = [prediction_rows(study, model, *shared, expit(logits.mean(axis=1)), unit_id, role)]
+    if role == "main" and logits.shape[1] > 1:
+        made += [
+            prediction_rows(study, f"{model}/seed {k}", *shared, expit(column), unit_id, "member")
+            for k, column in enumerate(logits.T)
+        ]
+    return pd.concat(made, ignore_index=True)
 
 
 def main_rows(predictions: pd.DataFrame) -> pd.DataFrame:

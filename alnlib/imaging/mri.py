@@ -81,7 +81,7 @@ def crop_volumes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: 
     channels = spec.read_channels()
     patients = mri_rows(images, channels[0].timepoint, channels[0].sequence, patient_ids)["patient_id"].tolist()
     crops = np.zeros((len(patients), *spec.shape), np.uint8)
-    centers_mm: list[np.ndarray] = []
+    places: list[tuple[np.ndarray, float]] = []
     for place, channel in enumerate(channels):
         rows = mri_rows(images, channel.timepoint, channel.sequence, patients)
         for patient, (_, row) in enumerate(rows.iterrows()):
@@ -90,11 +90,11 @@ def crop_volumes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: 
                 values = spec.scaled(_values(channel, row, volume, images, root))
                 if place == 0:
                     lesion = _lesion(row, volume, images, root)
-                    centers_mm.append(_center_mm(lesion, volume))
+                    places.append((_center_mm(lesion, volume), _side_mm(lesion, volume.geometry, spec)))
                 if spec.depth is None:
                     crops[patient] = _three_slices(values, volume.geometry, lesion, spec)
                 else:
-                    crops[patient, place] = _box(values, volume, centers_mm[patient], spec)
+                    crops[patient, place] = _box(values, volume, *places[patient], spec)
     return crops
 
 
@@ -200,9 +200,19 @@ def _center_mm(lesion: Lesion, volume: Volume) -> np.ndarray:
     return volume.geometry.position_mm(index)
 
 
-def _box(values: np.ndarray, volume: Volume, center_mm: np.ndarray, spec: CropSpec) -> np.ndarray:
+def _side_mm(lesion: Lesion, geometry: VolumeGeometry, spec: CropSpec) -> float:
+    """Side of the square: given, or the longer edge in the plane of the lesion's box, and the margin."""
+    if spec.kind == "fixed_size":
+        return spec.size_mm
+    order, _ = _axial(geometry)
+    edges_mm = np.diff(np.reshape(lesion.box, (2, 3)), axis=0)[0] * geometry.spacing_mm
+    return float(max(edges_mm[list(order[1:])])) * (1.0 + spec.margin_fraction)
+
+
+def _box(values: np.ndarray, volume: Volume, center_mm: np.ndarray, side_mm: float, spec: CropSpec) -> np.ndarray:
     """(depth, side_px, side_px) uint8 round center_mm, LPS (x, y, z)."""
-    step_mm = np.array([spec.depth_mm / spec.depth, spec.size_mm / spec.side_px, spec.size_mm / spec.side_px])
+    deep_mm = side_mm if spec.depth_mm is None else spec.depth_mm
+    step_mm = np.array([deep_mm / spec.depth, side_mm / spec.side_px, side_mm / spec.side_px])
     offsets = [(np.arange(n) - (n - 1) / 2) * gap for n, gap in zip(spec.shape[1:], step_mm, strict=True)]
     places_mm = center_mm + np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1)[..., ::-1]
     axes = np.abs(np.array(volume.geometry.direction))[:, ::-1]  # rows: x, y, z; columns: file axes z, y, x

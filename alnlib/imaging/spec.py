@@ -94,7 +94,7 @@ class CropSpec:
 
     def _check(self) -> None:
         is_mri, has_depth, modalities = self.modality == "MRI", self.depth is not None, ", ".join(MODALITIES)
-        lacks_size = self.size_mm is None and (self.kind == "fixed_size" or has_depth)
+        lacks_size = self.size_mm is None and self.kind == "fixed_size"
         problems = {
             f"there is no crop of modality {self.modality!r}; choose one of {modalities}": self.modality
             not in MODALITIES,
@@ -102,7 +102,7 @@ class CropSpec:
             "the size of a crop of fixed size is not given; say how many mm (size_mm)": lacks_size,
             f"size_mm is {self.size_mm}; give a positive number of mm": self.size_mm is not None and self.size_mm <= 0,
             f"margin_fraction is {self.margin_fraction}; it cannot be negative": self.margin_fraction < 0,
-            "a crop in three dimensions needs depth and depth_mm": has_depth != (self.depth_mm is not None),
+            "depth_mm is given without depth": self.depth_mm is not None and not has_depth,
             f"no channel was asked for; give at least one, as {CHANNEL}": is_mri and not self.channels,
             "three slices are cut from one channel; give one, or a depth for a crop in three dimensions": (
                 is_mri and not has_depth and len(self.channels) > 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -56,8 +56,9 @@ class FrozenSpec:
 class FrozenNetwork(nn.Module):
     """A network cut into stages, `features`; forward gives mean and spread over space at every depth, or the head's logit.
 
-    images: (n, 1 or 3, rows, columns), standardized by pixel_mean and pixel_sd. Output: (n, n_features), for each depth the
-    means of its channels, then their standard deviations; with a head, `classifier`, logits (n, 1).
+    images: (n, 1 or 3, rows, columns), or clips (n, 1 or 3, frames, rows, columns), standardized by pixel_mean and pixel_sd.
+    Output: (n, n_features), for each depth the means of its channels, then their standard deviations, and of clips the mean
+    over time of all these, then their spread (`over_time`); with a head, `classifier`, logits (n, 1).
     """
 
     def __init__(self, spec: FrozenSpec, in_channels: int = 1) -> None:
@@ -76,10 +77,16 @@ class FrozenNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        frames = images.transpose(1, 2).flatten(0, 1) if images.ndim == 5 else images
         pooled = []
-        for mean, square in self.moments(images):
+        for mean, square in self.moments(frames):
             pooled += [mean, (square - mean**2).clamp(min=1e-12).sqrt()]
-        return self.classifier(torch.cat(pooled, dim=1))
+        features = torch.cat(pooled, dim=1)
+        if images.ndim == 5:
+            in_time = features.unflatten(0, (len(images), -1))
+            spread = in_time.var(dim=1, unbiased=False).clamp(min=1e-12).sqrt()
+            features = torch.cat([in_time.mean(dim=1), spread], dim=1)
+        return self.classifier(features)
 
     def moments(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """At every depth, means over space of the channels and of their squares, each (n, channels)."""
@@ -122,6 +129,79 @@ def frozen_features(
         keep_within(Path(folder), "frozen-*.npy", 4.0, spare=path)
         return made
     return np.load(path, allow_pickle=False)
+
+
+def over_time(features: np.ndarray) -> np.ndarray:
+    """(n, 2 F): mean over the frames of a clip, then standard deviation, of features (n, frames, F)."""
+    return np.concatenate([features.mean(axis=1), features.std(axis=1)], axis=1)
+
+
+def frozen_table(
+    views: Mapping[str, np.ndarray], patient_ids: Sequence[str], spec: FrozenSpec, folder: str | Path | None = None
+) -> pd.DataFrame:
+    """Features of patients by name: a row per patient, columns `<view>__deep_<depth>_<mean or sd>_<channel>`.
+
+    views: {name, such as MRI_pre_T2: crops as `frozen_features` takes them, one per patient}.
+    """
+    columns = {}
+    for view, crops in views.items():
+        features = frozen_features(crops, spec, folder)
+        columns[view] = pd.DataFrame(features, index=patient_ids, columns=feature_names(spec, view))
+    return pd.concat(columns.values(), axis="columns")
+
+
+def feature_names(spec: FrozenSpec, view: str) -> list[str]:
+    """Of the columns of `frozen_features`, in their order."""
+    stages = _stages(build_cnn2d(spec.architecture))
+    with torch.inference_mode():
+        images, counts = torch.zeros(1, 1, 64, 64), []
+        for stage in stages[: spec.depths[-1] + 1]:
+            images = stage.eval()(images)
+            counts.append(images.shape[1])
+    return [
+        f"{view}__deep_{depth:02d}_{what}_{channel:04d}"
+        for depth in spec.depths
+        for what in ("mean", "sd")
+        for channel in range(counts[depth])
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenClassifier:
+    """A frozen network with a fitted head: what an explanation looks into.
+
+    weight: (1, n_features), bias: (1,), for features as the network gives them. in_channels: 1 or 3.
+    """
+
+    spec: FrozenSpec
+    in_channels: int
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    @classmethod
+    def of(cls, spec: FrozenSpec, in_channels: int, heads: Sequence[LinearHead]) -> FrozenClassifier:
+        """The mean of the heads' logits, each a linear function of the features, is one too."""
+        weights = [head.coef_ / head.scale_ for head in heads]
+        biases = [head.intercept_ - each @ head.mean_ for head, each in zip(heads, weights, strict=True)]
+        weight = torch.tensor(np.mean(weights, axis=0), dtype=torch.float32)[None]
+        return cls(spec, in_channels, weight, torch.tensor([np.mean(biases)], dtype=torch.float32))
+
+    @property
+    def pixel_mean(self) -> float:
+        """Of the gray values that the network was trained on, as a fraction of the largest."""
+        return _INPUT.get(self.spec.weights, _IMAGENET)[0]
+
+    @property
+    def pixel_sd(self) -> float:
+        """As `pixel_mean`."""
+        return _INPUT.get(self.spec.weights, _IMAGENET)[1]
+
+    def network(self, device: str | torch.device = "cpu") -> nn.Module:
+        """The network and its head, logits (n, 1), in evaluation mode, on `device`."""
+        network = FrozenNetwork(self.spec, self.in_channels)
+        network.classifier = nn.Linear(self.weight.shape[1], 1)
+        network.classifier.load_state_dict({"weight": self.weight, "bias": self.bias})
+        return network.to(device).eval()
 
 
 def _passed(crops: np.ndarray, spec: FrozenSpec, device: torch.device) -> np.ndarray:

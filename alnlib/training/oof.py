@@ -1,195 +1,83 @@
-"""Out-of-fold scores and features of networks, so that a later model learns from patients the network never saw.
+"""Candidate models of one data set: scored out of fold, chosen by it, and fitted to all of the patients.
 
-One fit lives in `alnlib.training.fit`; folds of patients are those of `alneval.folds`.
+A recipe makes a model from the units at some positions and gives what scores the others; `networks` fits networks,
+`linear_heads` the heads of frozen features. Folds of patients are those of `alneval.folds`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from alneval.folds import patient_level_folds
-from alneval.resplit import PermutedTwin, auc_within_folds, permuted_labels, summarize_twin
+from alneval.resplit import auc_within_folds
 from alneval.units import Units
-from alnlib.errors import InputError
+from alnlib.models.frozen import LinearHead
 from alnlib.training.data import CropDataset
-from alnlib.training.fit import FitSpec, FittedClassifier, fit_classifier, predict_features, predict_proba
+from alnlib.training.fit import FitSpec, fit_seeds, predict_logits
+
+Recipe = Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
+"""recipe(known)(others) gives logits (n_others, n_seeds): known, others are masks or positions; the model is their mean."""
 
 
-def out_of_fold_scores(
-    spec: FitSpec,
-    data: CropDataset,
-    rng: np.random.Generator,
-    n_folds: int = 5,
-    checkpoint_dir: str | Path | None = None,
-    keep: str = "best",
-) -> pd.DataFrame:
-    """Score every unit by a network fitted without its patient: patient_id, unit_id, fold, y_true, y_score, in data order.
+def networks(spec: FitSpec, n_seeds: int, data: CropDataset, folder: str | Path | None = None) -> Recipe:
+    """The recipe of `fit_seeds` on units of `data`; checkpoints are kept in `folder`."""
 
-    Patient-level stratified folds. keep: "best", the network that scores fold k chooses its epoch on fold k + 1 and trains on
-    the rest; "last", it trains on all other folds and keeps its last epoch, so that few patients are used better. Either
-    way the scored patients have no say in it. Raises InputError for too few folds (3 for "best", 2 for "last"), or if a
-    fold holds one class.
+    def fit(known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        fitted = fit_seeds(spec, n_seeds, data.subset(known), folder)
+        return lambda others: np.column_stack([predict_logits(each, data.subset(others)) for each in fitted])
+
+    return fit
+
+
+def linear_heads(features: np.ndarray, y: np.ndarray, patient_ids: np.ndarray, n_seeds: int, seed: int) -> Recipe:
+    """The recipe of `fit_heads` on rows of features (n, F)."""
+
+    def fit(known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        heads = fit_heads(features[known], y[known], patient_ids[known], n_seeds, seed)
+        return lambda others: np.column_stack([head.decision_function(features[others]) for head in heads])
+
+    return fit
+
+
+def fit_heads(
+    features: np.ndarray, y: np.ndarray, patient_ids: np.ndarray, n_seeds: int, seed: int
+) -> list[LinearHead]:
+    """Heads that differ in the folds that chose their strength; features: (n, F), y: (n,) 0/1, patient_ids: (n,)."""
+    rows = pd.DataFrame(features, index=np.asarray(patient_ids))
+    return [LinearHead(seed=seed + k).fit(rows, y) for k in range(n_seeds)]
+
+
+def out_of_fold_logits(
+    recipe: Recipe, y: np.ndarray, patient_ids: np.ndarray, n_folds: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, n_seeds) of every unit by a model made without its patient, and the fold (n,) of each.
+
+    Folds are stratified and those of `seed`, the same for every recipe. Raises ValueError for fewer than two folds,
+    InputError where a class has fewer patients than folds.
     """
-    if keep not in ("best", "last"):
-        raise ValueError(f"keep is {keep!r}; expected 'best' or 'last'")
-    if n_folds < (3 if keep == "best" else 2):
-        raise InputError(
-            f"n_folds is {n_folds}; give at least 3 where one fold scores, one chooses the epoch and the rest trains, and at "
-            "least 2 where the last epoch is kept."
-        )
-    if keep == "last":
-        spec = _last_epoch(spec)
-    fold = patient_level_folds(data.y, data.patient_ids, n_folds, rng)
-    score = np.empty(len(data))
-    for k in range(n_folds):
-        held_out = fold == k
-        # With the last epoch kept, the scored fold is looked at for the history and decides nothing.
-        watched = held_out if keep == "last" else fold == (k + 1) % n_folds
-        fitted = fit_classifier(spec, data.subset(~held_out & ~watched), data.subset(watched), checkpoint_dir)
-        score[held_out] = predict_proba(fitted, data.subset(held_out))
-    return pd.DataFrame(
-        {"patient_id": data.patient_ids, "unit_id": data.unit_ids, "fold": fold, "y_true": data.y, "y_score": score}
-    )
+    fold = patient_level_folds(y, patient_ids, n_folds, np.random.default_rng(seed))
+    parts = {k: recipe(fold != k)(fold == k) for k in range(n_folds)}
+    logits = np.empty((len(y), parts[0].shape[1]))
+    for k, part in parts.items():
+        logits[fold == k] = part
+    return logits, fold
 
 
-def permuted_network_twin(
-    spec: FitSpec,
-    data: CropDataset,
-    rng: np.random.Generator,
-    *,
-    n_permutations: int,
-    confidence: float,
-    checkpoint_dir: str | Path | None = None,
-) -> PermutedTwin:
-    """What a network claims on labels shuffled among patients, in two folds, beside what it finds on the true ones.
+def choice_table(logits: Mapping[str, np.ndarray], fold: np.ndarray, y: np.ndarray) -> pd.DataFrame:
+    """model, out_of_fold_auc, seed_sd, n_seeds, chosen; the best first, a tie goes to the first given.
 
-    Fits follow one another: worker processes that hold networks are taken for leaking memory.
+    logits: {model: (n, n_seeds) out of fold}. The AUC is that of the mean logit from pairs of one fold, as different folds
+    are scored by different fits; seed_sd the standard deviation of the single fits' AUCs, NaN of one.
     """
-    shuffled = (permuted_labels(data.y, data.patient_ids, rng) for _ in range(n_permutations))
-    sets = [data, *(replace(data, y=labels) for labels in shuffled)]
-    aucs = []
-    for labeled, child in zip(sets, rng.spawn(len(sets)), strict=True):
-        scored = out_of_fold_scores(spec, labeled, child, n_folds=2, checkpoint_dir=checkpoint_dir, keep="last")
-        aucs.append(auc_within_folds(Units.of(scored["y_true"], scored["y_score"]), scored["fold"]))
-    return summarize_twin(aucs[0], aucs[1:], confidence)
-
-
-@dataclass(frozen=True)
-class OutOfFoldFeatures:
-    """Pooled features of every unit by the network that was fitted without its patient.
-
-    features: (n, F) float32 in the order of the data; fold: (n,), the network of each.
-    networks: one per fold; mean, sd: (n_folds, F) of the features that each network gives its own fold, by which all its
-    features are z-scored. A feature that does not vary there is 0.
-    """
-
-    features: np.ndarray
-    fold: np.ndarray
-    networks: tuple[FittedClassifier, ...]
-    mean: np.ndarray
-    sd: np.ndarray
-
-    def of(self, images: np.ndarray | CropDataset) -> np.ndarray:
-        """(n_folds, n, F) features of patients that no network was fitted to, z-scored as the out-of-fold ones.
-
-        A model fitted to `features` scores each of the n_folds versions, and the scores are averaged: averaged features
-        would vary less than those that it was fitted to.
-        """
-        return np.stack([self._scaled(predict_features(fit, images), k) for k, fit in enumerate(self.networks)])
-
-    def _scaled(self, found: np.ndarray, k: int) -> np.ndarray:
-        return np.where(self.sd[k] > 0, (found - self.mean[k]) / np.where(self.sd[k] > 0, self.sd[k], 1), 0)
-
-
-def out_of_fold_features(
-    spec: FitSpec,
-    data: CropDataset,
-    rng: np.random.Generator,
-    n_folds: int = 3,
-    checkpoint_dir: str | Path | None = None,
-) -> OutOfFoldFeatures:
-    """Fit one network without each fold, to its last epoch, and take the pooled features of the fold that it has not seen.
-
-    All networks start from the same weights and see batches in an order from the same seed, which is why an axis of one has
-    something to do with the same axis of another; `axis_agreement` measures how much. A feature whose axis wanders is
-    noise to a model fitted across folds: it costs performance, it never leaks. Folds by patient, stratified. Raises
-    InputError for fewer than two folds, and as `fit_classifier`.
-    """
-    if n_folds < 2:
-        raise InputError(f"n_folds is {n_folds}; give at least 2, so that every patient has a network without it.")
-    spec = _last_epoch(spec)
-    fold = patient_level_folds(data.y, data.patient_ids, n_folds, rng)
-    networks, parts = [], []
-    for k in range(n_folds):
-        held_out = data.subset(fold == k)
-        networks.append(fit_classifier(spec, data.subset(fold != k), held_out, checkpoint_dir))
-        parts.append(predict_features(networks[-1], held_out))
-    mean = np.stack([part.mean(axis=0) for part in parts])
-    sd = np.stack([part.std(axis=0) for part in parts])
-    features = np.empty((len(data), parts[0].shape[1]), np.float32)
-    made = OutOfFoldFeatures(features, fold, tuple(networks), mean, sd)
-    for k, part in enumerate(parts):
-        made.features[fold == k] = made._scaled(part, k)
-    return made
-
-
-@dataclass(frozen=True)
-class DeepFeatures:
-    """Features of patients by networks that never saw them, units of a patient averaged.
-
-    training: (n_training, F), out of fold; others: (n_folds, n_others, F), a version per network; agreement: median over
-    the features of `axis_agreement` on the others.
-    """
-
-    training: np.ndarray
-    others: np.ndarray
-    agreement: float
-
-    @property
-    def n_features(self) -> int:
-        return self.training.shape[1]
-
-
-def deep_features(
-    spec: FitSpec,
-    data: CropDataset,
-    training: np.ndarray,
-    rng: np.random.Generator,
-    n_folds: int,
-    checkpoint_dir: str | Path | None = None,
-) -> DeepFeatures:
-    """`out_of_fold_features` of the training patients, and of the others by all networks.
-
-    data: every patient's units one after the other, the same number for each; training: (patients,) bool, in their order.
-    """
-    repeats = len(data) // len(training)
-    known = training.repeat(repeats)
-    networks = out_of_fold_features(spec, data.subset(known), rng, n_folds, checkpoint_dir)
-    versions = networks.of(data.subset(~known))
-    return DeepFeatures(
-        networks.features.reshape(training.sum(), repeats, -1).mean(axis=1),
-        versions.reshape(n_folds, (~training).sum(), repeats, -1).mean(axis=2),
-        float(np.nanmedian(axis_agreement(versions))),
-    )
-
-
-def axis_agreement(versions: np.ndarray) -> np.ndarray:
-    """(F,) mean Pearson correlation of the same feature between networks, over patients that none was fitted to.
-
-    versions: (n_folds, n, F) of `OutOfFoldFeatures.of`. 1: all networks measure the same on that axis; 0: nothing in
-    common. NaN where a feature does not vary in some network.
-    """
-    centered = versions.astype(float) - versions.mean(axis=1, keepdims=True, dtype=float)
-    length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
-    unit = np.divide(centered, length, out=np.full_like(centered, np.nan), where=length > 1e-12)
-    count = len(versions)
-    together = (unit.sum(axis=0) ** 2).sum(axis=0)  # the diagonal, count, and every pair twice
-    return (together - count) / (count * (count - 1))
-
-
-def _last_epoch(spec: FitSpec) -> FitSpec:
-    return replace(spec, choose_from=(spec.epochs - 0.5) / spec.epochs)
+    rows = []
+    for model, columns in logits.items():
+        auc = auc_within_folds(Units.of(y, columns.mean(axis=1)), fold)
+        single = [auc_within_folds(Units.of(y, column), fold) for column in columns.T]
+        spread = np.std(single, ddof=1) if len(single) > 1 else np.nan
+        rows.append({"model": model, "out_of_fold_auc": auc, "seed_sd": spread, "n_seeds": len(single)})
+    table = pd.DataFrame(rows).sort_values("out_of_fold_auc", ascending=False, kind="stable", ignore_index=True)
+    return table.assign(chosen=table.index == 0)
