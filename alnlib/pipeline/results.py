@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from alnlib.cohorts.schema import Cohort
     from alnlib.imaging.spec import CropSpec
+    from alnlib.models.frozen import FrozenSpec
 
 UNLABELED = ("sources", "cohort", "predictions")
 """Tables in any other folder carry a column `provenance`, so that a simulated number says so wherever it is copied."""
@@ -135,6 +136,13 @@ class RunFolder:
         from alnlib.imaging.cache import cached_crops
 
         return cached_crops(images, self.data, self.folder / "crops", spec, patient_ids)
+
+    def frozen(self, crops: np.ndarray, spec: FrozenSpec, device: str = "cpu") -> np.ndarray:
+        """`alnlib.models.frozen.frozen_features` (n, n_features), kept between runs beside the crops. device: "auto" too."""
+        from alnlib.models.frozen import frozen_features
+        from alnlib.training.fit import resolve_device
+
+        return frozen_features(crops, spec, self.kept("frozen"), resolve_device(device))
 
     def kept(self, name: str) -> Path:
         """Folder below crops/ (git-ignored) in which slow steps keep what they computed between runs."""

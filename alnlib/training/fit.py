@@ -215,9 +215,9 @@ def fit_seeds(
 
 def history_table(fitted: Mapping[str, Sequence[FittedClassifier]]) -> pd.DataFrame:
     """model, seed, epoch, learning_rate, train_loss of {model: its networks}."""
-    return pd.concat(
-        each.history.assign(model=model, seed=each.spec.seed) for model, members in fitted.items() for each in members
-    )[["model", "seed", "epoch", "learning_rate", "train_loss"]]
+    columns = ["model", "seed", "epoch", "learning_rate", "train_loss"]
+    tables = [each.history.assign(model=name, seed=each.spec.seed) for name, those in fitted.items() for each in those]
+    return pd.concat(tables)[columns] if tables else pd.DataFrame(columns=columns)
 
 
 def predict_logits(fitted: FittedClassifier, images: np.ndarray | CropDataset) -> np.ndarray:

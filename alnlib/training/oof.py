@@ -52,16 +52,24 @@ def fit_heads(
 
 
 def out_of_fold_logits(
-    recipe: Recipe, y: np.ndarray, patient_ids: np.ndarray, n_folds: int, seed: int
+    recipe: Recipe,
+    y: np.ndarray,
+    patient_ids: np.ndarray,
+    n_folds: int,
+    seed: int,
+    among: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (n, n_seeds) of every unit by a model made without its patient, and the fold (n,) of each.
 
-    Folds are stratified and those of `seed`, the same for every recipe. Raises ValueError for fewer than two folds,
-    InputError where a class has fewer patients than folds.
+    Folds are stratified and those of `seed`, the same for every recipe. among: (n,) bool, the units that take part; None:
+    all. The others have NaN and fold -1. Raises ValueError for fewer than two folds, InputError where a class has fewer
+    patients than folds.
     """
-    fold = patient_level_folds(y, patient_ids, n_folds, np.random.default_rng(seed))
-    parts = {k: recipe(fold != k)(fold == k) for k in range(n_folds)}
-    logits = np.empty((len(y), parts[0].shape[1]))
+    among = np.ones(len(y), bool) if among is None else among
+    fold = np.full(len(y), -1)
+    fold[among] = patient_level_folds(y[among], patient_ids[among], n_folds, np.random.default_rng(seed))
+    parts = {k: recipe(among & (fold != k))(fold == k) for k in range(n_folds)}
+    logits = np.full((len(y), parts[0].shape[1]), np.nan)
     for k, part in parts.items():
         logits[fold == k] = part
     return logits, fold
@@ -71,13 +79,16 @@ def choice_table(logits: Mapping[str, np.ndarray], fold: np.ndarray, y: np.ndarr
     """model, out_of_fold_auc, seed_sd, n_seeds, chosen; the best first, a tie goes to the first given.
 
     logits: {model: (n, n_seeds) out of fold}. The AUC is that of the mean logit from pairs of one fold, as different folds
-    are scored by different fits; seed_sd the standard deviation of the single fits' AUCs, NaN of one.
+    are scored by different fits; seed_sd the standard deviation of the single fits' AUCs, NaN of one. Units of fold -1 take
+    no part.
     """
-    rows = []
+    rows, held = [], fold >= 0
     for model, columns in logits.items():
-        auc = auc_within_folds(Units.of(y, columns.mean(axis=1)), fold)
-        single = [auc_within_folds(Units.of(y, column), fold) for column in columns.T]
+        of_mean, *single = (
+            auc_within_folds(Units.of(y[held], column[held]), fold[held])
+            for column in (columns.mean(axis=1), *columns.T)
+        )
         spread = np.std(single, ddof=1) if len(single) > 1 else np.nan
-        rows.append({"model": model, "out_of_fold_auc": auc, "seed_sd": spread, "n_seeds": len(single)})
+        rows.append({"model": model, "out_of_fold_auc": of_mean, "seed_sd": spread, "n_seeds": len(single)})
     table = pd.DataFrame(rows).sort_values("out_of_fold_auc", ascending=False, kind="stable", ignore_index=True)
     return table.assign(chosen=table.index == 0)
