@@ -7,8 +7,8 @@ Who is fitted on whom. A fusion is fitted on out-of-fold scores of the developme
 because networks know their own training patients by heart. Its validation rows would be fitted ones, so it has none: its
 threshold is locked on `cross_validation` rows, the fusion being fitted anew without each fold. What stays shared is that
 the networks behind other patients' out-of-fold scores saw a held-out patient's label; it can reach the held-out score only
-through the few coefficients of the fusion. Test patients are scored by the final network, which is made differently;
-`logit_scale_table` measures how far its scores lie from the out-of-fold ones and `ScaleMatch` brings them there.
+through the few coefficients of the fusion. Test patients are scored by the same recipe fitted to all development patients;
+`logit_scale_table` shows whether both kinds of score spread alike.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from scipy import stats
 from scipy.special import expit, logit
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
@@ -50,12 +48,6 @@ CLINICAL = "clinical"
 
 NOTHING = "nothing"
 """Name of the pattern of patients of whom nothing is known."""
-
-FEWEST_TO_MATCH = 20
-"""Patients with both scores from whom a scale may be learned; with fewer, a spread is too uncertain to divide by."""
-
-_NO_SPREAD = 1e-9
-"""Standard deviation of logits up to which a score is constant; rounding alone leaves about 1e-16."""
 
 _EVERYTHING_ENTERS = 2.0
 """p_enter of a model that makes no selection: every p is below it."""
@@ -97,83 +89,14 @@ def withhold(X: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def logit_scale_table(predictions: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
-    """Where the logits of out-of-fold scores and of the final network's lie: one row per score and split but training's.
+    """Where the logits of scores lie: model, split, n, mean, sd, a row per score and split but training's.
 
-    Columns: model, split, n, mean, sd (of logits); and, on the split whose patients have both scores (validation),
-    n_both, shift (final minus out-of-fold, mean of paired differences), sd_ratio (final over out-of-fold), each with
-    `_low`, `_high` (95 %): Student's interval, and that of Pitman 1939, Biometrika 31:9 for two correlated variances.
-    An sd_ratio whose interval leaves out 1 means that a coefficient fitted on one kind of score is wrong for the other.
+    An sd on test patients far from that of the out-of-fold scores says that a coefficient fitted on these is wrong there.
     """
-    out_of_fold = score_table(predictions, scores, "cross_validation")
-    rows = []
-    for score in scores:
-        of_score = predictions[predictions["model"] == score]
-        for split in ("cross_validation", "validation", "test", "external"):
-            part = of_score.loc[of_score["split"] == split].set_index("patient_id")["y_score"]
-            if part.empty:
-                continue
-            values = pd.Series(logits(part), index=part.index)
-            row = {"model": score, "split": split, "n": len(part), "mean": values.mean(), "sd": values.std()}
-            if split != "cross_validation":
-                both = pd.DataFrame({"final": part, "folds": out_of_fold[score].reindex(part.index)}).dropna()
-                if len(both) > 3:
-                    row |= _paired_scale(logits(both["final"]), logits(both["folds"]))
-            rows.append(row)
-    paired = [f"{name}{end}" for name in ("shift", "sd_ratio") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["model", "split", "n", "mean", "sd", "n_both", *paired])
-
-
-def _paired_scale(final: np.ndarray, folds: np.ndarray) -> dict[str, float]:
-    """n_both, shift and sd_ratio with intervals, of logits of the same patients."""
-    n, difference = len(final), final - folds
-    half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n)
-    shift = difference.mean()
-    row = {"n_both": n, "shift": shift, "shift_low": shift - half, "shift_high": shift + half}
-    if min(final.std(), folds.std()) <= _NO_SPREAD:
-        return row
-    correlation = np.corrcoef(final, folds)[0, 1]
-    k = 1 + 2 * (1 - correlation**2) * stats.t.ppf(0.975, n - 2) ** 2 / (n - 2)
-    reach = np.sqrt(k + np.sqrt(k**2 - 1))
-    ratio = final.std() / folds.std()
-    return row | {"sd_ratio": ratio, "sd_ratio_low": ratio / reach, "sd_ratio_high": ratio * reach}
-
-
-@dataclass(eq=False, repr=False)
-class ScaleMatch(TransformerMixin, BaseEstimator):
-    """The final network's scores on the scale of out-of-fold scores: one line per score, in logits.
-
-    fit(X, y): X final and y out-of-fold probabilities of the same patients, frames with the same columns. Mean and
-    standard deviation are matched; no outcome is looked at, and no test patient. A score that fewer than `fewest` patients
-    have of both kinds, or that is constant, is left as it is. Ranks within one score do not change; what changes is the
-    weight that scores get against each other, the calibration, and what a threshold means.
-
-    Fitted: `slope_`, `intercept_` (Series by score), `n_` (patients behind them).
-    """
-
-    fewest: int = FEWEST_TO_MATCH
-
-    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> ScaleMatch:
-        """Rows are aligned by index; raises ValueError if the columns differ."""
-        if list(X.columns) != list(y.columns):
-            raise ValueError(f"scores differ: {list(X.columns)} and {list(y.columns)}")
-        slope, intercept, n = {}, {}, {}
-        for score in X.columns:
-            both = pd.DataFrame({"final": X[score], "folds": y[score].reindex(X.index)}).dropna()
-            final, folds = logits(both["final"]), logits(both["folds"])
-            known = len(both) >= self.fewest and min(final.std(), folds.std()) > _NO_SPREAD
-            slope[score] = folds.std() / final.std() if known else 1.0
-            intercept[score] = folds.mean() - slope[score] * final.mean() if known else 0.0
-            n[score] = len(both)
-        self.slope_, self.intercept_, self.n_ = pd.Series(slope), pd.Series(intercept), pd.Series(n)
-        return self
-
-    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Matched probabilities; columns that are no scores pass through."""
-        check_is_fitted(self, "slope_")
-        matched = {
-            score: expit(logits(X[score]) * self.slope_[score] + self.intercept_[score]) for score in self.slope_.index
-        }
-        return X.assign(**matched)
+    splits = ["cross_validation", "validation", "test", "external"]
+    chosen = predictions[predictions["model"].isin(scores) & predictions["split"].isin(splits)]
+    values = chosen.assign(logit=logits(chosen["y_score"])).groupby(["model", "split"], sort=False)["logit"]
+    return values.agg(n="size", mean="mean", sd="std").reset_index()
 
 
 @dataclass(eq=False, repr=False)
@@ -453,39 +376,6 @@ def _subsets(parts: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _two_columns(positive: np.ndarray) -> np.ndarray:
     return np.column_stack([1 - positive, positive])
-
-
-def scale_figure(
-    predictions: pd.DataFrame, match: ScaleMatch, both: Mapping[str, pd.DataFrame], tested: pd.DataFrame
-) -> Figure:
-    """A column per score. Above, final against out-of-fold logits of validation patients with the line of `match`; below,
-    the distribution of logits by split, and that of internal test patients as matched.
-
-    predictions: rows of the scores; both: {score: columns final and folds}; tested: split and matched scores.
-    """
-    fig, axes = plt.subplots(2, len(both), figsize=(4.4 * len(both), 6.6), squeeze=False)
-    for (upper, lower), (score, pairs) in zip(axes.T, both.items(), strict=True):
-        own = predictions[predictions["model"] == score]
-        ends = np.array([-1, 1]) * np.ceil(np.abs(logits(own["y_score"])).max())
-        upper.scatter(logits(pairs["final"]), logits(pairs["folds"]), s=14, color="0.3")
-        upper.plot(ends, ends, ls="--", color="0.7", label="same scale")
-        upper.plot(ends, match.slope_[score] * ends + match.intercept_[score], color="crimson", label="matched")
-        upper.set(xlim=ends, ylim=ends, aspect="equal", title=f"{score}, {len(pairs)} validation patients")
-        upper.set(xlabel="Logit of the final network", ylabel="Logit out of fold")
-        upper.legend(loc="upper left")
-        matched = tested.loc[tested["split"] == "test", score].dropna()
-        drawn = [
-            (SPLIT_NAMES[split], own.loc[own["split"] == split, "y_score"], "-", color) for split, color in _COLORS
-        ]
-        for name, values, style, color in [*drawn, ("internal test, matched", matched, ":", "C0")]:
-            if len(values):
-                lower.ecdf(logits(values), ls=style, color=color, label=f"{name}, n = {len(values)}")
-        lower.set(xlabel="Logit", ylabel="Share of patients at or below", xlim=ends)
-        lower.legend(loc="lower right")
-    return fig
-
-
-_COLORS = (("cross_validation", "0.55"), ("test", "C0"), ("external", "C1"))
 
 
 def withheld_figure(table: pd.DataFrame, title: str) -> Figure:
