@@ -25,9 +25,8 @@ CENTER_MM = np.array([3.0, -5.0, 4.0])
 
 def box_of(channels, depth, side_px, size_mm=(40.0, 50.0), percentiles=None) -> CropSpec:
     depth_mm, size_mm = size_mm
-    return CropSpec(
-        "MRI", side_px, size_mm=size_mm, percentiles=percentiles, channels=channels, depth=depth, depth_mm=depth_mm
-    )
+    kind = "adjustable_square" if size_mm is None else "fixed_size"
+    return CropSpec("MRI", side_px, kind, size_mm, 0.5, percentiles, channels=channels, depth=depth, depth_mm=depth_mm)
 
 
 def crop_volumes(images, root, channels, patient_ids=None, **options) -> np.ndarray:
@@ -104,6 +103,21 @@ def test_visits_and_sequences_share_the_box_of_the_first_channel(folder):
         assert np.abs(crop[channel] - wanted).max() <= 0.6
     alone = crop_volumes(images, folder, ["post/T2"], **options)
     assert np.abs(alone[0, 0].astype(int) - crop[1]).max() <= 12  # the box of the gone lesion, moved to whole voxels
+
+
+@pytest.mark.parametrize("depth_mm", [None, 12.0])
+def test_a_box_may_follow_the_size_of_the_lesion_at_the_first_visit(folder, depth_mm):
+    """Side: the longer edge in the plane of the first channel's lesion, and half of it as margin; also of the visit without."""
+    images = table(("pre", "T2", "fine", "fine-mask"), ("post", "T2", "coarse", "coarse-empty"))
+    options = {"depth": 5, "side_px": 9, "size_mm": (depth_mm, None), "percentiles": WHOLE}
+    crop = crop_volumes(images, folder, ["pre/T2", "post/T2"], **options)[0]
+    voxels = np.argwhere(lesion(FINE, (31, 81, 81)))
+    edges_mm = (np.ptp(voxels, axis=0) + 1) * FINE.spacing_mm
+    side_mm = 1.5 * max(edges_mm[1:])
+    center = FINE.position_mm(voxels.mean(axis=0))
+    for channel, geometry, shape in ((0, FINE, (31, 81, 81)), (1, COARSE_TURNED, (21, 51, 51))):
+        wanted = expected(center, 5, 9, (depth_mm or side_mm, side_mm), ramp(geometry, shape))
+        assert np.abs(crop[channel] - wanted).max() <= 0.6
 
 
 def test_a_sequence_is_subtracted_on_the_same_grid(folder):

@@ -16,7 +16,7 @@ SPECS = {
     "key frame": CropSpec("USV", 48, frames=KEY),
     "CT": CropSpec("CT", 48, margin_fraction=0.15, picture_rescale=(16.0, -1024.0)),
     "slices": CropSpec("MRI", 48, channels=("pre/DCE_early-DCE_pre",)),
-    "box": CropSpec("MRI", 32, size_mm=50.0, channels=("pre/ADC", "post/ADC"), depth=16, depth_mm=40.0),
+    "box": CropSpec("MRI", 32, "fixed_size", 50.0, channels=("pre/ADC", "post/ADC"), depth=16, depth_mm=40.0),
 }
 SHAPES = [(48, 48), (48, 48), (24, 48, 48), (48, 48), (48, 48), (3, 48, 48), (2, 16, 32, 32)]
 
@@ -47,8 +47,8 @@ def test_each_modality_has_its_gray_scale():
         ({"modality": "MRI"}, "no channel"),
         ({"modality": "MRI", "channels": ["T2"]}, "'T2' cannot be read"),
         ({"modality": "MRI", "channels": ["/T2", "/ADC"]}, "three slices are cut from one channel"),
-        ({"modality": "MRI", "channels": ["/T2"], "depth": 4}, "size_mm"),
-        ({"modality": "MRI", "channels": ["/T2"], "depth": 4, "size_mm": 9.0}, "depth and depth_mm"),
+        ({"modality": "MRI", "channels": ["/T2"], "depth": 4, "kind": "fixed_size"}, "size_mm"),
+        ({"modality": "MRI", "channels": ["/T2"], "depth_mm": 4.0}, "depth_mm is given without depth"),
     ],
 )
 def test_what_cannot_be_cropped_is_said(settings, message):

@@ -18,12 +18,15 @@ from alnlib.training.fit import (
     _batches,
     fit_classifier,
     fit_fingerprint,
+    fit_seeds,
+    history_table,
     learning_rate_at,
+    predict_logits,
     predict_proba,
     read_fitted,
     save_fitted,
 )
-from alnlib.training.oof import out_of_fold_scores, permuted_network_twin
+from alnlib.training.oof import choice_table, linear_heads, networks, out_of_fold_logits
 from tests.toy import Killed, kill_after
 
 SPEC = FitSpec("resnet18", 32, epochs=3, batch_size=16, learning_rate=1e-3, threads=1)
@@ -54,7 +57,7 @@ def sets() -> tuple[CropDataset, CropDataset, CropDataset]:
 
 @pytest.fixture(scope="module")
 def fitted(sets):
-    return fit_classifier(SPEC, sets[0], sets[1])
+    return fit_classifier(SPEC, sets[0])
 
 
 def test_the_result_depends_on_specification_and_data_alone(sets, fitted):
@@ -65,7 +68,7 @@ def test_the_result_depends_on_specification_and_data_alone(sets, fitted):
     torch.rand(7)
     before = torch.random.get_rng_state()
     try:
-        again = fit_classifier(SPEC, sets[0], sets[1])
+        again = fit_classifier(SPEC, sets[0])
         assert torch.equal(torch.random.get_rng_state(), before)
         assert torch.get_num_threads() == 1
         assert not torch.are_deterministic_algorithms_enabled()
@@ -73,7 +76,6 @@ def test_the_result_depends_on_specification_and_data_alone(sets, fitted):
         torch.set_num_threads(threads)
         torch.random.set_rng_state(state)
     pd.testing.assert_frame_equal(again.history, fitted.history, check_exact=True)
-    assert again.best_epoch == fitted.best_epoch
     assert all(torch.equal(again.state[name], value) for name, value in fitted.state.items())
     assert np.array_equal(predict_proba(again, sets[2]), predict_proba(fitted, sets[2]))
 
@@ -81,48 +83,47 @@ def test_the_result_depends_on_specification_and_data_alone(sets, fitted):
 @pytest.mark.parametrize("killed_after", [1, 2])
 def test_a_killed_fit_resumes_to_the_same_bytes(sets, fitted, tmp_path, killed_after):
     with pytest.raises(Killed):
-        fit_classifier(SPEC, sets[0], sets[1], tmp_path, kill_after(killed_after))
+        fit_classifier(SPEC, sets[0], tmp_path, kill_after(killed_after))
     epochs = []
-    resumed = fit_classifier(SPEC, sets[0], sets[1], tmp_path, lambda row: epochs.append(row["epoch"]))
+    resumed = fit_classifier(SPEC, sets[0], tmp_path, lambda row: epochs.append(row["epoch"]))
     assert epochs == list(range(killed_after + 1, SPEC.epochs + 1))
     assert predict_proba(resumed, sets[2]).tobytes() == predict_proba(fitted, sets[2]).tobytes()
     pd.testing.assert_frame_equal(resumed.history, fitted.history, check_exact=True)
-    finished = fit_classifier(SPEC, sets[0], sets[1], tmp_path, lambda row: pytest.fail("trained again"))
+    finished = fit_classifier(SPEC, sets[0], tmp_path, lambda row: pytest.fail("trained again"))
     assert predict_proba(finished, sets[2]).tobytes() == predict_proba(fitted, sets[2]).tobytes()
     assert [path.suffix for path in tmp_path.iterdir()] == [".pt"]
 
 
 def test_a_checkpoint_of_other_data_or_settings_is_not_taken_up(sets):
-    own = fit_fingerprint(SPEC, sets[0], sets[1])
-    assert own == fit_fingerprint(replace(SPEC), sets[0], sets[1])
+    own = fit_fingerprint(SPEC, sets[0])
+    assert own == fit_fingerprint(replace(SPEC), sets[0])
     others = [
-        fit_fingerprint(replace(SPEC, seed=1), sets[0], sets[1]),
-        fit_fingerprint(replace(SPEC, augment=NO_AUGMENTATION), sets[0], sets[1]),
-        fit_fingerprint(SPEC, sets[0].subset(np.arange(63)), sets[1]),
-        fit_fingerprint(SPEC, sets[0], sets[2]),
+        fit_fingerprint(replace(SPEC, seed=1), sets[0]),
+        fit_fingerprint(replace(SPEC, augment=NO_AUGMENTATION), sets[0]),
+        fit_fingerprint(SPEC, sets[0].subset(np.arange(63))),
     ]
-    assert len({own, *others}) == 5
+    assert len({own, *others}) == 4
 
 
 @pytest.mark.parametrize("at", [None, 100, 1_000_000, -10])
 def test_a_damaged_checkpoint_is_made_anew(at, sets, tmp_path):
     """At None: half a file. Truth: a fit without checkpoints."""
     one = replace(SPEC, epochs=1)
-    expected = fit_classifier(one, sets[0], sets[1], tmp_path)
+    expected = fit_classifier(one, sets[0], tmp_path)
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
     if at is not None:
         content[at] ^= 1
     path.write_bytes(content if at is not None else content[: len(content) // 2])
     epochs = []
-    again = fit_classifier(one, sets[0], sets[1], tmp_path, lambda row: epochs.append(row["epoch"]))
+    again = fit_classifier(one, sets[0], tmp_path, lambda row: epochs.append(row["epoch"]))
     assert epochs == [1]
     assert all(torch.equal(again.state[name], value) for name, value in expected.state.items())
 
 
 @pytest.fixture(scope="module")
 def learned(sets):
-    return fit_classifier(replace(SPEC, epochs=8, choose_from=0.5), sets[0], sets[1])
+    return fit_classifier(replace(SPEC, epochs=8), sets[0])
 
 
 def test_a_planted_pattern_is_learned(sets, learned):
@@ -137,8 +138,8 @@ def test_permuted_labels_teach_nothing(sets):
     found = []
     for seed in (0, 1):
         rng = np.random.default_rng(seed)
-        shuffled = [replace_labels(data, rng.permutation(data.y)) for data in sets[:2]]
-        model = fit_classifier(replace(SPEC, seed=seed), *shuffled)
+        shuffled = replace_labels(sets[0], rng.permutation(sets[0].y))
+        model = fit_classifier(replace(SPEC, seed=seed), shuffled)
         labels = rng.permutation(test.y)
         found.append(auc(labels, predict_proba(model, test)))
     assert abs(np.mean(found) - 0.5) < 0.1
@@ -148,19 +149,31 @@ def replace_labels(data: CropDataset, y: np.ndarray) -> CropDataset:
     return CropDataset(data.crops, y, data.unit_ids, data.patient_ids)
 
 
-def test_the_kept_epoch_is_of_the_second_half_with_the_largest_auc_then_smallest_loss_then_first(learned):
-    assert learned.spec.choose_from == 0.5 and SPEC.choose_from == 0, "asked for; any epoch may be kept otherwise"
-    ranked = learned.history.query("epoch > 4").sort_values(
-        ["validation_auc", "validation_loss", "epoch"], ascending=[False, True, True], kind="stable"
-    )
-    assert learned.best_epoch == ranked["epoch"].iloc[0]
+def test_the_last_averaged_weights_are_the_network_whatever_went_before(learned):
+    """All epochs are in the history, none is chosen; with no averaging the network is where the optimizer stopped."""
+    assert learned.history["epoch"].tolist() == list(range(1, 9))
+    assert list(learned.history) == ["epoch", "learning_rate", "train_loss"]
+    assert "8 epochs" in repr(learned)
+
+
+def test_several_seeds_are_single_fits_and_their_mean_logit_the_model(sets, fitted):
+    members = fit_seeds(replace(SPEC, epochs=1), 2, sets[0])
+    assert [each.spec.seed for each in members] == [0, 1]
+    single = [predict_logits(each, sets[2]) for each in members]
+    assert not np.allclose(*single)
+    np.testing.assert_allclose(predict_proba(members, sets[2]), 1 / (1 + np.exp(-np.mean(single, axis=0))))
+    table = history_table({"net": members})
+    assert table[["model", "seed", "epoch"]].to_numpy().tolist() == [["net", 0, 1], ["net", 1, 1]]
+    assert history_table({}).columns.tolist() == table.columns.tolist()
+    with pytest.raises(InputError, match="n_seeds is 0"):
+        fit_seeds(SPEC, 0, sets[0])
 
 
 def test_the_prior_is_put_back(sets):
     """8 of 40 positive: weighted training centers on 0.5, corrected probabilities on the prevalence 0.2."""
     rare = stripes(64, 5).subset(np.r_[np.arange(0, 64, 2), np.arange(1, 17, 2)])
     noise = CropDataset(np.random.default_rng(0).integers(0, 256, rare.crops.shape, np.uint8), rare.y, rare.unit_ids)
-    model = fit_classifier(replace(SPEC, epochs=2, learning_rate=1e-5), noise, sets[1])
+    model = fit_classifier(replace(SPEC, epochs=2, learning_rate=1e-5), noise)
     assert model.log_weight == pytest.approx(np.log(32 / 8))
     assert predict_proba(model, noise).mean() == pytest.approx(0.2, abs=0.05)
 
@@ -179,7 +192,8 @@ def test_uint8_and_the_same_values_as_fractions_score_alike(sets, fitted):
 
 def test_a_saved_network_comes_back_whole(sets, fitted, tmp_path):
     read = read_fitted(save_fitted(fitted, tmp_path / "network.pt"))
-    assert read.spec == fitted.spec and read.best_epoch == fitted.best_epoch
+    assert read.spec == fitted.spec
+    pd.testing.assert_frame_equal(read.history, fitted.history)
     assert np.array_equal(predict_proba(read, sets[2]), predict_proba(fitted, sets[2]))
     (tmp_path / "broken.pt").write_text("no")
     with pytest.raises(InputError, match="broken.pt"):
@@ -187,62 +201,76 @@ def test_a_saved_network_comes_back_whole(sets, fitted, tmp_path):
 
 
 def test_mistakes_are_named(sets):
-    with pytest.raises(ValueError, match="both training and validation: 0000"):
-        fit_classifier(SPEC, sets[0], sets[0])
     with pytest.raises(InputError, match="training set cannot be used: 32 crops, 32 positive and 0 negative"):
-        fit_classifier(SPEC, sets[0].subset(sets[0].y == 1), sets[1])
-    with pytest.raises(InputError, match="validation set cannot be used: 1 crop, 0 positive and 1 negative"):
-        fit_classifier(SPEC, sets[0], sets[1].subset([0]))
+        fit_classifier(SPEC, sets[0].subset(sets[0].y == 1))
+    with pytest.raises(InputError, match="training set cannot be used: 1 crop, 0 positive and 1 negative"):
+        fit_classifier(SPEC, sets[0].subset([0]))
     with pytest.raises(InputError, match="no crops in this set"):
         sets[0].subset(np.zeros(64, bool))
     with pytest.raises(ValueError, match="specification says"):
-        fit_classifier(replace(SPEC, image_size=64), sets[0], sets[1])
+        fit_classifier(replace(SPEC, image_size=64), sets[0])
     with pytest.raises(ValueError, match="unique"):
         CropDataset(sets[0].crops[:2], np.array([0, 1]), ("a", "a"))
     with pytest.raises(ValueError, match="0 or 1"):
         CropDataset(sets[0].crops[:2], np.array([0, 2]), ("a", "b"))
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no GPU"):
-            fit_classifier(replace(SPEC, device="cuda"), sets[0], sets[1])
+            fit_classifier(replace(SPEC, device="cuda"), sets[0])
 
 
-def test_out_of_fold_scores_never_see_their_patient(monkeypatch):
-    """Two crops per patient: whatever fits on a patient must not score that patient."""
-    crops = stripes(24, 4)
-    data = CropDataset(
-        crops.crops, np.repeat(np.arange(12) % 2, 2), crops.unit_ids, tuple(np.repeat([f"p{i}" for i in range(12)], 2))
-    )
-    seen = []
+def test_out_of_fold_logits_never_come_from_a_model_that_knows_the_patient():
+    """Two units per patient, and units that take no part."""
+    patients, y = np.repeat([f"p{i}" for i in range(16)], 2), np.repeat(np.arange(16) % 2, 2)
+    among = np.arange(32) < 24
+    made = []
 
-    def spy(spec, train, validation, *rest):
-        seen.append(set(train.patient_ids) | set(validation.patient_ids))
-        assert not set(train.patient_ids) & set(validation.patient_ids)
-        return len(seen) - 1
+    def recipe(known):
+        assert not (known & ~among).any()
+        made.append(set(patients[known]))
 
-    def score(fitted, subset):
-        assert not set(subset.patient_ids) & seen[fitted]
-        return np.full(len(subset), float(fitted))
+        own = len(made) - 1
 
-    monkeypatch.setattr("alnlib.training.oof.fit_classifier", spy)
-    monkeypatch.setattr("alnlib.training.oof.predict_proba", score)
-    scores = out_of_fold_scores(SPEC, data, np.random.default_rng(0), n_folds=3)
-    assert scores["unit_id"].tolist() == list(data.unit_ids) and (scores["y_score"] == scores["fold"]).all()
-    assert scores.groupby("patient_id")["fold"].nunique().max() == 1
+        def score(others):
+            assert not set(patients[others]) & made[own] and among[others].all()
+            return np.column_stack([np.full(others.sum(), own), np.full(others.sum(), -own)])
+
+        return score
+
+    logits, fold = out_of_fold_logits(recipe, y, patients, 3, 0, among)
+    assert (logits[among, 0] == fold[among]).all() and (logits[among, 1] == -fold[among]).all()
+    assert np.isnan(logits[~among]).all() and (fold[~among] == -1).all()
+    assert pd.Series(fold).groupby(patients).nunique().max() == 1
+    with pytest.raises(ValueError, match="n_folds must be at least 2"):
+        out_of_fold_logits(recipe, y, patients, 1, 0)
 
 
-def test_out_of_fold_scores_may_train_on_all_other_folds_and_keep_the_last_epoch():
-    data = stripes(24, 4)
-    spec = replace(SPEC, epochs=3)
-    scores = out_of_fold_scores(spec, data, np.random.default_rng(0), n_folds=2, keep="last")
-    fold = scores["fold"].to_numpy()
-    last = replace(spec, choose_from=0.9)
-    fitted = fit_classifier(last, data.subset(fold == 1), data.subset(fold == 0))
-    assert fitted.best_epoch == 3
-    np.testing.assert_array_equal(scores["y_score"][fold == 0], predict_proba(fitted, data.subset(fold == 0)))
-    with pytest.raises(ValueError, match="keep"):
-        out_of_fold_scores(spec, data, np.random.default_rng(0), keep="first")
-    with pytest.raises(InputError, match="at least 3"):
-        out_of_fold_scores(spec, data, np.random.default_rng(0), n_folds=2)
+def test_recipes_fit_what_they_are_told_to(sets):
+    """Networks and heads fitted by a recipe are those of `fit_seeds` and `LinearHead` on the same units."""
+    data, known = sets[0], np.arange(64) < 48
+    spec = replace(SPEC, epochs=1)
+    logits = networks(spec, 2, data)(known)(~known)
+    alone = [predict_logits(each, data.subset(~known)) for each in fit_seeds(spec, 2, data.subset(known))]
+    np.testing.assert_array_equal(logits, np.column_stack(alone))
+
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(64, 5)) + 3 * data.y[:, None]
+    found = linear_heads(features, data.y, np.asarray(data.patient_ids), 3, 7)(known)(~known)
+    assert found.shape == (16, 3) and auc(data.y[~known], found.mean(axis=1)) > 0.95
+    shifted = linear_heads(features, np.where(known, data.y, 1 - data.y), np.asarray(data.patient_ids), 3, 7)
+    np.testing.assert_array_equal(shifted(known)(~known), found, "labels of the scored play no part")
+
+
+def test_the_choice_is_by_auc_within_folds_of_the_mean_logit():
+    """Fold 1's logits of `lifted` are shifted by 10: pooled its AUC falls, within folds it is 1."""
+    y, fold = np.array([0, 1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, -1, -1])
+    lifted = np.array([0.0, 1, 10, 11, 9, -9])[:, None]
+    plain = np.column_stack([[0.0, 1, 1, 0, 0, 0], [0.0, 1, 0.0, 2, 0, 0]])
+    table = choice_table({"plain": plain, "lifted": lifted}, fold, y)
+    assert table["model"].tolist() == ["plain", "lifted"] and table["chosen"].tolist() == [True, False]
+    assert table["out_of_fold_auc"].tolist() == [1, 1], "a tie goes to the first given"
+    assert table["seed_sd"][0] == pytest.approx(np.std([0.5, 1], ddof=1)) and np.isnan(table["seed_sd"][1])
+    worse = choice_table({"plain": -plain, "lifted": lifted}, fold, y)
+    assert worse["model"].tolist() == ["lifted", "plain"]
 
 
 def test_augmentation_keeps_shape_and_is_the_identity_when_nothing_is_asked():
@@ -344,20 +372,20 @@ def test_every_frame_of_a_clip_is_changed_in_the_same_way():
 
 @pytest.mark.parametrize("architecture", ["tin_resnet18", "r2plus1d_18", "r3d_18"])
 def test_clips_are_fitted_to_the_same_bits_and_a_killed_fit_resumes(architecture, tmp_path):
-    train, validation = clips_of_motion(12, 1, frames=6), clips_of_motion(6, 2, frames=6)
+    train, others = clips_of_motion(12, 1, frames=6), clips_of_motion(6, 2, frames=6)
     spec = FitSpec(architecture, 24, frames=4, epochs=3, batch_size=6, augment=NO_AUGMENTATION, seed=5)
-    whole = fit_classifier(spec, train, validation)
+    whole = fit_classifier(spec, train)
 
     with pytest.raises(Killed):
-        fit_classifier(spec, train, validation, tmp_path, progress=kill_after(2))
-    resumed = fit_classifier(spec, train, validation, tmp_path)
+        fit_classifier(spec, train, tmp_path, progress=kill_after(2))
+    resumed = fit_classifier(spec, train, tmp_path)
     pd.testing.assert_frame_equal(whole.history, resumed.history)
-    scores = predict_proba(whole, validation)
-    np.testing.assert_array_equal(scores, predict_proba(resumed, validation))
+    scores = predict_proba(whole, others)
+    np.testing.assert_array_equal(scores, predict_proba(resumed, others))
     longer = clips_of_motion(3, 3, frames=11)
     assert predict_proba(whole, longer).shape == (3,), "clips of another length are sampled to as many frames"
     with pytest.raises(ValueError, match="as in the fit"):
-        predict_proba(whole, validation.crops[:, :, 0])
+        predict_proba(whole, others.crops[:, :, 0])
 
 
 def test_clips_need_a_video_network_and_stills_none():
@@ -379,7 +407,6 @@ def test_clips_need_a_video_network_and_stills_none():
         ("frames", -1),
         ("dropout", 1.0),
         ("warmup", 1.0),
-        ("choose_from", -0.1),
         ("stem", "large"),
         ("architecture", "vgg16"),
     ],
@@ -393,7 +420,7 @@ def test_autocast_on_a_cpu_trains_in_bfloat16_and_scores_in_single_precision(set
     """Bfloat16 has 8 significant bits: the loss agrees to about a percent, and its scores would often be tied."""
     assert SPEC.autocast is None
     short = replace(SPEC, epochs=1)
-    plain, cast = (fit_classifier(replace(short, autocast=on), *sets[:2]) for on in (None, True))
+    plain, cast = (fit_classifier(replace(short, autocast=on), sets[0]) for on in (None, True))
     losses = [fitted.history["train_loss"].iloc[-1] for fitted in (plain, cast)]
     assert np.isfinite(losses[1]) and losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
@@ -405,14 +432,14 @@ def test_autocast_on_a_cpu_trains_in_bfloat16_and_scores_in_single_precision(set
 def test_a_fingerprint_counts_what_auto_comes_to(sets, monkeypatch):
     """A fit begun on a GPU, in bfloat16, must not be gone on with on a CPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    own = fit_fingerprint(SPEC, *sets[:2])
-    assert own == fit_fingerprint(replace(SPEC, device="auto"), *sets[:2])
-    assert own == fit_fingerprint(replace(SPEC, autocast=False), *sets[:2])
-    assert own != fit_fingerprint(replace(SPEC, autocast=True), *sets[:2])
+    own = fit_fingerprint(SPEC, sets[0])
+    assert own == fit_fingerprint(replace(SPEC, device="auto"), sets[0])
+    assert own == fit_fingerprint(replace(SPEC, autocast=False), sets[0])
+    assert own != fit_fingerprint(replace(SPEC, autocast=True), sets[0])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert own != fit_fingerprint(replace(SPEC, device="auto"), *sets[:2])
-    assert own == fit_fingerprint(SPEC, *sets[:2])
+    assert own != fit_fingerprint(replace(SPEC, device="auto"), sets[0])
+    assert own == fit_fingerprint(SPEC, sets[0])
 
 
 def test_no_batch_holds_a_single_crop():
@@ -431,11 +458,3 @@ def test_a_split_with_one_class_is_no_stage_and_names_it(lost):
         require_both_classes(split, np.where(split == lost, 0, y))
     with pytest.raises(DoesNotApply, match="the train split holds 0 positive and 0 negative"):
         require_both_classes([], [])
-
-
-def test_a_network_on_permuted_labels_finds_what_chance_gives():
-    """Stripes of 40 units tell upright from lying; shuffled among patients they tell nothing."""
-    twin = permuted_network_twin(
-        replace(SPEC, epochs=2), stripes(40, 0), np.random.default_rng(0), n_permutations=2, confidence=0.99
-    )
-    assert len(twin.aucs) == 2 and not twin.claims_too_much

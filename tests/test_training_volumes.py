@@ -12,7 +12,7 @@ import torch
 from alnlib.errors import InputError
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset
-from alnlib.training.fit import FitSpec, fit_classifier, predict_features, predict_proba
+from alnlib.training.fit import FitSpec, fit_classifier, predict_proba
 from tests.toy import Killed, kill_after
 
 SPEC = FitSpec(
@@ -47,8 +47,8 @@ def auc(y, score) -> float:
 
 def test_a_label_that_lies_in_the_order_of_slices_only_is_learned():
     """Turned over in depth, the classes change places and so must the scores; with shuffled slices nothing is left."""
-    train, validation, test = (ordered_in_depth(n, seed) for n, seed in ((48, 1), (8, 2), (40, 3)))
-    fitted = fit_classifier(replace(SPEC, batch_size=8), train, validation)
+    train, test = ordered_in_depth(48, 1), ordered_in_depth(40, 3)
+    fitted = fit_classifier(replace(SPEC, batch_size=8), train)
     assert auc(test.y, predict_proba(fitted, test)) > 0.75
     assert auc(test.y, predict_proba(fitted, test.crops[:, :, ::-1].copy())) < 0.3
     shuffled = np.random.default_rng(0).permuted(np.arange(8)[None].repeat(40, 0), axis=1)
@@ -57,30 +57,24 @@ def test_a_label_that_lies_in_the_order_of_slices_only_is_learned():
 
 
 def test_volumes_are_fitted_to_the_same_bytes_and_a_killed_fit_resumes(tmp_path):
-    train, validation = ordered_in_depth(12, 1), ordered_in_depth(6, 2)
+    train, others = ordered_in_depth(12, 1), ordered_in_depth(6, 2)
     spec = replace(SPEC, epochs=2, augment=AugmentSpec(vertical_flip=0.5))
-    whole = fit_classifier(spec, train, validation)
-    again = fit_classifier(spec, train, validation)
+    whole = fit_classifier(spec, train)
+    again = fit_classifier(spec, train)
     assert all(torch.equal(again.state[name], value) for name, value in whole.state.items())
 
     with pytest.raises(Killed):
-        fit_classifier(spec, train, validation, tmp_path, progress=kill_after(1))
+        fit_classifier(spec, train, tmp_path, progress=kill_after(1))
     epochs = []
-    resumed = fit_classifier(spec, train, validation, tmp_path, lambda row: epochs.append(row["epoch"]))
+    resumed = fit_classifier(spec, train, tmp_path, lambda row: epochs.append(row["epoch"]))
     assert epochs == [2]
     pd.testing.assert_frame_equal(whole.history, resumed.history, check_exact=True)
-    scores = predict_proba(whole, validation)
-    assert scores.tobytes() == predict_proba(again, validation).tobytes()
-    assert scores.tobytes() == predict_proba(resumed, validation).tobytes()
-    features = predict_features(whole, validation)
-    assert features.shape == (6, 512) and features.tobytes() == predict_features(resumed, validation).tobytes()
-    head = whole.network().fc
-    with torch.no_grad():
-        logits = head(torch.from_numpy(features)).squeeze(1).numpy().astype(np.float64) - whole.log_weight
-    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), scores, atol=1e-5)
+    scores = predict_proba(whole, others)
+    assert scores.tobytes() == predict_proba(again, others).tobytes()
+    assert scores.tobytes() == predict_proba(resumed, others).tobytes()
     with pytest.raises(ValueError, match="as in the fit"):
-        predict_proba(whole, validation.crops[:, :, :7])
-    clips = CropDataset(validation.crops, validation.y, validation.unit_ids)
+        predict_proba(whole, others.crops[:, :, :7])
+    clips = CropDataset(others.crops, others.y, others.unit_ids)
     with pytest.raises(ValueError, match="fitted to volumes, not to clips"):
         predict_proba(whole, clips)
 
@@ -91,9 +85,9 @@ def test_clips_and_volumes_are_never_taken_for_each_other():
     assert clips.kind == "clips" and volumes.subset([0, 1]).kind == "volumes" and "12 volumes of" in repr(volumes)
     assert clips.fingerprint() != volumes.fingerprint()
     with pytest.raises(ValueError, match="training set holds clips, the specification says volumes"):
-        fit_classifier(SPEC, clips, volumes)
+        fit_classifier(SPEC, clips)
     with pytest.raises(ValueError, match="training set holds volumes, the specification says clips"):
-        fit_classifier(FitSpec("r3d_18", 16, frames=8), volumes, volumes)
+        fit_classifier(FitSpec("r3d_18", 16, frames=8), volumes)
     with pytest.raises(ValueError, match="does not fit 4 axes"):
         CropDataset(volumes.crops[:, :, 0], volumes.y, volumes.unit_ids, kind="volumes")
     for architecture, sizes in (("resnet18", {"depth": 8}), ("resnet18_3d", {"frames": 8}), ("resnet18_3d", {})):

@@ -71,7 +71,7 @@ class CropSpec:
 
     modality: str  # one of MODALITIES
     side_px: int  # rows and columns of a crop
-    kind: str = "adjustable_square"  # of KINDS; a crop with depth_mm is always a box in mm
+    kind: str = "adjustable_square"  # of KINDS
     size_mm: float | None = None  # side of the fixed size, in mm
     margin_fraction: float = 0.2  # of the longer edge of the box, shared by both sides of the adjustable square
     percentiles: tuple[float, float] | None = None  # to black and to white; None: PERCENTILES
@@ -79,8 +79,8 @@ class CropSpec:
     picture_rescale: tuple[float, float] | None = None  # CT as a picture: slope and intercept from gray values to HU
     frames: int | str | None = None  # USV: so many, the middle of equal segments; None: all; KEY: the key frame alone
     channels: tuple[str, ...] = ()  # MRI: as CHANNEL
-    depth: int | None = None  # MRI: slices of a box in mm; None: the largest slice of one channel and its two neighbors
-    depth_mm: float | None = None  # MRI: extent of that box across slices
+    depth: int | None = None  # MRI: slices of a box; None: the largest slice of one channel and its two neighbors
+    depth_mm: float | None = None  # MRI: extent of that box across slices; None: as its side
 
     def __post_init__(self) -> None:
         for name in ("percentiles", "value_range", "picture_rescale", "channels"):
