@@ -24,6 +24,7 @@ from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import Estimate, format_interval, format_p, interval, once
 from alneval.folds import GIVEN_SPLITS
 from alneval.resplit import CrossValidated, PermutedTwin, auc_within_folds
+from alneval.seeds import models_only
 from alneval.tables import THRESHOLD_SOURCES
 from alneval.thresholds import youden_threshold
 from alneval.units import Units
@@ -186,10 +187,11 @@ def threshold_optimism(held: Units, test: Units) -> ThresholdOptimism:
 def threshold_optimism_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """`threshold_optimism` of every study, model and tested split: columns study, model, split, chosen_on, and its fields.
 
-    chosen_on: validation rows, else cross-validated, else training rows; without two classes there, no row.
+    chosen_on: validation rows, else cross-validated, else training rows; without two classes there, no row. Single fits
+    have none.
     """
     optimism = []
-    for (study, model), rows in predictions.groupby(["study", "model"], sort=False):
+    for (study, model), rows in models_only(predictions).groupby(["study", "model"], sort=False):
         units = _units_by_split(rows)
         chosen_on = _chosen_on(units)
         for split in [split for split in ("test", "external") if split in units and chosen_on]:
@@ -350,11 +352,11 @@ def audit_predictions(
 ) -> list[Audit]:
     """Every audit that needs predictions alone, for each study and model: overlap, threshold, test and out-of-fold scores.
 
-    predictions: frame of the predictions contract. thresholds: reported ones, {(study, model): threshold}; without,
-    thresholds are not audited.
+    predictions: frame of the predictions contract; of single fits only their main model is audited. thresholds: reported
+    ones, {(study, model): threshold}; without, thresholds are not audited.
     """
     audits = []
-    for (study, model), rows in predictions.groupby(["study", "model"], sort=False):
+    for (study, model), rows in models_only(predictions).groupby(["study", "model"], sort=False):
         subject = f"{study}: {model}"
         audits.append(audit_patient_overlap(rows, subject))
         units = _units_by_split(rows)

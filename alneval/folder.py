@@ -175,6 +175,8 @@ METHODS = (
     "Intervals are on the log odds, and like the tests take Student's t with one degree of freedom fewer than the smaller "
     "class has. "
     "Cross-validated AUCs pool out-of-fold scores, and their intervals do not know that the folds were fitted anew.",
+    "**Spread over seeds**: where a file holds single fits of a model (role member), `auc_seed_sd` is the sample SD of their "
+    "AUCs: the same patients, another fit. The intervals are about other patients and do not know of it.",
     "**Curves**: bands are percentiles over resampled patients, sensitivity at every specificity (vertical averaging) and "
     "precision at every recall, each point by itself. Partial AUC over specificities from 0.8, standardized after McClish "
     "1989 (Med Decis Making 9:190); sensitivity at 90 % specificity finds its cut-off anew in every resample; average "

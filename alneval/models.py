@@ -28,6 +28,7 @@ from alneval.figures import MOST_BANDS
 from alneval.prevalence import prevalence_table
 from alneval.recalibration import IsotonicRecalibration, PlattRecalibration
 from alneval.rows import KEYS, Key, judged_rows
+from alneval.seeds import models_only
 from alneval.tables import (
     call_comparison_table,
     comparison_table,
@@ -102,15 +103,16 @@ class Evaluation:
 def evaluate_predictions(predictions: pd.DataFrame, *, seed: int = 2026, n_bootstrap: int = 2000) -> Evaluation:
     """Everything in notebooks 41 to 43 that predictions alone allow, of a frame of the predictions contract.
 
-    predictions: as `read_predictions` returns it. n_bootstrap: resamples of patients; calibration takes n_bootstrap / 4.
+    predictions: as `read_predictions` returns it; single fits of a model are in no table of their own, and give the spread
+    over seeds of `discrimination`. n_bootstrap: resamples of patients; calibration takes n_bootstrap / 4.
     Equal predictions and seed give equal numbers. Raises ValueError for fewer than 4 resamples.
     """
     if n_bootstrap < CALIBRATION_SHARE:
         raise ValueError(f"n_bootstrap must be at least {CALIBRATION_SHARE}, not {n_bootstrap}")
-    predictions = predictions.reset_index(drop=True)
-    judged = judged_rows(predictions)
     few = n_bootstrap // CALIBRATION_SHARE
     discrimination = locked_discrimination_table(predictions, seed=seed, n_bootstrap=n_bootstrap)
+    predictions = models_only(predictions).reset_index(drop=True)
+    judged = judged_rows(predictions)
     calibration, calibration_curves = calibration_tables(judged, seed=seed, n_bootstrap=few)
     curves = decision_curves(judged)
     return Evaluation(

@@ -73,8 +73,8 @@ def seed_rows(
 
 
 def main_rows(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the models that stand for their study, and of those that stand beside one: no candidates."""
-    return predictions[predictions["role"] != "candidate"]
+    """Rows of the models that stand for their study, and of those that stand beside one: no candidates, no single fits."""
+    return predictions[predictions["role"].isin(("main", "companion"))]
 
 
 def judged_rows(predictions: pd.DataFrame) -> pd.DataFrame:

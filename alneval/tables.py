@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from math import nan
 from pathlib import Path
@@ -21,14 +21,16 @@ from alneval.estimate import Estimate, interval, once, percentile_limits, resamp
 from alneval.mcnemar import clustered_mcnemar_p, mcnemar_p
 from alneval.multiplicity import holm
 from alneval.reclassification import reclassification
+from alneval.seeds import MEMBER, SPREAD_COLUMNS, fits_of, models_only, seed_spread
 from alneval.thresholds import QUANTITIES, operating_point, youden_threshold
 from alneval.units import Units
 from alnlib.errors import InputError, Problem
 
 PREDICTION_COLUMNS = ("study", "model", "role", "split", "patient_id", "unit_id", "y_true", "y_score")
-ROLES = ("main", "candidate", "companion")
+ROLES = ("main", "candidate", "companion", MEMBER)
 """What a model is: main stands for its study; a candidate is what another choice would have given; a companion stands
-beside a main model, such as one that also has a reader's read. A file without the column holds main models."""
+beside a main model, such as one that also has a reader's read; a member is one of the fits, "<main model>/seed <k>", whose
+mean logit a main model is (see `seeds`). A file without the column holds main models."""
 
 SPLITS = ("train", "validation", "cross_validation", "test", "external")
 THRESHOLD_SOURCES = ("validation", "cross_validation", "train")
@@ -37,7 +39,8 @@ SEPARATED = "zero DeLong variance: AUC interval from the size of the smaller cla
 """Notes of a discrimination table."""
 
 DISCRIMINATION_COLUMNS = (
-    *("study", "model", "split", "n", "n_positive", "auc", "auc_low", "auc_high", "threshold"),
+    *("study", "model", "split", "n", "n_positive", "auc", "auc_low", "auc_high"),
+    *("auc_seed_sd", "n_seeds", "threshold"),
     *(f"{name}{end}" for name in (*QUANTITIES, "brier") for end in ("", "_low", "_high")),
     *("threshold_from", "note"),
 )
@@ -97,9 +100,10 @@ def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list
     """Every problem of a predictions frame, by row (the first row of the frame is row 2, below the header).
 
     Checked: columns present (`role` may be missing: every model is then main); no empty name; role and split known, one role
-    per model; y_true 0 or 1; y_score a finite number in [0, 1]; a unit once per study, model and split; no
-    patient in two splits of a model (cross_validation aside); one y_true per unit throughout a study. A
-    unit is a pair of patient_id and unit_id, so "node 1" may occur in every patient.
+    per model; a member named after a main model of its study, and scoring no other units than that one; y_true 0 or 1;
+    y_score a finite number in [0, 1]; a unit once per study, model and split; no patient in two splits of a model
+    (cross_validation aside); one y_true per unit throughout a study. A unit is a pair of patient_id and unit_id, so
+    "node 1" may occur in every patient.
     """
     missing = _missing_columns(frame.columns, file)
     if missing:
@@ -123,7 +127,8 @@ def discrimination_table(
 ) -> pd.DataFrame:
     """Discrimination of every study, model and split: one row each, columns DISCRIMINATION_COLUMNS.
 
-    predictions: frame of the predictions contract. thresholds: {(study, model): threshold} fixed elsewhere; for the
+    predictions: frame of the predictions contract; single fits get no row but give their model's auc_seed_sd and n_seeds
+    (`seed_spread`), empty where there are none. thresholds: {(study, model): threshold} fixed elsewhere; for the
     others Youden's threshold on the first of validation, cross_validation and train that has both classes, then applied
     to all splits. threshold_from says which ("given" if yours); without any, threshold and operating columns are nan.
     AUC intervals are DeLong's, sensitivity to accuracy Wilson's, Brier's resampled; where a patient has several rows
@@ -132,6 +137,7 @@ def discrimination_table(
     reordering rows changes no number.
     """
     thresholds = {} if thresholds is None else dict(thresholds)
+    spread, predictions = seed_spread(predictions), models_only(predictions)
     models = set(predictions[["study", "model"]].itertuples(index=False, name=None))
     unknown = sorted(set(thresholds) - models)
     if unknown:
@@ -145,7 +151,8 @@ def discrimination_table(
             stream = _stream(root, (study, model, split))
             of_split = of_model[of_model["split"] == split]
             rows.append(row | _discrimination_row(of_split, threshold, source, stream, n_bootstrap, confidence))
-    return pd.DataFrame(rows, columns=list(DISCRIMINATION_COLUMNS))
+    table = pd.DataFrame(rows, columns=[name for name in DISCRIMINATION_COLUMNS if name not in SPREAD_COLUMNS[3:]])
+    return table.merge(spread, how="left")[list(DISCRIMINATION_COLUMNS)]
 
 
 def comparison_table(
@@ -431,6 +438,7 @@ def _content_problems(raw: pd.DataFrame) -> list[Problem]:
         report(unknown, column, f"unknown {column}", f"use one of {', '.join(allowed)}")
     changed = raw["role"] != raw.groupby(["study", "model"])["role"].transform("first")
     report(changed, "role", "the model has another role elsewhere in the study", "give each model one role")
+    _report_members(raw, report)
     labeled = label.isin((0, 1))
     report(~labeled, "y_true", "not 0 or 1", "1 is the positive class; leave out units without a known outcome")
     finite = pd.Series(np.isfinite(score.to_numpy(dtype=float)), index=raw.index)
@@ -470,6 +478,27 @@ def _content_problems(raw: pd.DataFrame) -> list[Problem]:
         raw["unit_id"] + raw["y_true"].astype("str").radd(": "),
     )
     return [problem for _, problem in sorted(found, key=lambda item: item[0])]
+
+
+def _report_members(raw: pd.DataFrame, report: Callable[..., None]) -> None:
+    """Single fits that belong to no main model of their study, once each, and units that only a fit has scored."""
+    is_member, named = raw["role"] == MEMBER, fits_of(raw["model"])
+    if not is_member.any():
+        return
+    once = is_member & ~raw.duplicated(["study", "model"])
+    unnamed = once & named["model"].isna()
+    report(
+        unnamed, "model", "a member whose name holds no model and seed", "name it <main model>/seed <k>, k = 0, 1, ..."
+    )
+    parents = pd.MultiIndex.from_frame(raw.loc[raw["role"] == "main", ["study", "model"]])
+    has_parent = pd.MultiIndex.from_arrays([raw["study"], named["model"]]).isin(parents)
+    remedy = "add the main model, the mean logit of its members, to the same study, or leave the members out"
+    report(once & named["model"].notna() & ~has_parent, "model", "a member of no main model of the study", remedy)
+    place = ["study", "model", "split", "patient_id", "unit_id"]
+    scored = pd.MultiIndex.from_frame(raw.loc[raw["role"] == "main", place])
+    own = pd.MultiIndex.from_frame(raw.assign(model=named["model"])[place]).isin(scored)
+    remedy = "a member scores units of its main model, in the same splits"
+    report(is_member & has_parent & ~own, "unit_id", "scored by a member and not by its main model", remedy)
 
 
 def _first_place(raw: pd.DataFrame, keys: list[str]) -> pd.Series:

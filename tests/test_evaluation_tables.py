@@ -38,7 +38,7 @@ from alneval.units import Units
 from alnlib.errors import InputError
 
 CONTRACT = (
-    "study,model,split,n,n_positive,auc,auc_low,auc_high,threshold,sensitivity,sensitivity_low,sensitivity_high,"
+    "study,model,split,n,n_positive,auc,auc_low,auc_high,auc_seed_sd,n_seeds,threshold,sensitivity,sensitivity_low,sensitivity_high,"
     "specificity,specificity_low,specificity_high,ppv,ppv_low,ppv_high,npv,npv_low,npv_high,accuracy,accuracy_low,"
     "accuracy_high,brier,brier_low,brier_high,threshold_from,note"
 )

@@ -470,3 +470,28 @@ def test_the_figure_marks_here_published_and_attainable_and_writes_every_verdict
     np.testing.assert_allclose(marks["|"], contrasts["attainable_difference"].dropna())
     assert len(ax.patches) == 2, "the margin, where no difference is claimed"
     plt.close(figure)
+
+
+# --- another fit ------------------------------------------------------------------------------------------------
+
+
+def test_a_difference_says_how_far_it_moves_with_the_seed_and_nothing_else_changes(predictions, discrimination, ledger):
+    of_dlr = predictions[(predictions["study"] == "li_nat") & (predictions["model"] == "DLR")]
+    rng, fits = np.random.default_rng(1), []
+    for k in range(3):
+        score = stats.norm.cdf(stats.norm.ppf(of_dlr["y_score"].clip(0.001, 0.999)) + rng.normal(size=len(of_dlr)))
+        fits.append(of_dlr.assign(model=f"DLR/seed {k}", role="member", y_score=score))
+    found = ledger_of(pd.concat([predictions, *fits], ignore_index=True), discrimination)
+    spread = ["auc_seed_sd", "delta_seed_sd"]
+    pd.testing.assert_frame_equal(found.drop(columns=spread), ledger.drop(columns=spread))
+    assert ledger[spread].isna().all(axis=None)
+    tests = [Units.of_rows(fit[fit["split"] == "test"]) for fit in fits]
+    aucs = [float(weighted_auc(units, np.ones((1, len(units))))[0]) for units in tests]
+    expected = np.std(aucs, ddof=1)
+    row = row_of(found, "li_nat", "DLR beats clinical")
+    assert row["delta_seed_sd"] == pytest.approx(expected) and pd.isna(row["auc_seed_sd"]), "clinical has one fit only"
+    level = row_of(found, "li_nat", "DLR reaches the published AUC")
+    assert level["auc_seed_sd"] == pytest.approx(expected) and pd.isna(level["delta_seed_sd"])
+    assert found["delta_seed_sd"].notna().sum() == 4, "three contrasts of DLR, and its optimism"
+    shown = readable_claims(found).set_index("claim")["SD over seeds"]
+    assert shown["DLR beats clinical"] == f"{expected:.3f}" and shown["combined-MLP beats DL-MLP"] == "-"

@@ -22,6 +22,7 @@ from alneval.delong import auc_difference
 from alneval.estimate import Estimate, difference, format_interval, format_p
 from alneval.figures import INK, SPLIT_NAMES
 from alneval.multiplicity import holm
+from alneval.seeds import contrast_seed_sd
 from alneval.units import Units
 from alnlib.pipeline.results import number_text
 from alnlib.studies import (
@@ -68,6 +69,7 @@ LEDGER_COLUMNS = (
     *("published_difference", "published_difference_low", "published_difference_high", "published_difference_from"),
     *("published_p", "cohort", "provenance", "model", "other_model", "n", "n_patients", "n_positive"),
     *("value", "value_low", "value_high", "value_of_other", "difference", "difference_low", "difference_high"),
+    *("auc_seed_sd", "delta_seed_sd"),
     *("method", "p", "p_holm", "margin", "verdict", "why", "after_holm", "published_in_interval"),
     *("attainable", "attainable_of_other", "attainable_difference", "could_hold", "patients_needed_approximate"),
 )
@@ -145,6 +147,8 @@ def claims_ledger(
     Contrasts are paired (DeLong; Obuchowski's by patient where a patient has several units), training against test is an
     unpaired bootstrap. p_holm is Holm's over all contrasts of the ledger; p of "not different" is that of two one-sided
     tests against the margin, doubled to go with the 95 % interval (Schuirmann 1987, J Pharmacokinet Biopharm 15:657).
+    auc_seed_sd (levels of AUC) and delta_seed_sd (contrasts, optimism too) are the spread over single fits
+    (`contrast_seed_sd`), and no part of interval or verdict.
     What is not there is "not testable here", with the stage to run. Raises ValueError for a provenance that is neither,
     or if two models disagree on a label.
     """
@@ -170,6 +174,7 @@ def claims_ledger(
             else:
                 sizes, tested = _measured(claim, sides, level, rng, n_bootstrap)
                 row |= sizes | _judged(study, claim, sizes["n_patients"], tested, margin)
+                row |= _seed_part(claim, [(names[model], split) for model, split in claim.sides], of_study)
             rows.append(row | _attainable_part(study, claim, list(names.values()), best, margin))
     ledger = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
     ledger["p_holm"] = holm(ledger["p"].astype(float))
@@ -273,6 +278,12 @@ def _judged(study: Study, claim: Claim, n_patients: int, tested: Estimate, margi
     return part
 
 
+def _seed_part(claim: Claim, sides: Sequence[tuple[str, str]], of_study: pd.DataFrame) -> dict[str, float]:
+    if claim.metric != "auc":
+        return {}
+    return {"auc_seed_sd" if claim.kind == "level" else "delta_seed_sd": contrast_seed_sd(of_study, sides)}
+
+
 def _equivalence_p(difference: Estimate, margin: float) -> float:
     """Twice the larger of the two one-sided p against the margin; a difference without variance is in or out."""
     room, error = margin - abs(difference.value), difference.standard_error
@@ -326,8 +337,8 @@ def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
 def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
     """The ledger in words, one row per claim; the columns of this run's numbers carry "simulated" or "real" in their names.
 
-    Columns: study, claim, split, published, here (PROVENANCE), n, difference here (PROVENANCE), p (Holm), verdict, why.
-    What a paper does not print is "not available".
+    Columns: study, claim, split, published, here (PROVENANCE), n, difference here (PROVENANCE), SD over seeds, p (Holm),
+    verdict, why. What a paper does not print is "not available".
     """
     provenance = ledger["provenance"].iloc[0]
     rows = []
@@ -342,6 +353,7 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
                 f"here ({provenance})": _here_text(row),
                 "n": "-" if pd.isna(row["n"]) else str(row["n"]),
                 f"difference here ({provenance})": _interval(row, "difference"),
+                "SD over seeds": _interval(row, "auc_seed_sd" if row["kind"] == "level" else "delta_seed_sd"),
                 "p (Holm)": "-" if pd.isna(row["p_holm"]) else format_p(row["p_holm"]),
                 "verdict": row["verdict"],
                 "why": row["why"],

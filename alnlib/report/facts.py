@@ -20,6 +20,7 @@ import pyarrow.parquet
 import yaml
 
 from alneval.figures import SPLIT_NAMES
+from alneval.seeds import models_only
 from alneval.table_one import OVERALL
 from alneval.tables import read_predictions
 from alnlib.errors import InputError
@@ -449,8 +450,8 @@ def _count(n: int, noun: str) -> str:
 
 
 def _models(predictions: pd.DataFrame) -> pd.DataFrame:
-    """study, model and role of every model, in the order of the predictions."""
-    return predictions[["study", "model", "role"]].drop_duplicates(["study", "model"])
+    """study, model and role of every model, in the order of the predictions; single fits are none."""
+    return models_only(predictions)[["study", "model", "role"]].drop_duplicates(["study", "model"])
 
 
 def _parameters(log: pd.DataFrame, notebook: str) -> dict:
