@@ -32,7 +32,7 @@ SPLIT_NAMES = {
 
 
 FIXED_COLORS = {
-    **{"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical_ridge": 9},
+    **{"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical (ridge)": 7},
     **{"DL_MRI+US": 9, "DL_MRI+US+Clinical": 4},
     **{"radiomics-LR": 0, "radiomics-MLP": 1, "DL-MLP": 2, "combined-MLP": 3},
     **{"radiomics": 1, "deep learning": 2, "DLR": 3},

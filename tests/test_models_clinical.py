@@ -20,6 +20,7 @@ from alnlib.models.clinical import (
     cross_validated_scores,
     multivariable_table,
     penalized_clinical_pipeline,
+    shrunken_odds_ratios,
     univariable_table,
 )
 from alnlib.models.nomogram import nomogram_scales, plot_nomogram
@@ -249,6 +250,47 @@ def test_penalized_comparator_recovers_the_signal(patients):
     assert auc(y, scores["y_score"].to_numpy()) > 0.68
     again = cross_validated_scores(pipeline, patients, y, np.random.default_rng(3), n_repeats=1)
     pd.testing.assert_frame_equal(scores, again)
+
+
+def test_penalized_comparator_scores_a_patient_of_whom_nothing_is_known_as_the_typical_one(patients):
+    fitted = penalized_clinical_pipeline(CLINICAL).fit(patients, patients["node"])
+    unknown = patients.head(1).assign(**dict.fromkeys(CLINICAL, np.nan))
+    typical = patients.head(1).assign(**fitted["encode"].fill_)
+    assert fitted.predict_proba(unknown)[0, 1] == fitted.predict_proba(typical)[0, 1]
+
+
+def test_penalized_comparator_does_not_mind_a_variable_that_is_constant_in_a_fold(patients):
+    """A level that only the held-out patients have: no coefficient, and no division by its spread of zero."""
+    constant = patients.assign(er="negative")
+    fitted = penalized_clinical_pipeline(CLINICAL).fit(constant, constant["node"])
+    assert shrunken_odds_ratios(fitted).set_index("feature").loc["ER: positive", "odds_ratio"] == 1
+    one, other = (fitted.predict_proba(patients.assign(er=level))[:, 1] for level in ("negative", "positive"))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_penalized_comparator_learns_nothing_from_held_out_patients_or_from_units(patients):
+    """Imputation, spread and strength are those of the other folds; and age in months is age."""
+    y, held_out = patients["node"].to_numpy(), np.arange(len(patients)) % 5 == 0
+    pipeline = penalized_clinical_pipeline(CLINICAL)
+    strange = patients.assign(age=patients["age"].where(~held_out, 500.0))
+    score = clinical_module.out_of_fold_probabilities(pipeline, strange, y, held_out.astype(int))
+    alone = penalized_clinical_pipeline(CLINICAL).fit(patients[~held_out], y[~held_out])
+    np.testing.assert_array_equal(score[held_out], alone.predict_proba(strange[held_out])[:, 1])
+    months = patients.assign(age=patients["age"] * 12)
+    again = penalized_clinical_pipeline(CLINICAL).fit(months[~held_out], y[~held_out])
+    np.testing.assert_allclose(again.predict_proba(months), alone.predict_proba(patients), atol=1e-6)
+
+
+def test_shrunken_odds_ratios_are_those_between_two_patients_a_unit_apart(patients):
+    """And they lie nearer to 1 than those of the unpenalized model."""
+    fitted = penalized_clinical_pipeline(CLINICAL).fit(patients, patients["node"])
+    ratios = shrunken_odds_ratios(fitted).set_index("feature")["odds_ratio"]
+    first = patients.head(1).assign(age=50.0, er="negative")
+    for feature, changed in (("Age", {"age": 51.0}), ("ER: positive", {"er": "positive"})):
+        apart = fitted.decision_function(first.assign(**changed)) - fitted.decision_function(first)
+        assert ratios[feature] == pytest.approx(np.exp(apart[0]))
+    free = multivariable_table(patients, CLINICAL, "node").query("note == ''")["odds_ratio"]
+    assert 0 < np.abs(np.log(ratios)).sum() < np.abs(np.log(free)).sum()
 
 
 @pytest.fixture

@@ -354,7 +354,7 @@ def test_transparency_becomes_white():
 
 def test_a_model_keeps_its_color_whatever_else_is_shown():
     alone = figures.model_colors(["clinical", "DL_US"])
-    among = figures.model_colors(["clinical", "clinical_ridge", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
+    among = figures.model_colors(["clinical", "clinical (ridge)", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
     assert alone.items() <= among.items()
     assert len(set(among.values())) == 6
 

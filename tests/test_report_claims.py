@@ -30,7 +30,9 @@ from alnlib.report.claims import (
     MARGIN,
     RULES,
     VERDICTS,
+    against_comparators,
     claims_ledger,
+    ledger_numbers,
     patients_needed,
     plot_claims,
     readable_claims,
@@ -472,7 +474,7 @@ def test_the_figure_marks_here_published_and_attainable_and_writes_every_verdict
     plt.close(figure)
 
 
-# --- another fit ------------------------------------------------------------------------------------------------
+# --- another fit, and a fairer comparator -------------------------------------------------------------------------
 
 
 def test_a_difference_says_how_far_it_moves_with_the_seed_and_nothing_else_changes(predictions, discrimination, ledger):
@@ -495,3 +497,39 @@ def test_a_difference_says_how_far_it_moves_with_the_seed_and_nothing_else_chang
     assert found["delta_seed_sd"].notna().sum() == 4, "three contrasts of DLR, and its optimism"
     shown = readable_claims(found).set_index("claim")["SD over seeds"]
     assert shown["DLR beats clinical"] == f"{expected:.3f}" and shown["combined-MLP beats DL-MLP"] == "-"
+
+
+def test_better_than_clinical_is_held_to_a_fairer_clinical_model_too(predictions, discrimination, ledger):
+    """Where the comparator is as good as the joint model, the published contrast stands as it was and that one falls."""
+    parts = [predictions]
+    for study, model in (("tang", "DL_MRI+US+Clinical"), ("li_nat", "DLR")):
+        of_joint = predictions[(predictions["study"] == study) & (predictions["model"] == model)]
+        parts.append(of_joint.assign(model="clinical (ridge)", role="companion"))
+    found = ledger_of(pd.concat(parts, ignore_index=True), discrimination)
+    own = [name for name in LEDGER_COLUMNS if "comparator" in name]
+    pd.testing.assert_frame_equal(found.drop(columns=own), ledger.drop(columns=own))
+    assert ledger[own].isna().all(axis=None)
+    held = found[found["comparator"].notna()]
+    assert held["claim"].tolist() == ["DL_MRI+US+Clinical beats clinical"] * 2 + ["DLR beats clinical"]
+    assert held["comparator_difference"].eq(0).all() and held["comparator_verdict"].eq("inconclusive").all()
+    assert row_of(found, "li_nat", "DLR beats clinical")["verdict"] == "supported"
+    table = against_comparators(found)
+    assert table["verdict against it"].tolist() == ["inconclusive"] * 3 and set(table["comparator"]) == {
+        "clinical (ridge)"
+    }
+    assert ledger_numbers(found)["claim_li_nat_DLR_clinical (ridge)_test_difference"]["value"] == 0
+    assert against_comparators(ledger).empty and list(against_comparators(ledger)) == list(table)
+
+
+def test_a_comparator_of_other_patients_is_left_out(predictions, discrimination):
+    others = predictions[(predictions["study"] == "li_nat") & (predictions["model"] == "DLR")]
+    others = others.assign(model="clinical (ridge)", patient_id="x" + others["patient_id"])
+    found = ledger_of(pd.concat([predictions, others], ignore_index=True), discrimination)
+    assert found["comparator"].isna().all()
+
+
+def test_a_comparator_is_shown_what_the_model_is_that_it_stands_beside():
+    assert SHOWN_TO["tang", "clinical (ridge)"] == shown_to("tang", "clinical (ridge)") == "clinical"
+    assert (
+        shown_to("li_nat", "clinical (ridge)") == "response_clinical" and shown_to("park", "clinical (ridge)") is None
+    )

@@ -107,7 +107,7 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
             if variable.kind == "continuous":
                 encoded[feature] = values.fillna(self.fill_[column])
             else:
-                encoded[feature] = (values.fillna(self.fill_[column]) == level).astype(float)
+                encoded[feature] = (values.astype(object).fillna(self.fill_[column]) == level).astype(float)
         return pd.DataFrame(encoded, index=X.index, dtype=float)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -228,6 +228,15 @@ def penalized_clinical_pipeline(clinical: Mapping[str, ClinicalVariable], n_fold
         use_legacy_attributes=False,
     )
     return Pipeline([("encode", ClinicalEncoder(clinical)), ("scale", StandardScaler()), ("model", model)])
+
+
+def shrunken_odds_ratios(fitted: Pipeline) -> pd.DataFrame:
+    """feature, odds_ratio of a fitted `penalized_clinical_pipeline`: per unit, or of a level against the reference.
+
+    Pulled towards 1 by the penalty, hence without intervals: the usual ones do not hold.
+    """
+    per_unit = fitted["model"].coef_[0] / fitted["scale"].scale_
+    return pd.DataFrame({"feature": fitted["encode"].get_feature_names_out(), "odds_ratio": np.exp(per_unit)})
 
 
 def univariable_table(patients: pd.DataFrame, clinical: Mapping[str, ClinicalVariable], endpoint: str) -> pd.DataFrame:

@@ -72,6 +72,8 @@ LEDGER_COLUMNS = (
     *("auc_seed_sd", "delta_seed_sd"),
     *("method", "p", "p_holm", "margin", "verdict", "why", "after_holm", "published_in_interval"),
     *("attainable", "attainable_of_other", "attainable_difference", "could_hold", "patients_needed_approximate"),
+    *("comparator", "value_of_comparator", "comparator_difference", "comparator_difference_low"),
+    *("comparator_difference_high", "comparator_verdict"),
 )
 
 
@@ -148,7 +150,8 @@ def claims_ledger(
     unpaired bootstrap. p_holm is Holm's over all contrasts of the ledger; p of "not different" is that of two one-sided
     tests against the margin, doubled to go with the 95 % interval (Schuirmann 1987, J Pharmacokinet Biopharm 15:657).
     auc_seed_sd (levels of AUC) and delta_seed_sd (contrasts, optimism too) are the spread over single fits
-    (`contrast_seed_sd`), and no part of interval or verdict.
+    (`contrast_seed_sd`), and no part of interval or verdict. The columns of a comparator (`Model.comparator`) hold the same
+    contrast against a fairer model of the other one's data, judged by the same rule; p_holm does not know of it.
     What is not there is "not testable here", with the stage to run. Raises ValueError for a provenance that is neither,
     or if two models disagree on a label.
     """
@@ -175,6 +178,7 @@ def claims_ledger(
                 sizes, tested = _measured(claim, sides, level, rng, n_bootstrap)
                 row |= sizes | _judged(study, claim, sizes["n_patients"], tested, margin)
                 row |= _seed_part(claim, [(names[model], split) for model, split in claim.sides], of_study)
+                row |= _comparator_part(study, claim, sides[0], of_study, margin)
             rows.append(row | _attainable_part(study, claim, list(names.values()), best, margin))
     ledger = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
     ledger["p_holm"] = holm(ledger["p"].astype(float))
@@ -284,6 +288,20 @@ def _seed_part(claim: Claim, sides: Sequence[tuple[str, str]], of_study: pd.Data
     return {"auc_seed_sd" if claim.kind == "level" else "delta_seed_sd": contrast_seed_sd(of_study, sides)}
 
 
+def _comparator_part(
+    study: Study, claim: Claim, better: pd.DataFrame, of_study: pd.DataFrame, margin: float
+) -> dict[str, object]:
+    """The contrast against our comparator for the other model; empty if there is none, or it has too few patients."""
+    name = study.model(claim.worse).comparator if claim.worse else ""
+    rows = _of(of_study, name, claim.split)
+    shared = rows.merge(better[["patient_id", "unit_id"]])
+    if shared["y_true"].nunique() < 2:
+        return {}
+    tested = auc_difference(Units.of_rows(better, rows))
+    part = {"comparator": name, "value_of_comparator": tested.values[1]} | tested.named("comparator_difference")
+    return part | {"comparator_verdict": verdict_of(claim.kind, tested.low, tested.high, margin=margin).verdict}
+
+
 def _equivalence_p(difference: Estimate, margin: float) -> float:
     """Twice the larger of the two one-sided p against the margin; a difference without variance is in or out."""
     room, error = margin - abs(difference.value), difference.standard_error
@@ -360,6 +378,20 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def against_comparators(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The contrasts that a fairer comparator was there for, in words: difference and verdict against either.
+
+    Columns: study, claim, split, difference, verdict, comparator, difference to it, verdict against it.
+    """
+    held = ledger[ledger["comparator"].notna()]
+    rows = held.to_dict("records")
+    table = held[["study", "claim"]].assign(split=held["split"].map(SPLIT_NAMES))
+    table["difference"], table["verdict"] = [_interval(row, "difference") for row in rows], held["verdict"]
+    table["comparator"] = held["comparator"]
+    table["difference to it"] = [_interval(row, "comparator_difference") for row in rows]
+    return table.assign(**{"verdict against it": held["comparator_verdict"]}).reset_index(drop=True)
 
 
 def _published_text(row: Mapping[str, object]) -> str:
@@ -447,6 +479,10 @@ def ledger_numbers(ledger: pd.DataFrame) -> dict[str, object]:
     for row in ledger[ledger["kind"].ne("level") & ledger["difference"].notna()].to_dict("records"):
         key = f"claim_{row['study']}_{row['model']}_{row['other_model'] or 'train'}_{row['split']}_difference"
         numbers[key] = {"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+        if pd.notna(row["comparator_difference"]):
+            key = f"claim_{row['study']}_{row['model']}_{row['comparator']}_{row['split']}_difference"
+            ends = {end: row[f"comparator_difference_{end}"] for end in ("low", "high")}
+            numbers[key] = {"value": row["comparator_difference"]} | ends
     return numbers
 
 

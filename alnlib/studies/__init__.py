@@ -79,7 +79,8 @@ class Model:
 
     notebook: that rebuilds it; shown: what it sees, by the name under which a simulated cohort states the best AUC that
     could be reached; here: its names in our predictions, most likely first, because which network it is was chosen on our
-    validation patients; role: in our predictions; joins: the published models whose scores it takes.
+    validation patients; role: in our predictions; joins: the published models whose scores it takes;
+    comparator: our model of the same data that contrasts with this one are held to as well, none if empty.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Model:
     here: tuple[str, ...]
     role: str = "main"
     joins: tuple[str, ...] = ()
+    comparator: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,18 +157,20 @@ _CONTENT = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(e
 STUDIES: Mapping[str, Study] = {key: _study(key, **content) for key, content in _CONTENT.items()}
 
 SHOWN_TO: dict[tuple[str, str], str] = {
-    (study.key, model.here[0]): model.shown
+    (study.key, name): model.shown
     for study in STUDIES.values()
     for model in study.models
-    if model.role == "main"
+    for name in (model.here[0], model.comparator)
+    if model.role == "main" and name
 }
-"""{(study, main model here): what it is shown}, by the names under which a simulated cohort states what can be reached."""
+"""{(study, main model or its comparator here): what it is shown}, by the names under which a simulated cohort states what can be
+reached."""
 
 
 def shown_to(study: str, model: str) -> str | None:
     """What a model of a study is shown, one of a candidate architecture too; None if that is not known."""
     known = STUDIES[study].model(model) if study in STUDIES else None
-    return None if known is None else known.shown
+    return SHOWN_TO.get((study, model)) if known is None else known.shown
 
 
 def title_of(study: str) -> str:
