@@ -13,10 +13,12 @@ Needs only Python 3.11 with its venv module, and a C compiler for pyradiomics. `
 
 import sys
 
+from alnlib.arithmetic import use_reference_arithmetic
 from alnlib.pipeline.bootstrap import ensure_environment
 
 if __name__ == "__main__":
     ensure_environment(sys.argv[1:], usage=__doc__)
+    use_reference_arithmetic()
     from alnlib.pipeline.cli import main
 
     sys.exit(main(sys.argv[1:]))

@@ -23,6 +23,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
+from alnlib.arithmetic import REFERENCE, arithmetic
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file, write_json
 
@@ -37,10 +38,22 @@ File systems keep times to 2 s or better (FAT is the coarsest)."""
 MAX_FILES_READ = 20_000
 """In a data folder with more files than this (downloaded MRI series) what the file system says stands for the content."""
 
-NO_INFLUENCE = ("alnlib/pipeline/stages.py", "alnlib/pipeline/stages.yaml", "alnlib/paths.py")
-"""Imported by notebooks, but only to say which stage to run and where folders are: a change there changes no result."""
+NO_INFLUENCE = (
+    "alnlib/pipeline/stages.py",
+    "alnlib/pipeline/stages.yaml",
+    "alnlib/pipeline/tolerances.yaml",
+    "alnlib/paths.py",
+)
+"""Beside what notebooks import, but only to say which stage to run, where folders are and what to compare: no result changes."""
 
-NO_VALUES = ("alnlib/memo.py", "alnlib/files.py", "alnlib/errors.py", "alnlib/cohorts/checksums/", *NO_INFLUENCE)
+NO_VALUES = (
+    "alnlib/memo.py",
+    "alnlib/files.py",
+    "alnlib/errors.py",
+    "alnlib/arithmetic.py",
+    "alnlib/cohorts/checksums/",
+)
+NO_VALUES += NO_INFLUENCE
 """They keep, check and report what others compute: an edit reruns stages, which then find their crops, features and fits."""
 
 _DETACHED = (".nhdr", ".mhd")
@@ -185,7 +198,11 @@ def versions(*distributions: str) -> dict[str, str]:
 
 
 def key_of(**parts: Any) -> str:
-    """Hexadecimal SHA-256 of all that a thing depends on, as JSON holds it; TypeError for what JSON does not hold."""
+    """Hexadecimal SHA-256 of all that a thing depends on, as JSON holds it; TypeError for what JSON does not hold.
+
+    The arithmetic of this process is always part of it: another one gives other last digits.
+    """
+    parts["arithmetic"] = [arithmetic(), REFERENCE]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

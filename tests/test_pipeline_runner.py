@@ -24,6 +24,11 @@ def run_toys(**options) -> Runner:
     return runner
 
 
+def surveyed_toys() -> list[tuple[str, str, str]]:
+    statuses = Runner(make_plan(RunOptions(), TOY_STAGES)).survey()
+    return [(status.stage.notebook, status.kind, status.detail) for status in statuses]
+
+
 def kinds(runner: Runner) -> list[str]:
     return [status.kind for status in runner.statuses.values()]
 
@@ -48,7 +53,7 @@ def test_an_unsound_table_is_refused(stages, complaint):
         check_table(stages)
 
 
-def test_run_rerun_change_and_repair(toy_repository):
+def test_run_rerun_change_and_repair(toy_repository, monkeypatch):
     """One story, because each step needs the last: all run; all fresh; what changed reruns, what depends on it too."""
     runner = run_toys()
     folder = toy_repository / "results" / "simulated-demo"
@@ -72,12 +77,22 @@ def test_run_rerun_change_and_repair(toy_repository):
         time.monotonic() - begun < 3
     )  # the design's promise for a rerun of nothing, with room to spare on three stages
 
+    said = json.loads((folder / "provenance.json").read_text())
+    assert json.loads((folder / "report/arithmetic.json").read_text()) == {
+        "arithmetic": said["arithmetic"],
+        "processor": said["machine"]["processor"],
+        "accelerator": said["machine"]["accelerator"],
+    }
+    with monkeypatch.context() as other:
+        other.setenv("ATEN_CPU_CAPABILITY", "default")
+        assert surveyed_toys()[0] == ("01_first", "stale", "arithmetic changed")
+
     assert kinds(run_toys(only="02", force=True)) == ["skipped", "done", "skipped"]
     assert (folder / "notebooks/02_second.ipynb").read_bytes() == notebook_bytes
     assert {path: path.read_bytes() for path in first_bytes} == first_bytes
 
     write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"], "print('one more')"])
-    listed = {s.stage.notebook: (s.kind, s.detail) for s in Runner(make_plan(RunOptions(), TOY_STAGES)).survey()}
+    listed = {name: (kind, detail) for name, kind, detail in surveyed_toys()}
     assert listed["02_second"] == ("stale", "notebook changed")
     assert listed["03_aside"][0] == "fresh"
     assert kinds(run_toys()) == ["fresh", "done", "fresh"]

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from alneval.cli import evaluate
+from alnlib.arithmetic import arithmetic_line
 from alnlib.errors import EXIT_INPUT_ERROR, InputError
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS
@@ -160,8 +161,10 @@ def _width() -> int | None:
 def _run_and_show(plan: Plan) -> int:
     begun = time.monotonic()
     console = Console(highlight=False, width=_width())
+    runner = Runner(plan)
+    console.print(arithmetic_line(runner.computed()), markup=False, soft_wrap=True)
     with Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else nullcontext() as live:
-        runner = Runner(plan, (lambda r: live.update(_stage_table(r))) if live else _line_printer(console))
+        runner.on_change = (lambda r: live.update(_stage_table(r))) if live else _line_printer(console)
         good = runner.run()
     if live:
         console.print(_stage_table(runner))

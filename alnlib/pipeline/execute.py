@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from alnlib.arithmetic import reference_arithmetic
 from alnlib.files import palette_png, write_json, write_text
 
 THREADS = 2
@@ -56,12 +57,17 @@ class Outcome:
     trail: tuple[str, ...] = ()
 
 
+def kernel_environment() -> dict[str, str]:
+    """Environment of every kernel: the reference arithmetic where the user has not set another, and FIXED_SETTINGS."""
+    return reference_arithmetic() | os.environ | FIXED_SETTINGS
+
+
 def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None) -> Outcome:
     """Run a stage in a fresh interpreter and wait for it. started: the process is appended, so that a caller can end it."""
     staging = Path(spec.staging)
     staging.mkdir(parents=True, exist_ok=True)
     spec_file = write_json(asdict(spec), staging / ".spec.json")
-    environment = os.environ | FIXED_SETTINGS
+    environment = kernel_environment()
     environment |= {"ALN_ROOT": spec.root, "ALN_RESULTS": spec.results, "ALN_STAGING": spec.staging}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [spec.root, os.environ.get("PYTHONPATH")]))
     begun = time.monotonic()

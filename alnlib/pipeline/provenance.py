@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alnlib import memo
+from alnlib.arithmetic import arithmetic, processor
 from alnlib.files import write_json
 
 RECORDED_PACKAGES = (
@@ -46,6 +47,12 @@ def _commit_of(root: Path) -> str:
     return "no git" if commit is None or changes is None else commit + "+changes" * bool(changes)
 
 
+def accelerator() -> str:
+    """Name of this machine's first GPU, asked of its driver without importing torch; "cpu" if there is none."""
+    gpus = _told_by("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return gpus.splitlines()[0] if gpus else "cpu"
+
+
 def write_diary(
     folder: Path, root: Path, stage: Mapping[str, Any], uses_gpu: bool, settings: Mapping[str, Any]
 ) -> None:
@@ -53,14 +60,11 @@ def write_diary(
 
     stage: the first columns of the log; settings: what the run was asked for.
     """
-    # asked of its driver, without importing torch
-    gpus = _told_by("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-    accelerator = gpus.splitlines()[0] if gpus else "cpu"
-    commit = _commit_of(root)
+    gpu, commit = accelerator(), _commit_of(root)
     versions = {"python": platform.python_version(), **dict.fromkeys(RECORDED_PACKAGES, "absent")}
     versions |= memo.versions(*RECORDED_PACKAGES)
 
-    row = {**stage, "commit": commit, "device": accelerator if uses_gpu else "cpu"}
+    row = {**stage, "commit": commit, "device": gpu if uses_gpu else "cpu"}
     row |= {name: versions[name] for name in ("python", "torch")}
     log = folder / "run_log.csv"
     fresh = not log.exists()
@@ -71,7 +75,8 @@ def write_diary(
         cells = row.values()
         writer.writerow(json.dumps(cell, sort_keys=True) if isinstance(cell, Mapping) else cell for cell in cells)
 
-    machine = {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
+    machine = {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()}
     content = {"written": now(), "command": sys.argv, "executable": sys.executable, "settings": dict(settings)}
-    content |= {"commit": commit, "versions": versions, "machine": machine | {"accelerator": accelerator}}
+    content |= {"commit": commit, "versions": versions, "machine": machine | {"accelerator": gpu}}
+    content |= {"arithmetic": arithmetic()}
     write_json(content, folder / "provenance.json")

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alnlib.arithmetic import arithmetic, processor
 from alnlib.errors import InputError
 from alnlib.files import sha256_file, write_json, write_text
 from alnlib.memo import FileDigests, LibraryCode
@@ -37,7 +38,7 @@ from alnlib.pipeline.parameters import (
     read_profile,
     stage_parameters,
 )
-from alnlib.pipeline.stages import NUMBERS, STAGES, Stage, check_table, find_stage, makers_of
+from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, Stage, check_table, find_stage, makers_of
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
 POLL_SECONDS = 0.4
@@ -229,6 +230,7 @@ class Runner:
             "library": self.library.used_by(notebook_code(notebook)),
             "lock": self.lock_digest,
             "execution": self.execution,
+            "arithmetic": arithmetic(),
             "files": self._named_files(stage),
             "data": self._data() if stage.reads_data else "",
         }
@@ -277,6 +279,7 @@ class Runner:
             good = all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
             if good:
                 self._gather_numbers()
+                self._say_what_computed()
             shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
             self.hashes.save()
         return good
@@ -440,6 +443,16 @@ class Runner:
         (self.plan.folder / NUMBERS).unlink(missing_ok=True)
         if gathered:
             write_json(gathered, self.plan.folder / NUMBERS)
+
+    def _say_what_computed(self) -> None:
+        """Write report/arithmetic.json if a stage ran: it is committed with the results, unlike provenance.json."""
+        if any(status.kind == "done" for status in self.statuses.values()):
+            write_json(self.computed(), self.plan.folder / ARITHMETIC)
+
+    def computed(self) -> dict[str, str]:
+        """What computes this run: the arithmetic, the processor, and the GPU of its networks or "cpu"."""
+        accelerator = "cpu" if self.plan.options.device == "cpu" else provenance.accelerator()
+        return {"arithmetic": arithmetic(), "processor": processor(), "accelerator": accelerator}
 
     def _log(self, stage: Stage, status: StageStatus, outputs: dict[str, str]) -> None:
         parameters, options = self.plan.parameters[stage.notebook], self.plan.options

@@ -19,6 +19,9 @@ NOT_COMMITTED = ("networks/", "features/")
 NUMBERS = "report/numbers.json"
 """Every number that prose shows, gathered by the runner from the stages' numbers/NN_topic.json."""
 
+ARITHMETIC = "report/arithmetic.json"
+"""Whose processor and which arithmetic a run was computed with, written by the runner."""
+
 ABOUT = re.compile(r"\w+ images( with a mask or box of the lesion)?|endpoint \w+|clinical variables")
 """What a stage may ask of a cohort, in the words of `alnlib.pipeline.offer`."""
 
