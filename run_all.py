@@ -4,6 +4,7 @@
     python3 run_all.py              build .venv on the first run, then reproduce results/simulated-demo
     python3 run_all.py test         every test, the same that continuous integration runs
     python3 run_all.py run --cohort duke --data DIR      a real cohort
+    python3 run_all.py verify [RUN]                      this run against the committed one, file by file
     python3 run_all.py --list       the stages: what is fresh, what is stale and why
     python3 run_all.py evaluate predictions.csv          tables and figures for anybody's predictions
     python3 run_all.py validate PATH | download COHORT --data DIR | lab

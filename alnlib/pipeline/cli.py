@@ -25,6 +25,7 @@ from rich.table import Table
 from alneval.cli import evaluate
 from alnlib.arithmetic import arithmetic_line
 from alnlib.errors import EXIT_INPUT_ERROR, InputError
+from alnlib.files import write_csv
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS
 from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan
@@ -32,7 +33,7 @@ from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
-VERBS = ("run", "test", "validate", "evaluate", "download", "lab")
+VERBS = ("run", "test", "verify", "validate", "evaluate", "download", "lab")
 WORDS = {"absent": "does not apply", "waiting": "waits"}
 COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
@@ -103,6 +104,26 @@ def test(context: typer.Context) -> int:
     """Every test, the same that continuous integration runs. Further arguments go to pytest."""
     command = [sys.executable, "-m", "pytest", *context.args]
     return subprocess.call(command, cwd=repository_root(), env=os.environ | KERNEL_SETTINGS)
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/")] = "simulated-demo",
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN", help="the committed run to compare with (default: the same name)")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(metavar="PATH", help="also write the comparison as CSV")] = None,
+) -> int:
+    """Compare a run with the committed one: identical, within its stated tolerance or changed, and verdicts that moved."""
+    from alnlib.pipeline.verify import compare_runs, report
+
+    comparison = compare_runs(name, against or name)
+    print(report(name, against or name, comparison))
+    if table is not None:
+        import pandas as pd
+
+        write_csv(pd.DataFrame(comparison.rows()), table)
+    return 0 if comparison.same else 1
 
 
 @app.command()

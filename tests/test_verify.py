@@ -1,0 +1,275 @@
+"""`run_all.py verify`: small changes planted in a copy of the committed run, each seen for what it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alnlib.errors import InputError
+from alnlib.paths import repository_root
+from alnlib.pipeline.cli import main
+from alnlib.pipeline.committed import committed_files
+from alnlib.pipeline.stages import ARITHMETIC
+from alnlib.pipeline.verify import class_of, classes, compare_file, compare_runs, key_columns, tolerances
+from alnlib.report.readme import readme_blocks
+
+ROOT = repository_root()
+RUN = "results/simulated-demo"
+FILES = (
+    "cohort/cohort.yaml", "cohort/splits.csv", "sources/realism.csv", "predictions/clinical.csv", "predictions/ultrasound.csv",
+    "evaluation/discrimination.csv", "evaluation/net_benefit.csv", "report/claims.csv", "report/numbers.json",
+    "figures/roc_tang.png", "notebooks/11_cohort.ipynb",
+)  # fmt: skip
+ULTRASOUND, DISCRIMINATION, CLAIMS = "predictions/ultrasound.csv", "evaluation/discrimination.csv", "report/claims.csv"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """A git repository with some of the run's files, committed, and what README is made of."""
+    root = tmp_path_factory.mktemp("repository")
+    for name in FILES:
+        (root / RUN / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / RUN / name, root / RUN / name)
+    machine = {"arithmetic": "reference", "processor": "Committed CPU", "accelerator": "cpu"}
+    (root / RUN / ARITHMETIC).write_text(json.dumps(machine))
+    (root / ".gitignore").write_text("results/*\n!results/simulated-demo\n")
+    try:
+        for command in (["init"], ["add", "."], ["commit", "-m", "run"]):
+            who = ["-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false"]
+            subprocess.run(["git", *who, *command], cwd=root, check=True, capture_output=True)
+    except OSError:
+        pytest.skip("git is not installed")
+    return root
+
+
+@pytest.fixture
+def run(repository, tmp_path, monkeypatch) -> Path:
+    """A run of one's own, byte for byte as the committed one."""
+    monkeypatch.setenv("ALN_ROOT", str(repository))
+    monkeypatch.setenv("ALN_RESULTS", str(tmp_path / "results"))
+    return Path(shutil.copytree(repository / RUN, tmp_path / RUN))
+
+
+def plant(path: Path, change: Callable[[pd.DataFrame], object]) -> None:
+    """Change a table in place; every cell that is not touched stays the same text."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    changed = change(table)
+    (table if changed is None else changed).to_csv(path, index=False, lineterminator="\n")
+
+
+def add(column: str, amount: float, rows: object = slice(None)) -> Callable[[pd.DataFrame], None]:
+    def change(table: pd.DataFrame) -> None:
+        numbers = pd.to_numeric(table.loc[rows, column]) + amount
+        table.loc[rows, column] = [np.format_float_positional(number, 8, trim="-") for number in numbers]
+
+    return change
+
+
+def states() -> dict[str, str]:
+    """{file: state} of what is not identical."""
+    files = compare_runs("simulated-demo", "simulated-demo").files
+    return {compared.file: compared.state for compared in files if compared.state != "identical"}
+
+
+def verified(capsys, *options: str) -> tuple[int, str]:
+    status = main(["verify", *options])
+    return status, capsys.readouterr().out
+
+
+def test_a_run_that_came_out_the_same(run, capsys):
+    status, said = verified(capsys)
+    assert (status, states()) == (0, {})
+    assert "exact files: 3 identical" in said and "43 the same, 0 moved" in said
+    assert "largest 0.0000" in said and said.endswith("The same result.\n")
+    assert "this run: Reference arithmetic (AVX2) on Committed CPU" in said
+
+
+def test_a_changed_number_is_shown_with_its_row_and_column(run, capsys):
+    row = pd.read_csv(run / DISCRIMINATION).query("model == 'DL_US' and split == 'test'").index
+    plant(run / DISCRIMINATION, add("auc", 0.1, row))
+    status, said = verified(capsys)
+    assert status == 1 and states() == {DISCRIMINATION: "changed"}
+    line = re.search(r"tang / DL_US / test / auc: (\S+) -> (\S+), by 0.1 \(allowed 0.02\)", said)
+    assert float(line[2]) - float(line[1]) == pytest.approx(0.1)
+    count = pd.read_csv(run / DISCRIMINATION)["split"].isin(["test", "external"]).sum()
+    assert f"mean |difference| {0.1 / count:.4f}, largest 0.1000 (tang / DL_US / test)" in said
+
+
+def test_a_drift_within_tolerance_is_the_same_result(run, capsys):
+    plant(run / ULTRASOUND, add("y_score", 0.01))
+    plant(run / DISCRIMINATION, add("auc", -0.019))
+    assert states() == dict.fromkeys([ULTRASOUND, DISCRIMINATION], "within tolerance")
+    status, said = verified(capsys)
+    assert status == 0 and "0 beyond tolerance" in said
+
+
+def test_a_moved_verdict_is_named(run, capsys):
+    plant(run / CLAIMS, lambda table: table.__setitem__("verdict", ["supported", *table["verdict"][1:]]))
+    status, said = verified(capsys)
+    assert status == 1 and "42 the same, 1 moved" in said
+    assert "DL_MRI+US+Clinical beats DL_US / test: inconclusive -> supported" in said
+
+
+def test_a_missing_file_is_a_change(run, capsys):
+    (run / ULTRASOUND).unlink()
+    status, said = verified(capsys)
+    assert status == 1 and f"{ULTRASOUND} (learned): missing in this run" in said
+
+
+@pytest.mark.parametrize(
+    "change", [add("y_score", 1e-8, [5]), lambda table: table.sample(frac=1, random_state=1), lambda table: table[:-1]]
+)
+def test_an_exact_file_is_the_same_to_the_last_byte_or_changed(change, run):
+    plant(run / "predictions/clinical.csv", change)
+    assert states() == {"predictions/clinical.csv": "changed"}
+
+
+def test_text_of_an_exact_file_counts(run):
+    path = run / "cohort/cohort.yaml"
+    path.write_text(path.read_text() + "# a remark\n")
+    plant(run / "cohort/splits.csv", lambda table: table.replace({"split": {"validation": "test"}}))
+    assert states() == dict.fromkeys(["cohort/cohort.yaml", "cohort/splits.csv"], "changed")
+
+
+@pytest.mark.parametrize(("amount", "state"), [(0.0001, "within tolerance"), (0.001, "changed")])
+def test_a_close_file_may_round_otherwise_and_no_more(amount, state, run):
+    plant(run / "sources/realism.csv", add("auc", amount, [3]))
+    assert states() == {"sources/realism.csv": state}
+
+
+def test_rows_are_known_by_what_they_are_called_and_not_by_their_place(run, capsys):
+    for name in (ULTRASOUND, "evaluation/net_benefit.csv"):
+        plant(run / name, lambda table: table.sort_values(["model", "split"], kind="stable", ascending=False))
+    plant(run / ULTRASOUND, add("y_score", 0.2, [0]))
+    assert states() == {ULTRASOUND: "changed", "evaluation/net_benefit.csv": "within tolerance"}
+    _, said = verified(capsys)
+    assert "1 of " in said and "the values are the same, the order of rows" in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop(index=7),
+        lambda table: pd.concat([table, table[:1].assign(patient_id="SIM-9999")]),
+        lambda table: table.drop(columns="y_true"),
+        lambda table: table.assign(another="1"),
+        lambda table: table.assign(role="candidate"),
+    ],
+)
+def test_a_row_a_column_or_a_word_more_or_less_is_a_change(change, run):
+    plant(run / ULTRASOUND, change)
+    assert states() == {ULTRASOUND: "changed"}
+
+
+def test_a_count_may_not_move_even_where_five_percent_would(run):
+    plant(run / DISCRIMINATION, add("n", 1, [0]))
+    assert states() == {DISCRIMINATION: "changed"}
+
+
+@pytest.mark.parametrize(
+    ("here", "state"),
+    [
+        ("0.73 (0.6 to 0.83)", "within tolerance"),
+        ("0.81 (0.6 to 0.83)", "changed"),
+        ("0.72 (0.6 bis 0.83)", "changed"),
+        ("not available", "changed"),
+    ],
+)
+def test_numbers_inside_of_text_have_the_tolerance_of_what_they_stand_for(here, state):
+    before, after = (json.dumps({"us_auc": {"text": text}}).encode() for text in ("0.72 (0.6 to 0.83)", here))
+    assert compare_file("report/numbers.json", before, after).state == state
+
+
+def test_a_number_that_is_gone_or_new_is_a_change(run):
+    path = run / "report/numbers.json"
+    numbers = json.loads(path.read_text())
+    path.write_text(json.dumps(numbers))
+    assert states() == {"report/numbers.json": "within tolerance"}, "only spelled otherwise"
+    path.write_text(json.dumps({name: number for name, number in numbers.items() if name != "apcr_known"}))
+    assert states() == {"report/numbers.json": "changed"}
+
+
+def test_figures_notebooks_and_the_machine_are_not_compared_and_it_is_said(run, capsys):
+    for name in ("figures/roc_tang.png", "notebooks/11_cohort.ipynb"):
+        (run / name).write_bytes(b"another")
+    (run / ARITHMETIC).write_text(
+        json.dumps({"arithmetic": "own", "processor": "Other CPU", "accelerator": "Some GPU"})
+    )
+    status, said = verified(capsys)
+    assert status == 0 and "not compared, though committed: figures, executed notebooks" in said
+    assert "this run: Warning: networks run on a GPU (Some GPU)" in said
+
+
+def test_files_of_the_run_that_are_not_committed_are_named(run, capsys):
+    (run / "evaluation/curves.csv").write_text("study\n")
+    status, said = verified(capsys)
+    assert status == 0 and "not committed, so not compared: evaluation/curves.csv" in said
+
+
+def test_a_scratch_run_is_compared_with_a_committed_one_that_is_named(run, capsys):
+    run.rename(run.with_name("scratch"))
+    assert verified(capsys, "scratch", "--against", "simulated-demo")[0] == 0
+    for names, words in (
+        (("scratch", "scratch"), "results/scratch is not committed; .*--against simulated-demo"),
+        (("nowhere", "simulated-demo"), "nowhere is not there; make it with"),
+    ):
+        with pytest.raises(InputError, match=words):
+            compare_runs(*names)
+
+
+def test_without_git_it_is_said(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALN_ROOT", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(InputError, match="no git checkout.*clone the repository"):
+        compare_runs("simulated-demo", "simulated-demo")
+
+
+def test_the_table_says_it_of_every_file_and_readme_shows_it(run, tmp_path, capsys):
+    plant(run / DISCRIMINATION, add("auc", 0.1, [0, 1]))
+    (run / ARITHMETIC).write_text(
+        json.dumps({"arithmetic": "reference", "processor": "Other CPU", "accelerator": "cpu"})
+    )
+    for folder in ("benchmarks", "tests/references/runs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    path = tmp_path / "benchmarks/arithmetic.csv"
+    path.unlink(missing_ok=True)
+    without = readme_blocks(tmp_path)["arithmetic"]
+    assert "CPU" not in without and "AUC by 0.02" in without
+    assert verified(capsys, "--table", str(path))[0] == 1
+    table = pd.read_csv(path).set_index("what")
+    assert table.loc[DISCRIMINATION, ["state", "differing", "beyond"]].tolist() == ["changed", 2, 2]
+    assert table.loc[DISCRIMINATION, "largest_difference"] == pytest.approx(0.1)
+    assert set(table["committed_processor"] + table["processor"]) == {"Committed CPUOther CPU"}
+    shown = readme_blocks(tmp_path)["arithmetic"]
+    assert "Other CPU (reference) beside Committed CPU (reference)" in shown
+    assert "| learned: files | 4 | 0 | 1 |" in shown and "| verdicts on published claims | 43 | | 0 |" in shown
+
+
+def test_keys_are_text_before_whole_numbers_and_no_more_than_it_takes():
+    table = "hottest,score,patient,epoch,note\n3,0.5,a,1,x\n3,0.5,a,2,x\n7,0.25,b,1,y\n"
+    assert key_columns(pd.read_csv(io.StringIO(table), dtype=str).to_dict("records")) == ["patient", "epoch"]
+    assert key_columns([]) == [] and key_columns([{"a": "x"}]) == []
+
+
+def test_every_committed_file_has_one_class_and_every_word_of_the_table_a_file():
+    committed = committed_files(ROOT, RUN)
+    if committed is None:
+        pytest.skip("no git checkout")
+    names = [name.removeprefix(f"{RUN}/") for name in committed]
+    assert list(classes())[-1] == "learned" and classes()["learned"]["files"] == "*"
+    words = {kind: entry["files"].split() for kind, entry in classes().items() if kind != "learned"}
+    for name in names:
+        fits = [kind for kind, patterns in words.items() if any(fnmatch(name, pattern) for pattern in patterns)]
+        assert [class_of(name)] == (fits or ["learned"]), name
+    compared = [pattern for kind, patterns in words.items() if tolerances(kind) for pattern in patterns]
+    assert [pattern for pattern in compared if not any(fnmatch(name, pattern) for name in names)] == []
