@@ -8,8 +8,10 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
@@ -24,6 +26,7 @@ from PIL import Image
 
 from alnlib.files import palette_png
 from alnlib.paths import repository_root
+from alnlib.pipeline.committed import committed_files as committed_files_of_head
 from alnlib.pipeline.execute import clean_executed
 from alnlib.pipeline.results import UNLABELED, RunFolder
 from alnlib.pipeline.stages import NOT_COMMITTED, STAGES
@@ -31,11 +34,15 @@ from alnlib.report.readme import filled_readme, readme_blocks
 
 ROOT = repository_root()
 COMMITTED = ROOT / "results" / "simulated-demo"
+README_SOURCES = ("results/simulated-demo/report/numbers.json", "benchmarks", "tests/references/runs")
 LIMIT_MB = 10
 
 
-def committed_files() -> list:
-    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True)
+def committed_files() -> list[Path]:
+    """As they stand in the working tree."""
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout, so it is not known which files are committed")
     return [ROOT / name for name in listed.stdout.splitlines()]
 
 
@@ -177,9 +184,35 @@ def test_a_saved_figure_has_a_palette_says_whose_patients_and_comes_out_the_same
         assert picture.mode == "P" and len(picture.getcolors(256)) <= 256 and not picture.info
 
 
-def test_readme_shows_the_numbers_that_the_runs_wrote():
+def as_committed(folder: Path) -> Path:
+    """A folder with what README's numbers come from, of git's HEAD; without git the repository, which is then as committed."""
+    files = committed_files_of_head(ROOT, *README_SOURCES)
+    for name, content in (files or {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder if files else ROOT
+
+
+def test_readme_shows_the_numbers_that_the_runs_wrote(tmp_path):
+    """Those of the committed run, whatever a run on this machine left here; before a commit those that will be committed."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert filled_readme(text, readme_blocks(ROOT)) == text, "run `python -m alnlib.report.readme`"
+    shown = [filled_readme(text, readme_blocks(root)) for root in (as_committed(tmp_path), ROOT)]
+    assert text in shown, "run `python -m alnlib.report.readme`"
+
+
+def test_readme_does_not_follow_a_run_that_is_not_committed(tmp_path):
+    """Another AUC in the working tree's numbers would make another page; the committed files do not."""
+    committed = as_committed(tmp_path / "head")
+    rerun = (
+        Path(shutil.copytree(committed, tmp_path / "rerun")) if committed != ROOT else pytest.skip("no git checkout")
+    )
+    path = rerun / README_SOURCES[0]
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    numbers["tang_DL_US_test_auc"]["text"] = "0.999 (0.998 to 1.000)"
+    path.write_text(json.dumps(numbers), encoding="utf-8")
+    page = filled_readme((ROOT / "README.md").read_text(encoding="utf-8"), readme_blocks(rerun))
+    assert "0.999 (0.998 to 1.000)" in page
+    assert page != filled_readme(page, readme_blocks(committed))
 
 
 def test_readme_names_every_notebook_and_no_other():

@@ -17,13 +17,17 @@ import pandas as pd
 
 from alnlib.files import write_text
 from alnlib.paths import repository_root
+from alnlib.pipeline.verify import classes, tolerances
 from alnlib.studies import published_value, shown_to
 
+STATES = ["identical", "within tolerance", "changed"]
 BLOCKS = Path(__file__).with_name("readme_blocks.md.jinja")
 BLOCK = re.compile(r"<!-- numbers: (\S+) -->\n(.*?)\n?<!-- end -->", re.DOTALL)
 
 SIMULATED = Path("results/simulated-demo/report/numbers.json")
 TIMES = Path("benchmarks/stage_times.csv")
+ARITHMETIC = Path("benchmarks/arithmetic.csv")
+"""What `run_all.py verify --table` wrote of a whole run on another processor; the page does without it."""
 REAL = Path("tests/references/runs")
 """numbers.json of the runs on public cohorts, which are not committed themselves."""
 
@@ -48,10 +52,25 @@ def readme_blocks(root: Path) -> dict[str, str]:
         simulated=simulated,
         reached=reached,
         published=published,
+        classes=classes(),
+        tolerances=tolerances,
+        other=_other_processor(root / ARITHMETIC),
         duke=_read(root / REAL / "duke-demo.json"),
         breast=_read(root / REAL / "breast-lesions-usg-demo.json"),
     )
     return dict(BLOCK.findall(text))
+
+
+def _other_processor(path: Path) -> dict[str, Any] | None:
+    """What a comparison of `run_all.py verify --table` came to; None if there is no such file."""
+    if not path.exists():
+        return None
+    table = pd.read_csv(path).set_index("what")
+    verdicts, aucs = table.loc["verdicts"], table.loc["AUC of test patients"]
+    files = table.drop(["verdicts", "AUC of test patients"])
+    counts = pd.crosstab(files["class"], files["state"]).reindex(columns=STATES, fill_value=0)
+    named = ["committed_processor", "committed_arithmetic", "processor", "arithmetic"]
+    return {"files": counts.T.to_dict(), "verdicts": verdicts, "aucs": aucs, **verdicts[named]}
 
 
 def filled_readme(text: str, blocks: Mapping[str, str]) -> str:
