@@ -14,7 +14,7 @@ import numpy as np
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter
 
-from alnsim.shapes import Node, NodeShape, draw_node, smooth_field
+from alnsim.shapes import Node, NodeShape, draw_node, smooth_field, white_noise
 from alnsim.statistics import half_plane_weight
 from alnsim.traits import trait_scores
 
@@ -189,14 +189,12 @@ def simulate_node_slice(
     center = _node_center(body, shape, turn, rng)
     cut = _Cut(grid, body, scanner, center, shape, rng)
     tissue, fat = _tissues(cut)
-    mask = node.distance_mm(0.0, grid.y - np.float32(center[0]), grid.x - np.float32(center[1])) < 0.0
+    mask = node.distance_mm(0.0, grid.y - center[0], grid.x - center[1]) < 0.0
     _add_strands(tissue, fat, mask, appearance.stranding, cut)
     _add_node(tissue, node, appearance, cut)
     image = gaussian_filter(tissue, scanner.psf_sigma_mm / pixel_mm, mode="nearest", truncate=3.5)
     sd = scanner.noise_hu * habitus.noise_factor
-    image += np.float32(sd) * band_limited_noise(
-        (rows, columns), pixel_mm, scanner.psf_sigma_mm, rng, streak=scanner.streak
-    )
+    image += sd * band_limited_noise((rows, columns), pixel_mm, scanner.psf_sigma_mm, rng, streak=scanner.streak)
     hounsfield = np.clip(np.rint(image), LOWEST_HU, HIGHEST_HU).astype(np.int16)
     if laterality == "L":
         hounsfield, mask = hounsfield[:, ::-1].copy(), mask[:, ::-1].copy()
@@ -206,21 +204,21 @@ def simulate_node_slice(
 def band_limited_noise(
     shape: tuple[int, int], pixel_mm: float, sigma_mm: float, rng: np.random.Generator, *, streak: float = 0.0
 ) -> np.ndarray:
-    """(rows, columns) float32 Gaussian noise of mean 0 and variance 1 with the spectrum f exp(-4 pi^2 sigma^2 f^2).
+    """(rows, columns) Gaussian noise of mean 0 and variance 1 with the spectrum f exp(-4 pi^2 sigma^2 f^2).
 
     f: spatial frequency in 1/mm; sigma_mm: of the reconstruction's smoothing. streak: 0..1, how much more power lies in
     structures that run along the columns axis (left to right) than across.
     """
     rows, columns = (next_fast_len(extent, real=True) for extent in shape)
-    down = np.fft.fftfreq(rows, pixel_mm).astype(np.float32)[:, None]
-    across = np.fft.rfftfreq(columns, pixel_mm).astype(np.float32)[None, :]
+    down = np.fft.fftfreq(rows, pixel_mm)[:, None]
+    across = np.fft.rfftfreq(columns, pixel_mm)[None, :]
     squared = down * down + across * across
-    power = np.sqrt(squared) * np.exp(np.float32(-4.0 * np.pi**2 * sigma_mm**2) * squared)
-    power *= 1.0 + np.float32(streak) * (down * down - across * across) / np.maximum(squared, np.float32(1e-12))
-    power /= np.float32((power * half_plane_weight(columns)).sum(dtype=np.float64) / (rows * columns))
-    white = rng.standard_normal((rows, columns), dtype=np.float32)
+    power = np.sqrt(squared) * np.exp(-4.0 * np.pi**2 * sigma_mm**2 * squared)
+    power *= 1.0 + streak * (down * down - across * across) / np.maximum(squared, 1e-12)
+    power /= (power * half_plane_weight(columns)).sum() / (rows * columns)
+    white = white_noise((rows, columns), rng)
     noise = irfft2(rfft2(white) * np.sqrt(power), s=(rows, columns))
-    return noise[: shape[0], : shape[1]].astype(np.float32, copy=False)
+    return noise[: shape[0], : shape[1]]
 
 
 @dataclass(frozen=True)
@@ -242,7 +240,7 @@ class _Grid:
         return self._axis(self.columns, self.shift_x)[None, :]
 
     def _axis(self, extent: int, shift: float) -> np.ndarray:
-        return ((np.arange(extent) - 0.5 * (extent - 1)) * self.pixel_mm - shift).astype(np.float32)
+        return (np.arange(extent) - 0.5 * (extent - 1)) * self.pixel_mm - shift
 
     def field(self, down_mm: float, across_mm: float, rng: np.random.Generator) -> np.ndarray:
         """Smooth random field over the pixels, mean 0 and variance 1; lengths are Gaussian sigmas in mm."""
@@ -263,18 +261,18 @@ class _Cut:
 
 def _inside(distance_mm: np.ndarray, width_mm: float = 0.35) -> np.ndarray:
     """Membership 1..0 across a surface at distance 0; `width_mm` is the half width of the transition."""
-    return np.float32(0.5) - np.float32(0.5) * np.tanh(distance_mm * np.float32(1.0 / width_mm))
+    return 0.5 - 0.5 * np.tanh(distance_mm * (1.0 / width_mm))
 
 
 def _ellipse_distance(y, x, ellipse: tuple[float, float, float, float, float]) -> np.ndarray:
     """Signed distance to an ellipse (y, x, semi y, semi x, turn), to first order; negative inside."""
-    middle_y, middle_x, semi_y, semi_x, turn = (np.float32(value) for value in ellipse)
+    middle_y, middle_x, semi_y, semi_x, turn = ellipse
     cosine, sine = np.cos(turn), np.sin(turn)
     over = (cosine * (y - middle_y) - sine * (x - middle_x)) / semi_y
     along = (sine * (y - middle_y) + cosine * (x - middle_x)) / semi_x
-    relative = np.sqrt(over * over + along * along) + np.float32(1e-4)
-    slope = np.sqrt((over / semi_y) ** 2 + (along / semi_x) ** 2) + np.float32(1e-6)
-    return (relative - np.float32(1.0)) * relative / slope
+    relative = np.sqrt(over * over + along * along) + 1e-4
+    slope = np.sqrt((over / semi_y) ** 2 + (along / semi_x) ** 2) + 1e-6
+    return (relative - 1.0) * relative / slope
 
 
 def _blend(image: np.ndarray, value, weight: np.ndarray) -> None:
@@ -303,30 +301,30 @@ class _Body:
     def chest(self, y, x) -> tuple[np.ndarray, np.ndarray]:
         """Distance from the lung edge, and the arc length along the wall in mm (0 lateral, toward the front positive)."""
         distance = _ellipse_distance(y, x, self.lung)
-        return distance, np.float32(85.0) * np.arctan2(np.float32(self.lung[0]) - y, np.float32(self.lung[1]) - x)
+        return distance, 85.0 * np.arctan2(self.lung[0] - y, self.lung[1] - x)
 
     def skin(self, y) -> np.ndarray:
         """x of the skin surface at each y."""
         depth, place, width = self.fold
-        bulge = (y + np.float32(5.0)) ** 2 / np.float32(2.0 * self.skin_bulge_mm)
-        return bulge - np.float32(self.habitus.skin_mm) + np.float32(depth) * np.exp(-(((y - place) / width) ** 2))
+        bulge = (y + 5.0) ** 2 / (2.0 * self.skin_bulge_mm)
+        return bulge - self.habitus.skin_mm + depth * np.exp(-(((y - place) / width) ** 2))
 
     def pectorals(self, chest: np.ndarray, arc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Signed distances to pectoralis major and minor."""
-        past = np.maximum(arc - np.float32(self.pectoral_tip_mm), 0.0)
-        wall = np.float32(self.habitus.wall_mm)
-        middle = (arc - np.float32(self.pectoral_tip_mm + 20.0)) / np.float32(26.0)
-        minor = np.float32(self.minor_mm) * np.sqrt(np.maximum(1.0 - middle * middle, 0.0))
+        past = np.maximum(arc - self.pectoral_tip_mm, 0.0)
+        wall = self.habitus.wall_mm
+        middle = (arc - (self.pectoral_tip_mm + 20.0)) / 26.0
+        minor = self.minor_mm * np.sqrt(np.maximum(1.0 - middle * middle, 0.0))
         minor_distance = np.abs(chest - wall - 1.5 - 0.5 * minor) - 0.5 * minor
-        thick = np.float32(self.pectoral_mm) * np.sqrt(1.0 - np.exp(-past / np.float32(12.0)))
-        base = wall + 3.5 + minor + np.float32(self.pectoral_lift_mm) * np.exp(-past / np.float32(18.0))
+        thick = self.pectoral_mm * np.sqrt(1.0 - np.exp(-past / 12.0))
+        base = wall + 3.5 + minor + self.pectoral_lift_mm * np.exp(-past / 18.0)
         return np.abs(chest - base - 0.5 * thick) - 0.5 * thick, minor_distance
 
     def clearance_mm(self, y, x) -> np.ndarray:
         """Distance of points from everything that is not fat; negative in it."""
         chest, arc = self.chest(y, x)
         distances = [_ellipse_distance(y, x, lobe) for lobe in (*self.lobes, *self.vessels)]
-        distances += [chest - np.float32(self.habitus.wall_mm + 1.0), x - self.skin(y) - 6.0]
+        distances += [chest - (self.habitus.wall_mm + 1.0), x - self.skin(y) - 6.0]
         return np.minimum.reduce([*distances, *self.pectorals(chest, arc)])
 
 
@@ -376,23 +374,23 @@ def _draw_body(habitus: Habitus, rng: np.random.Generator) -> _Body:
 
 def _node_center(body: _Body, shape: NodeShape, turn: float, rng: np.random.Generator) -> tuple[float, float]:
     """(y, x) of a place in the fat, moved off the chest wall by as much as the node is thick there."""
-    y, x = (rng.normal(0.0, 1.0, (2, 24)) * np.array([[9.0], [9.0]]) + np.array([[-5.0], [-8.0]])).astype(np.float32)
+    y, x = rng.normal(0.0, 1.0, (2, 24)) * np.array([[9.0], [9.0]]) + np.array([[-5.0], [-8.0]])
     clearance = body.clearance_mm(y, x)
     roomy = np.flatnonzero(clearance > 8.0)
     chosen = int(roomy[0]) if roomy.size else int(clearance.argmax())
     y, x = float(y[chosen]), float(x[chosen])
     reach = np.hypot(0.5 * shape.long_axis_mm * np.cos(turn), 0.5 * shape.short_axis_mm * np.sin(turn))
-    wall = float(body.chest(np.float32(y), np.float32(x))[0]) - body.habitus.wall_mm
+    wall = float(body.chest(y, x)[0]) - body.habitus.wall_mm
     return y, x - max(0.0, float(reach) + 2.0 - wall)
 
 
 def _tissues(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) float32 Hounsfield units without the index node, and the share of fat in each pixel, 0..1."""
+    """(rows, columns) Hounsfield units without the index node, and the share of fat in each pixel, 0..1."""
     grid, body, rng, habitus = cut.grid, cut.body, cut.rng, cut.body.habitus
     y, x = grid.y, grid.x
     slow, middling = grid.field(9.0, 9.0, rng), grid.field(3.0, 3.0, rng)
-    image = np.float32(habitus.fat_hu) + np.float32(3.0) * slow
-    breast = _inside(y + np.float32(38.0), 6.0) * np.float32(habitus.glandularity)
+    image = habitus.fat_hu + 3.0 * slow
+    breast = _inside(y + 38.0, 6.0) * habitus.glandularity
     _blend(image, 30.0, 0.75 * breast * _inside(0.9 - middling - 0.5 * slow, 0.5))
     septa = _web(grid.field(5.0, 5.0, rng), grid.pixel_mm, 0.35)
     _blend(image, 20.0, septa * (0.16 + 0.16 * np.clip(slow, 0.0, 2.0)))
@@ -401,23 +399,21 @@ def _tissues(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
     chest, arc = body.chest(y, x)
     soft = np.zeros_like(image)
     fibers = grid.field(2.5, 0.8, rng)
-    muscle_hu = np.float32(habitus.muscle_hu) + 4.0 * middling - 18.0 * np.clip(fibers - 0.9, 0.0, None)
-    uneven = np.float32(1.1) * middling
+    muscle_hu = habitus.muscle_hu + 4.0 * middling - 18.0 * np.clip(fibers - 0.9, 0.0, None)
+    uneven = 1.1 * middling
     for distance in body.pectorals(chest + 0.4 * uneven, arc):
         soft = np.maximum(soft, _inside(distance))
     lobes = np.sort([_ellipse_distance(pushed_y, pushed_x, lobe) + uneven for lobe in body.lobes], axis=0)
-    planes = np.exp(-(((lobes[1] - lobes[0]) / np.float32(0.8)) ** 2)) * np.clip(0.55 + 0.4 * slow, 0.0, 1.0)
+    planes = np.exp(-(((lobes[1] - lobes[0]) / 0.8) ** 2)) * np.clip(0.55 + 0.4 * slow, 0.0, 1.0)
     soft = np.maximum(soft, _inside(lobes[0]) * (1.0 - planes))
     skin = x - body.skin(y)
-    soft *= _inside(np.float32(6.0) - skin, 0.6)
-    wall = np.float32(habitus.wall_mm)
-    layer = np.exp(-(((chest - 0.68 * wall - 0.5 * slow) / np.float32(0.9)) ** 2)) * np.clip(
-        0.5 + 0.5 * middling, 0.0, 1.0
-    )
+    soft *= _inside(6.0 - skin, 0.6)
+    wall = habitus.wall_mm
+    layer = np.exp(-(((chest - 0.68 * wall - 0.5 * slow) / 0.9) ** 2)) * np.clip(0.5 + 0.5 * middling, 0.0, 1.0)
     soft = np.maximum(soft, _inside(chest - wall - 0.8 * slow) * (1.0 - layer))
     _blend(image, muscle_hu, soft)
     _add_bones(image, body, chest, arc, grid)
-    gain = np.float32(cut.scanner.iodine_gain)
+    gain = cut.scanner.iodine_gain
     filled = np.zeros_like(image)
     for vessel, blood in zip(body.vessels, (habitus.artery_hu, habitus.vein_hu), strict=True):
         place = _inside(_ellipse_distance(pushed_y, pushed_x, vessel))
@@ -425,8 +421,8 @@ def _tissues(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
         filled = np.maximum(filled, place)
     fat = (1.0 - soft) * (1.0 - filled)
     fat *= _add_neighbor(image, fat, cut)
-    _blend(image, SKIN_HU, _inside(np.abs(skin - np.float32(0.9)) - np.float32(0.9)))
-    fat *= _inside(np.float32(2.0) - skin)
+    _blend(image, SKIN_HU, _inside(np.abs(skin - 0.9) - 0.9))
+    fat *= _inside(2.0 - skin)
     _blend(image, AIR_HU, _inside(skin))
     lung = _inside(chest)
     vessels = np.clip(smooth_field(image.shape, 1.1 / grid.pixel_mm, rng) - 2.0, 0.0, 0.65) * _inside(chest + 9.0, 4.0)
@@ -436,18 +432,18 @@ def _tissues(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
 
 def _web(field: np.ndarray, pixel_mm: float, width_mm: float) -> np.ndarray:
     """(rows, columns) 0..1: thin lines where the field is zero, at least as wide as the pixels can show."""
-    down, across = np.gradient(field, np.float32(pixel_mm))
-    steep = np.sqrt(down * down + across * across) + np.float32(1e-6)
+    down, across = np.gradient(field, pixel_mm)
+    steep = np.sqrt(down * down + across * across) + 1e-6
     width = max(width_mm, 0.5 * pixel_mm)
-    return np.float32(width_mm / width) * np.exp(-0.5 * (field / steep / np.float32(width)) ** 2)
+    return width_mm / width * np.exp(-0.5 * (field / steep / width) ** 2)
 
 
 def _pushed(y, x, center: tuple[float, float], shape: NodeShape) -> tuple[np.ndarray, np.ndarray]:
     """Where the tissue now at (y, x) lay before the node grew there: radial, fading over 18 mm."""
-    down, across = y - np.float32(center[0]), x - np.float32(center[1])
-    radius = np.sqrt(down * down + across * across) + np.float32(1e-3)
+    down, across = y - center[0], x - center[1]
+    radius = np.sqrt(down * down + across * across) + 1e-3
     node = 0.25 * (shape.long_axis_mm + shape.short_axis_mm)
-    back = np.float32(max(node - 4.0, 0.0)) * np.exp(-np.maximum(radius - np.float32(node), 0.0) / np.float32(18.0))
+    back = max(node - 4.0, 0.0) * np.exp(-np.maximum(radius - node, 0.0) / 18.0)
     back /= radius
     return y - down * back, x - across * back
 
@@ -479,24 +475,24 @@ def _window(grid: _Grid, center: tuple[float, float], reach_mm: float) -> tuple[
 
 def _add_bones(image: np.ndarray, body: _Body, chest: np.ndarray, arc: np.ndarray, grid: _Grid) -> None:
     """Ribs in the chest wall, cut obliquely, and the scapula with its blade: marrow within a bright cortex."""
-    period = np.float32(36.0)
-    along = np.mod(arc - np.float32(body.rib_phase_mm) + period / 2, period) - period / 2
-    over = (chest - np.float32(0.38 * body.habitus.wall_mm)) - np.float32(0.06) * along
+    period = 36.0
+    along = np.mod(arc - body.rib_phase_mm + period / 2, period) - period / 2
+    over = (chest - 0.38 * body.habitus.wall_mm) - 0.06 * along
     bones = [
         _ellipse_distance(over, along, (0.0, 0.0, 3.3, 11.0, 0.0)),
         _ellipse_distance(grid.y, grid.x, body.scapula),
     ]
     (y0, x0), (y1, x1) = body.scapula[:2], body.blade_end
-    length = np.float32(np.hypot(y1 - y0, x1 - x0))
-    down, across = np.float32((y1 - y0) / length), np.float32((x1 - x0) / length)
-    forward = (grid.y - np.float32(y0)) * down + (grid.x - np.float32(x0)) * across
-    aside = (grid.x - np.float32(x0)) * down - (grid.y - np.float32(y0)) * across
+    length = np.hypot(y1 - y0, x1 - x0)
+    down, across = (y1 - y0) / length, (x1 - x0) / length
+    forward = (grid.y - y0) * down + (grid.x - x0) * across
+    aside = (grid.x - x0) * down - (grid.y - y0) * across
     part = np.clip(forward / length, 0.0, 1.0)
-    bend = np.float32(5.0) * np.sin(np.float32(np.pi) * part)
-    bones.append(np.hypot(aside - bend, forward - part * length) - (np.float32(2.8) - np.float32(1.3) * np.sqrt(part)))
+    bend = 5.0 * np.sin(np.pi * part)
+    bones.append(np.hypot(aside - bend, forward - part * length) - (2.8 - 1.3 * np.sqrt(part)))
     for bone in bones:
         _blend(image, CORTICAL_BONE_HU, _inside(bone))
-        _blend(image, MARROW_HU, _inside(bone + np.float32(1.2), 0.5))
+        _blend(image, MARROW_HU, _inside(bone + 1.2, 0.5))
 
 
 def _add_neighbor(image: np.ndarray, fat: np.ndarray, cut: _Cut) -> np.ndarray:
@@ -512,7 +508,7 @@ def _add_neighbor(image: np.ndarray, fat: np.ndarray, cut: _Cut) -> np.ndarray:
     away = 0.5 * cut.shape.long_axis_mm + gap
     place = (center[0] + away * np.sin(direction), center[1] + away * np.cos(direction))
     rows, columns = _window(grid, place, short / ratio)
-    y, x = grid.y[rows] - np.float32(place[0]), grid.x[:, columns] - np.float32(place[1])
+    y, x = grid.y[rows] - place[0], grid.x[:, columns] - place[1]
     if not (y.size and x.size):
         return free
     inside = _inside(node.distance_mm(0.0, y, x)) * fat[rows, columns]
@@ -540,15 +536,13 @@ def _add_strands(image: np.ndarray, fat: np.ndarray, mask: np.ndarray, stranding
     x = grid.x - grid.x[:, columns[[0, -1]]].mean()
     distance = (
         np.sqrt(np.sqrt(y**4 + x**4))
-        - np.float32((1.0 + STRANDING_FREE_MARGIN) * half + 0.8)
+        - ((1.0 + STRANDING_FREE_MARGIN) * half + 0.8)
         - 2.2 * np.clip(0.5 - 1.0 * patches, 0.0, 1.6)
     )
-    ring = np.clip(distance / np.float32(4.0), 0.0, 1.0) * np.exp(
-        -((np.maximum(distance - 5.0, 0.0) / np.float32(6.5)) ** 2)
-    )
+    ring = np.clip(distance / 4.0, 0.0, 1.0) * np.exp(-((np.maximum(distance - 5.0, 0.0) / 6.5) ** 2))
     ring *= fat * np.clip(1.05 + 0.75 * patches, 0.12, 2.2)
     web = np.maximum(_web(coarse, grid.pixel_mm, 0.50), 0.7 * _web(fine, grid.pixel_mm, 0.40))
-    weight = 1.0 - np.exp(-np.float32(stranding) * ring * (np.float32(0.95) * web + np.float32(0.22)))
+    weight = 1.0 - np.exp(-stranding * ring * (0.95 * web + 0.22))
     _blend(image, 25.0, weight)
 
 
@@ -557,24 +551,24 @@ def _add_node(image: np.ndarray, node: Node, appearance: NodeAppearance, cut: _C
     grid, center, scanner = cut.grid, cut.center, cut.scanner
     blotches = grid.field(1.1, 1.1, cut.rng)
     rows, columns = _window(grid, center, 0.75 * appearance.long_axis_mm + 8.0)
-    y, x = grid.y[rows] - np.float32(center[0]), grid.x[:, columns] - np.float32(center[1])
+    y, x = grid.y[rows] - center[0], grid.x[:, columns] - center[1]
     patch = image[rows, columns]
     blotches = blotches[rows, columns]
-    cortex = np.float32(UNENHANCED_NODE_HU + scanner.iodine_gain * appearance.enhancement_hu)
+    cortex = UNENHANCED_NODE_HU + scanner.iodine_gain * appearance.enhancement_hu
     semi = node.shape.semi_axes_mm[1]
     averaged = np.zeros_like(patch)
     offsets = scanner.slice_thickness_mm * np.array([-1.0, 0.0, 1.0]) / 3.0
     for offset in offsets:
-        distance = node.distance_mm(np.float32(offset), y, x)
+        distance = node.distance_mm(offset, y, x)
         plane = patch.copy()
-        _blend(plane, cut.body.habitus.fat_hu, 0.8 * _inside(distance - np.float32(1.0), 0.6))
-        depth = np.clip(-distance / np.float32(semi), 0.0, 1.0)
-        core = np.clip((depth - np.float32(0.18) + 0.10 * blotches) / np.float32(0.3), 0.0, 1.0)
+        _blend(plane, cut.body.habitus.fat_hu, 0.8 * _inside(distance - 1.0, 0.6))
+        depth = np.clip(-distance / semi, 0.0, 1.0)
+        core = np.clip((depth - 0.18 + 0.10 * blotches) / 0.3, 0.0, 1.0)
         core *= np.clip(1.0 + 0.35 * blotches, 0.2, 1.6)
-        dead = np.float32(appearance.necrosis) * core
-        content = cortex - np.clip(dead, 0.0, 1.0) * (cortex - np.float32(NECROSIS_HU))
-        hilar = _inside(node.hilum_distance_mm(np.float32(offset), y, x), 0.4)
+        dead = appearance.necrosis * core
+        content = cortex - np.clip(dead, 0.0, 1.0) * (cortex - NECROSIS_HU)
+        hilar = _inside(node.hilum_distance_mm(offset, y, x), 0.4)
         _blend(content, HILUM_HU, hilar)
         _blend(plane, content, _inside(distance, appearance.margin_blur_mm))
         averaged += plane
-    image[rows, columns] = averaged / np.float32(len(offsets))
+    image[rows, columns] = averaged / len(offsets)

@@ -246,7 +246,7 @@ def _write_session(
     write_volume(exam.folder / mask_path, session.mask, geometry)
     box = _box(session.mask) if session.mask.any() else None
     for sequence, values in session.volumes.items():
-        path = f"images/{visit}-{sequence}.nii.gz"
+        path = f"images/{visit}-{sequence}.nii"
         write_volume(exam.folder / path, values, geometry)
         paths = {"path": path, "mask_path": mask_path, "box": box, "timepoint": timepoint}
         yield exam.row("MRI", f"MRI-{timepoint}-{sequence}", sequence, **paths)

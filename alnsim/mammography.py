@@ -7,7 +7,7 @@ The physics in words, with sources and what is unlike reality: MODEL.md in this 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.fft import irfft2, irfftn
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 
-from alnsim.shapes import Lesion, LesionShape, PixelGrid, draw_lesion, smooth_field
+from alnsim.shapes import Lesion, LesionShape, PixelGrid, draw_lesion, smooth_field, white_noise
 from alnsim.traits import trait_scores
 
 FAT_PER_CM = 0.456
@@ -30,6 +30,9 @@ SPECTRAL_EXPONENT = 3.0
 
 CROSSOVER_MM = 10.0
 """Wavelength at which the projected three-dimensional gland hands over to the two-dimensional texture (our choice)."""
+
+AIR_MM = 9.0
+"""How far beyond the breast's depth its outline and nipple can reach, blur included; further out all is black air."""
 
 VOXEL_MM = 4.0
 GLAND_WITHIN_LOBES = 0.55
@@ -153,14 +156,18 @@ def simulate_views(
     grid = _Grid(rows, columns, scanner.field_mm / rows)
     breast = _breast(grid, rng)
     lesion = _lesion(appearance, breast, rng)
-    views = {}
-    for name in VIEWS:
-        view = _view(name, grid, breast, lesion, appearance, scanner, rng)
-        if laterality == "R":
-            pixels, mask = (np.ascontiguousarray(values[:, ::-1]) for values in (view.pixels, view.mask))
-            view = View(pixels, mask, view.spacing_mm, view.compressed_thickness_mm)
-        views[name] = view
-    return views
+    imaged = replace(grid, columns=min(columns, int(grid.pixels(breast.depth_mm + AIR_MM)) + 1))
+    views = {name: _view(name, imaged, breast, lesion, appearance, scanner, rng) for name in VIEWS}
+    return {name: _on_film(view, columns, laterality) for name, view in views.items()}
+
+
+def _on_film(view: View, columns: int, laterality: str) -> View:
+    """The view with air added to its right up to the film's width, or its mirror image for a right breast."""
+    air = [(0, 0), (0, columns - view.pixels.shape[1])]
+    pixels, mask = (np.pad(values, air) for values in (view.pixels, view.mask))
+    if laterality == "R":
+        pixels, mask = (np.ascontiguousarray(values[:, ::-1]) for values in (pixels, mask))
+    return replace(view, pixels=pixels, mask=mask)
 
 
 class _Grid(PixelGrid):
@@ -213,8 +220,8 @@ class _LesionIn3D:
 
 def _step(distance_mm: np.ndarray, width_mm: float) -> np.ndarray:
     """Smooth step from 0 to 1, cubic, over +-width_mm."""
-    part = np.clip(np.float32(0.5) + distance_mm * np.float32(0.5 / width_mm), 0.0, 1.0)
-    return part * part * (np.float32(3.0) - np.float32(2.0) * part)
+    part = np.clip(0.5 + distance_mm * (0.5 / width_mm), 0.0, 1.0)
+    return part * part * (3.0 - 2.0 * part)
 
 
 def _breast(grid: _Grid, rng: np.random.Generator) -> _Breast:
@@ -230,13 +237,13 @@ def _breast(grid: _Grid, rng: np.random.Generator) -> _Breast:
 
 
 def _gland(depth: float, half_width: float, fattiness: float, rng: np.random.Generator) -> np.ndarray:
-    """(x, y, z) share of fibroglandular tissue, 0..1, float32, on voxels of `VOXEL_MM`."""
+    """(x, y, z) share of fibroglandular tissue, 0..1, on voxels of `VOXEL_MM`."""
     along = int(np.ceil(depth / VOXEL_MM)) + 1
     across = 2 * int(np.ceil(half_width / VOXEL_MM)) + 1
     shape = (along, across, across)
     field = _power_law_3d(shape, rng)
-    x = (np.arange(along, dtype=np.float32) * np.float32(VOXEL_MM))[:, None, None]
-    side = (np.arange(across, dtype=np.float32) - np.float32(across // 2)) * np.float32(VOXEL_MM)
+    x = (np.arange(along) * VOXEL_MM)[:, None, None]
+    side = (np.arange(across) - across // 2) * VOXEL_MM
     y, z = side[None, :, None], side[None, None, :]
     section = half_width * np.sqrt(np.clip(1.0 - (x / depth) ** 2.2, 0.01, 1.0))
     off_y, off_z = rng.normal(0.10, 0.05), rng.normal(0.05, 0.05)
@@ -248,7 +255,7 @@ def _gland(depth: float, half_width: float, fattiness: float, rng: np.random.Gen
     score = -0.30 - 0.65 * fattiness + 0.9 * field + 0.9 * lobes
     score = score - 9.0 * np.clip(outward - extent, 0.0, 1.0) - 1.9 * behind
     score = score - 2.5 * np.clip((x - depth + 9.0) / 8.0, 0.0, None)
-    return (GLAND_WITHIN_LOBES * (0.5 + 0.5 * np.tanh(1.6 * score))).astype(np.float32)
+    return GLAND_WITHIN_LOBES * (0.5 + 0.5 * np.tanh(1.6 * score))
 
 
 def _power_law_3d(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
@@ -260,27 +267,27 @@ def _power_law_3d(shape: tuple[int, int, int], rng: np.random.Generator) -> np.n
     floor = VOXEL_MM / 90.0
     gain = (fx * fx + fy * fy + fz * fz + floor**2) ** (-SPECTRAL_EXPONENT / 4.0)
     gain[0, 0, 0] = 0.0
-    noise = rng.standard_normal((2, *gain.shape), dtype=np.float32)
-    spectrum = (noise[0] + np.complex64(1j) * noise[1]) * gain.astype(np.float32)
+    noise = white_noise((2, *gain.shape), rng)
+    spectrum = (noise[0] + 1j * noise[1]) * gain
     field = irfftn(spectrum, even)
     field /= field.std()
     return field[tuple(slice(extent) for extent in shape)]
 
 
 def _power_law_2d(grid: _Grid, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian field, variance 1, spectrum 1 / f^3 for wavelengths below `CROSSOVER_MM` and flat above, float32."""
+    """Gaussian field, variance 1, spectrum 1 / f^3 for wavelengths below `CROSSOVER_MM` and flat above."""
     even = tuple(extent + extent % 2 for extent in grid.shape)
-    fy = np.fft.fftfreq(even[0], grid.pixel_mm).astype(np.float32)[:, None]
-    fx = np.fft.rfftfreq(even[1], grid.pixel_mm).astype(np.float32)[None, :]
-    squared = (fx * fx + fy * fy) * np.float32(CROSSOVER_MM**2)
-    gain = (np.float32(1.0) + squared) ** np.float32(-SPECTRAL_EXPONENT / 4.0)
-    noise = rng.standard_normal((2, *gain.shape), dtype=np.float32)
-    spectrum = np.empty(gain.shape, dtype=np.complex64)
+    fy = np.fft.fftfreq(even[0], grid.pixel_mm)[:, None]
+    fx = np.fft.rfftfreq(even[1], grid.pixel_mm)[None, :]
+    squared = (fx * fx + fy * fy) * CROSSOVER_MM**2
+    gain = (1.0 + squared) ** (-SPECTRAL_EXPONENT / 4.0)
+    noise = white_noise((2, *gain.shape), rng)
+    spectrum = np.empty(gain.shape, dtype=complex)
     spectrum.real = noise[0] * gain
     spectrum.imag = noise[1] * gain
     field = irfft2(spectrum, even)
     # Variance of the field expected from the gain, so that amplitude does not follow the draw.
-    field *= np.float32(even[0] * even[1] / np.sqrt(4.0 * (gain.astype(np.float64) ** 2).sum()))
+    field *= even[0] * even[1] / np.sqrt(4.0 * (gain**2).sum())
     return field[: grid.rows, : grid.columns]
 
 
@@ -393,7 +400,7 @@ def _view(
     above_fat = extra_gland * dense_mm + (appearance.attenuation_per_cm - FAT_PER_CM) / 10.0 * chord_mm
     above_fat += (CALCIUM_PER_CM - FAT_PER_CM) / 10.0 * calcium_mm
     fat_path = (FAT_PER_CM / 10.0) * path_mm
-    line_integral = (above_fat + fat_path).astype(np.float32)
+    line_integral = above_fat + fat_path
     line_integral = _detected(line_integral, grid, scanner, thickness, rng)
     pixels = _presented(line_integral, fat_path, depth_mm, extra_gland * window_mm, grid, scanner)
     return View(pixels, mask, (grid.pixel_mm, grid.pixel_mm), float(thickness))
@@ -403,45 +410,45 @@ def _skin_distance(
     grid: _Grid, breast: _Breast, nipple_mm: float, oblique: bool, rng: np.random.Generator
 ) -> np.ndarray:
     """(rows, columns) mm inside the outline, negative in air: a superellipse, the nipple, and the axilla in MLO."""
-    power = np.float32(2.2)
+    power = 2.2
     upper = breast.half_width_mm * (1.40 if oblique else rng.uniform(0.97, 1.03))
     lower = breast.half_width_mm * (0.86 if oblique else rng.uniform(0.97, 1.03))
-    down = grid.down_mm - np.float32(nipple_mm)
+    down = grid.down_mm - nipple_mm
     wobble = 1.0 + 0.006 * grid.curve(9.0, rng)
     height = np.where(down < 0.0, upper, lower) * wobble
-    tall = (np.abs(down) + np.float32(1e-3)) / height
-    behind = np.float32(0.25 * breast.depth_mm)
+    tall = (np.abs(down) + 1e-3) / height
+    behind = 0.25 * breast.depth_mm
     x = grid.x_mm + behind
-    far = x / (np.float32(breast.depth_mm) + behind)
+    far = x / (breast.depth_mm + behind)
     rise, run = tall**power, far**power
     total = rise + run
     slope = np.sqrt((run / x) ** 2 + (rise / (tall * height)) ** 2)
     relative = total ** (1.0 / power)
-    inside = ((1.0 - relative) * total / (relative * slope)).astype(np.float32)
+    inside = (1.0 - relative) * total / (relative * slope)
     if oblique:
         reach = breast.depth_mm * rng.uniform(0.55, 0.76)
         lean = rng.uniform(-0.05, 0.12)
         axilla = (reach + lean * down - grid.x_mm) / np.sqrt(1.0 + lean**2)
         axilla = np.minimum(axilla, -down)
-        blend = np.float32(22.0)
+        blend = 22.0
         part = np.clip(0.5 + 0.5 * (axilla - inside) / blend, 0.0, 1.0)
         inside = inside + (axilla - inside) * part + blend * part * (1.0 - part)
     size = rng.uniform(3.5, 5.5)
-    nipple = size - np.sqrt((grid.x_mm - np.float32(breast.depth_mm - 0.3 * size)) ** 2 + down * down)
+    nipple = size - np.sqrt((grid.x_mm - (breast.depth_mm - 0.3 * size)) ** 2 + down * down)
     part = np.clip(0.5 + 0.5 * (nipple - inside) / 6.0, 0.0, 1.0)
-    return (inside + (nipple - inside) * part + 6.0 * part * (1.0 - part)).astype(np.float32)
+    return inside + (nipple - inside) * part + 6.0 * part * (1.0 - part)
 
 
 def _thickness(depth_mm: np.ndarray, thickness_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Path through the breast, and the part of it in skin, mm: an edge of semicircular cross-section, then flat."""
-    half = np.float32(0.5 * thickness_mm)
+    half = 0.5 * thickness_mm
 
-    def chord(depth: np.ndarray, radius: np.float32) -> np.ndarray:
+    def chord(depth: np.ndarray, radius: float) -> np.ndarray:
         past = np.clip(1.0 - np.clip(depth, 0.0, None) / radius, 0.0, 1.0)
         return 2.0 * radius * np.sqrt(1.0 - past * past)
 
     path = chord(depth_mm, half)
-    return path, path - chord(depth_mm - np.float32(SKIN_MM), half - np.float32(SKIN_MM))
+    return path, path - chord(depth_mm - SKIN_MM, half - SKIN_MM)
 
 
 def _projected_gland(grid: _Grid, breast: _Breast, nipple_mm: float, turn: float) -> np.ndarray:
@@ -456,12 +463,12 @@ def _projected_gland(grid: _Grid, breast: _Breast, nipple_mm: float, turn: float
     up = (np.arange(gland.shape[1]) - gland.shape[1] // 2) * VOXEL_MM
     section = breast.half_width_mm * np.sqrt(np.clip(1.0 - (x / breast.depth_mm) ** 2.2, 0.02, 1.0))
     ray = 2.0 * np.sqrt(np.clip(section[:, None] ** 2 - up[None, :] ** 2, (4.0 * VOXEL_MM) ** 2, None))
-    share = gland.sum(axis=2, dtype=np.float64) * VOXEL_MM / ray
-    rows_up = nipple_mm - grid.down_mm[:, 0].astype(float)
-    columns = np.clip(grid.x_mm[0].astype(float), x[0], x[-1])
+    share = gland.sum(axis=2) * VOXEL_MM / ray
+    rows_up = nipple_mm - grid.down_mm[:, 0]
+    columns = np.clip(grid.x_mm[0], x[0], x[-1])
     smooth = RectBivariateSpline(up, x, share.T, kx=3, ky=3)(np.clip(rows_up, up[0], up[-1])[::-1], columns)[::-1]
     edge = _step(0.88 * breast.half_width_mm - np.abs(rows_up), 14.0)[:, None]
-    return (np.clip(smooth, 0.0, 1.0) * edge).astype(np.float32)
+    return np.clip(smooth, 0.0, 1.0) * edge
 
 
 def _parenchyma(
@@ -473,37 +480,37 @@ def _parenchyma(
     """
     texture = _power_law_2d(grid, rng)
     sheets = _sheets(grid, 3.2, 0.10, rng) + 0.8 * _sheets(grid, 1.5, 0.16, rng)
-    clumps = np.exp(np.float32(0.15) * texture - np.float32(0.01))
+    clumps = np.exp(0.15 * texture - 0.01)
     share = share * (0.90 + 0.10 * sheets) * clumps + 0.016 * sheets + 0.005 * texture
     subcutaneous = _step(depth_mm - 8.0, 5.0)
-    share *= np.float32(0.35) + np.float32(0.65) * subcutaneous
-    return np.clip(share, 0.0, 1.0) * np.float32(thickness_mm)
+    share *= 0.35 + 0.65 * subcutaneous
+    return np.clip(share, 0.0, 1.0) * thickness_mm
 
 
 def _sheets(grid: _Grid, sigma_mm: float, width: float, rng: np.random.Generator) -> np.ndarray:
     """(rows, columns) 0..1: a net of curved lines of uneven width and strength."""
     field, strength = grid.field(sigma_mm, rng), grid.field(2.5 * sigma_mm, rng)
-    return np.exp(-((field / np.float32(width)) ** 2)) * np.clip(0.5 + 0.5 * strength, 0.0, 1.5)
+    return np.exp(-((field / width) ** 2)) * np.clip(0.5 + 0.5 * strength, 0.0, 1.5)
 
 
 def _muscle(grid: _Grid, nipple_mm: float, thickness_mm: float, oblique: bool, rng: np.random.Generator) -> np.ndarray:
     """(rows, columns) mm of pectoral muscle: a wedge with a convex front in MLO, at times a sliver in CC."""
-    width = grid.columns * grid.pixel_mm * rng.uniform(0.20, 0.32)
+    width = grid.rows * grid.pixel_mm * rng.uniform(0.16, 0.25)
     low = nipple_mm * rng.uniform(0.80, 1.02)
     bulge = rng.uniform(0.0, 7.0)
     sliver = rng.uniform(-9.0, 7.0)
     fibers = grid.curve(1.8, rng)
     bend = grid.curve(25.0, rng)
     if not oblique:
-        front = (sliver - 0.004 * (grid.down_mm - np.float32(nipple_mm)) ** 2 + 1.5 * bend - grid.x_mm) * 0.9
+        front = (sliver - 0.004 * (grid.down_mm - nipple_mm) ** 2 + 1.5 * bend - grid.x_mm) * 0.9
         return (0.20 * thickness_mm) * _step(front, 2.0)
-    along = np.clip(grid.down_mm / np.float32(low), 0.0, 1.2)
+    along = np.clip(grid.down_mm / low, 0.0, 1.2)
     front = width * (1.0 - along) + bulge * np.sin(np.pi * np.clip(along, 0.0, 1.0)) + 1.2 * bend - grid.x_mm
-    front = (front / np.float32(np.hypot(1.0, width / low))).astype(np.float32)
+    front = front / np.hypot(1.0, width / low)
     deeper = 0.17 + 0.12 * np.clip(front / 35.0, 0.0, 1.0)
     # Fibers run along the muscle's front: the curve over rows is read at a sheared row.
     row = grid.pixels(1.0) * (front * 2.0 + 30.0)
-    striped = np.interp(row, np.arange(grid.rows), fibers[:, 0]).astype(np.float32)
+    striped = np.interp(row, np.arange(grid.rows), fibers[:, 0])
     return thickness_mm * deeper * _step(front - 0.5, 2.0) * (1.0 + 0.02 * striped)
 
 
@@ -520,11 +527,11 @@ def _drawn_inward(
     extent = grid.pixels(2.2 * reach_mm)
     top, left = (max(0, int(middle - extent)) for middle in center)
     bottom, right = (min(size, int(middle + extent) + 1) for middle, size in zip(center, grid.shape, strict=True))
-    down = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(center[0])
-    over = np.arange(left, right, dtype=np.float32)[None, :] - np.float32(center[1])
-    scale = np.float32(grid.pixel_mm / reach_mm)
-    stretch = 1.0 + np.float32(pull) * np.exp(-(down * down + over * over) * scale**2)
-    coordinates = np.stack([down * stretch + np.float32(center[0]), over * stretch + np.float32(center[1])])
+    down = np.arange(top, bottom)[:, None] - center[0]
+    over = np.arange(left, right)[None, :] - center[1]
+    scale = grid.pixel_mm / reach_mm
+    stretch = 1.0 + pull * np.exp(-(down * down + over * over) * scale**2)
+    coordinates = np.stack([down * stretch + center[0], over * stretch + center[1]])
     drawn = gland_mm.copy()
     drawn[top:bottom, left:right] = map_coordinates(gland_mm, coordinates, order=1, mode="nearest")
     return drawn
@@ -539,11 +546,11 @@ def _mass_projection(
     """
     step = 0.5
     half = int(np.ceil((mass.reach_mm + 1.5) / step))
-    side = (np.arange(-half, half + 1) * step).astype(np.float32)
+    side = np.arange(-half, half + 1) * step
     up, deep, x = side[::-1][:, None, None], side[None, None, ::2], side[None, :, None]
-    y, z = (up * np.float32(across[i]) + deep * np.float32(along[i]) for i in range(2))
+    y, z = (up * across[i] + deep * along[i] for i in range(2))
     distance = mass.distance_mm(z, y, x)
-    coarse = _step(-distance, 1.2).sum(axis=2) * np.float32(2.0 * step), distance.min(axis=2)
+    coarse = _step(-distance, 1.2).sum(axis=2) * (2.0 * step), distance.min(axis=2)
     first = [max(0, int(np.ceil(middle - grid.pixels(half * step)))) for middle in center]
     past = [min(n, int(middle + grid.pixels(half * step)) + 1) for middle, n in zip(center, grid.shape, strict=True)]
     place = [
@@ -551,7 +558,7 @@ def _mass_projection(
         for start, stop, middle in zip(first, past, center, strict=True)
     ]
     window = slice(first[0], past[0]), slice(first[1], past[1])
-    chord = np.zeros(grid.shape, dtype=np.float32)
+    chord = np.zeros(grid.shape)
     chord[window] = RectBivariateSpline(side, side, coarse[0], kx=1, ky=1)(*place)
     silhouette = np.zeros(grid.shape, dtype=bool)
     silhouette[window] = RectBivariateSpline(side, side, coarse[1], kx=1, ky=1)(*place) < 0.0
@@ -577,7 +584,7 @@ def _splat(grid: _Grid, row: np.ndarray, column: np.ndarray, volume_mm3: np.ndar
     places = np.concatenate([index, index + 1, index + grid.columns, index + grid.columns + 1])
     shares = np.concatenate([(1 - down) * (1 - over), (1 - down) * over, down * (1 - over), down * over])
     path = np.bincount(places, shares * np.tile(volume, 4), minlength=grid.rows * grid.columns)
-    return path.reshape(grid.shape).astype(np.float32)
+    return path.reshape(grid.shape)
 
 
 def _detected(
@@ -588,13 +595,13 @@ def _detected(
     blur = grid.pixels(scanner.blur_mm)
     if blur > 0.15:
         primary = gaussian_filter(primary, blur, truncate=3.0)
-    average = np.float32(np.exp(-0.06 * thickness_mm))
+    average = np.exp(-0.06 * thickness_mm)
     primary = primary / average
-    scatter = np.float32(scanner.scatter_to_primary) * _slow(np.minimum(primary, 2.0), grid.pixels(12.0))
+    scatter = scanner.scatter_to_primary * _slow(np.minimum(primary, 2.0), grid.pixels(12.0))
     signal = primary + scatter
-    quanta = np.float32(scanner.quanta_per_mm2 * grid.pixel_mm**2)
-    signal += rng.standard_normal(signal.shape, dtype=np.float32) * np.sqrt(signal / quanta)
-    return -np.log(np.maximum(signal, np.float32(1e-3)) * average)
+    quanta = scanner.quanta_per_mm2 * grid.pixel_mm**2
+    signal += white_noise(signal.shape, rng) * np.sqrt(signal / quanta)
+    return -np.log(np.maximum(signal, 1e-3) * average)
 
 
 def _presented(
@@ -607,16 +614,16 @@ def _presented(
 ) -> np.ndarray:
     """(rows, columns) uint16: edge equalized, local contrast raised, sigmoid lookup table, air black."""
     inside = _step(depth_mm - 0.3, 1.0)
-    flat = line_integral - np.float32(scanner.equalization) * fat_path
-    flat -= np.float32((1.0 - scanner.equalization) * fat_path.max())
+    flat = line_integral - scanner.equalization * fat_path
+    flat -= (1.0 - scanner.equalization) * fat_path.max()
     weight = _slow(inside, grid.pixels(scanner.local_mm))
-    local = _slow(flat * inside, grid.pixels(scanner.local_mm)) / np.maximum(weight, np.float32(0.05))
-    flat += np.float32(scanner.local_gain) * (flat - local)
+    local = _slow(flat * inside, grid.pixels(scanner.local_mm)) / np.maximum(weight, 0.05)
+    flat += scanner.local_gain * (flat - local)
     smooth = gaussian_filter(flat * inside, grid.pixels(EDGE_MM), truncate=3.0)
-    smooth /= np.maximum(gaussian_filter(inside, grid.pixels(EDGE_MM), truncate=3.0), np.float32(0.05))
-    flat += np.float32(scanner.edge_gain) * inside * (flat - smooth)
-    relative = (flat / np.float32(window) - np.float32(scanner.level)) / np.float32(scanner.window)
-    gray = np.float32(4095.0) * inside / (1.0 + np.exp(np.float32(-4.0) * relative))
+    smooth /= np.maximum(gaussian_filter(inside, grid.pixels(EDGE_MM), truncate=3.0), 0.05)
+    flat += scanner.edge_gain * inside * (flat - smooth)
+    relative = (flat / window - scanner.level) / scanner.window
+    gray = 4095.0 * inside / (1.0 + np.exp(-4.0 * relative))
     return np.rint(gray).astype(np.uint16)
 
 
@@ -632,7 +639,7 @@ def _slow(image: np.ndarray, sigma_px: float) -> np.ndarray:
     for axis, extent in enumerate(image.shape):
         position = np.clip((np.arange(extent) + 0.5) / step - 0.5, 0.0, coarse.shape[axis] - 1.0)
         below = np.minimum(position.astype(int), coarse.shape[axis] - 2)
-        part = (position - below).astype(np.float32)
+        part = position - below
         part = part[:, None] if axis == 0 else part[None, :]
         low, high = np.take(coarse, below, axis), np.take(coarse, below + 1, axis)
         coarse = low + part * (high - low)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtri
 
-from alnsim.shapes import Lesion, LesionShape, draw_lesion, smooth_field
+from alnsim.shapes import Lesion, LesionShape, draw_lesion, smooth_field, white_noise
 from alnsim.traits import LARGEST_SCORE, trait_scores
 
 TRAITS = ("size", "irregularity", "rim_enhancement", "washout", "low_adc", "heterogeneity", "edema")
@@ -285,7 +285,7 @@ def _lobes(grid: VolumeGrid, nipple: tuple[float, float, float], rng: np.random.
     column = distance * ((distances - 1) / 190.0)
     low_row = np.minimum(row.astype(int), angles - 2)
     low_column = np.minimum(column.astype(int), distances - 2)
-    down, across = (row - low_row).astype(np.float32), (column - low_column).astype(np.float32)
+    down, across = row - low_row, column - low_column
     flat = polar.reshape(grid.shape[0], -1)
     first = low_row * distances + low_column
     near = flat[:, first] * (1 - across) + flat[:, first + 1] * across
@@ -315,7 +315,7 @@ def _coordinates(grid: VolumeGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Voxel centers in mm along z, y, x; z and x from the middle of the field, y from its front edge."""
     z, y, x = ((np.arange(n) + 0.5) * step for n, step in zip(grid.shape, grid.spacing_mm, strict=True))
     z, x = z - 0.5 * grid.extent_mm[0], x - 0.5 * grid.extent_mm[2]
-    return z.astype(np.float32), y.astype(np.float32), x.astype(np.float32)
+    return z, y, x
 
 
 @dataclass(frozen=True)
@@ -354,7 +354,7 @@ def simulate_session(
         shift, stretch = np.zeros(3), np.zeros(3)
     middle = (0.0, breast.wall_mm - 40.0, 0.0)
     axes = [
-        (axis + (axis - about) * by + off).astype(np.float32)
+        axis + (axis - about) * by + off
         for axis, about, by, off in zip(_coordinates(grid), middle, stretch, shift, strict=True)
     ]
     tissue = _tissue(breast, axes, is_moved=before is not None)
@@ -382,8 +382,8 @@ class _Tissues:
 
 def _step(distance_mm: np.ndarray, width_mm: float) -> np.ndarray:
     """0..1 across a surface, half at 0; a clipped ramp smoothed by its cubic, 2.5 width_mm on either side."""
-    part = np.clip(distance_mm * np.float32(0.2 / width_mm) + np.float32(0.5), 0.0, 1.0)
-    return part * part * (np.float32(3.0) - np.float32(2.0) * part)
+    part = np.clip(distance_mm * (0.2 / width_mm) + 0.5, 0.0, 1.0)
+    return part * part * (3.0 - 2.0 * part)
 
 
 def _surfaces(breast: Breast, axes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -399,7 +399,7 @@ def _surfaces(breast: Breast, axes: list[np.ndarray]) -> tuple[np.ndarray, np.nd
     dome = 0.5 * (dome + np.sqrt(dome**2 + 0.02))
     rise = height * dome**0.52
     rise += 5.0 * np.exp(-0.5 * (across**2 + along**2) / 3.5**2)
-    return (wall - breast.base_mm - rise).astype(np.float32), wall.astype(np.float32)
+    return wall - breast.base_mm - rise, wall
 
 
 def _tissue(breast: Breast, axes: list[np.ndarray], *, is_moved: bool) -> _Tissues:
@@ -409,7 +409,7 @@ def _tissue(breast: Breast, axes: list[np.ndarray], *, is_moved: bool) -> _Tissu
     surface, wall = _surfaces(breast, axes)
     step_z, _, step_x = grid.spacing_mm
     slope_z, slope_x = np.gradient(surface[:, 0, :], step_z, step_x)
-    steep = np.maximum(1.0 / np.sqrt(1.0 + slope_z**2 + slope_x**2), 0.3).astype(np.float32)[:, None, :]
+    steep = np.maximum(1.0 / np.sqrt(1.0 + slope_z**2 + slope_x**2), 0.3)[:, None, :]
     under_surface = (depth - surface) * steep
     body = _step(under_surface, 0.35)
     under_skin = _step(under_surface - 2.0, 0.4)
@@ -421,23 +421,23 @@ def _tissue(breast: Breast, axes: list[np.ndarray], *, is_moved: bool) -> _Tissu
         lobes, fine = _resampled(lobes, breast.grid, axes), _resampled(fine, breast.grid, axes)
     across = ((x - breast.nipple[2]) / (0.62 * breast.half_width_mm))[None, None, :] ** 2
     along = ((z - breast.nipple[0]) / 34.0)[:, None, None] ** 2
-    reach = -0.10 - np.float32(0.85) * (across + along) + np.float32(breast.density)
+    reach = -0.10 - 0.85 * (across + along) + breast.density
     near_edge = np.clip(np.minimum(under_surface - 9.0, 0.6 * (wall - depth) - 3.0), -12.0, 2.0)
     beside = [np.exp(-0.5 * ((axis - at) / 5.0) ** 2) for axis, at in ((x, breast.nipple[2]), (z, breast.nipple[0]))]
     nipple = beside[0][None, :] * beside[1][:, None]
-    ducts = nipple[:, None, :].astype(np.float32) * np.clip((depth - breast.nipple[1]) * 0.1, 0.0, 1.0)
-    raw = np.float32(1.15) * lobes + np.float32(0.45) * fine + reach + np.float32(0.32) * near_edge
-    raw = raw + np.float32(1.6) * ducts
+    ducts = nipple[:, None, :] * np.clip((depth - breast.nipple[1]) * 0.1, 0.0, 1.0)
+    raw = 1.15 * lobes + 0.45 * fine + reach + 0.32 * near_edge
+    raw = raw + 1.6 * ducts
     gland = _step(raw, 0.22)
-    ligament = np.clip(1.0 - np.abs(fine + np.float32(0.4) * lobes) * 5.5, 0.0, 1.0) * np.float32(0.42)
+    ligament = np.clip(1.0 - np.abs(fine + 0.4 * lobes) * 5.5, 0.0, 1.0) * 0.42
     gland = np.maximum(gland, ligament)
     inner = under_skin * (1.0 - behind_wall)
     gland *= inner
-    muscle = behind_wall * (1.0 - behind_muscle) * (np.float32(0.88) + np.float32(0.06) * fine)
+    muscle = behind_wall * (1.0 - behind_muscle) * (0.88 + 0.06 * fine)
     bones = behind_muscle * (1.0 - ribs) * _step(lobes + 0.2, 0.3)
     skin = body - under_skin
-    fat = inner - gland + np.float32(0.10) * behind_wall * (1.0 - behind_muscle) + np.float32(0.6) * bones
-    muscle = (muscle + np.float32(0.3) * behind_muscle * (1.0 - ribs)) * body
+    fat = inner - gland + 0.10 * behind_wall * (1.0 - behind_muscle) + 0.6 * bones
+    muscle = (muscle + 0.3 * behind_muscle * (1.0 - ribs)) * body
     blood = _blood(breast, axes) * inner
     keep = 1.0 - blood
     return _Tissues(skin, fat * keep, gland * keep, muscle, blood, fine)
@@ -450,7 +450,7 @@ def _blood(breast: Breast, axes: list[np.ndarray]) -> np.ndarray:
     """
     z, y, x = axes
     step_z, _, step_x = breast.grid.spacing_mm
-    total = np.zeros(breast.grid.shape, dtype=np.float32)
+    total = np.zeros(breast.grid.shape)
     for place_x, place_z, wave_x, wave_z, phase, wavelength, radius, front in breast.vessels:
         angle = 2.0 * np.pi * y / wavelength + phase
         line_x = place_x * (0.6 + 0.4 * y / breast.wall_mm) + wave_x * np.sin(angle)
@@ -458,8 +458,8 @@ def _blood(breast: Breast, axes: list[np.ndarray]) -> np.ndarray:
         wide_x, wide_z = np.hypot(radius, 0.45 * step_x), np.hypot(radius, 0.45 * step_z)
         across = np.exp(-0.5 * ((x[None, :] - line_x[:, None]) / wide_x) ** 2) * _step(y - front, 3.0)[:, None]
         along = np.exp(-0.5 * ((z[:, None] - line_z[None, :]) / wide_z) ** 2) * (radius**2 / (wide_x * wide_z))
-        total += along.astype(np.float32)[:, :, None] * across.astype(np.float32)[None]
-    return np.minimum(total, np.float32(0.95))
+        total += along[:, :, None] * across[None]
+    return np.minimum(total, 0.95)
 
 
 def _resampled(values: np.ndarray, grid: VolumeGrid, axes: list[np.ndarray]) -> np.ndarray:
@@ -467,7 +467,7 @@ def _resampled(values: np.ndarray, grid: VolumeGrid, axes: list[np.ndarray]) -> 
     for axis, (wanted, own, step) in enumerate(zip(axes, _coordinates(grid), grid.spacing_mm, strict=True)):
         position = np.clip((wanted - own[0]) / step, 0.0, own.size - 1.001)
         below = position.astype(int)
-        part = (position - below).astype(np.float32).reshape((-1,) + (1,) * (2 - axis))
+        part = (position - below).reshape((-1,) + (1,) * (2 - axis))
         low, high = np.take(values, below, axis=axis), np.take(values, below + 1, axis=axis)
         values = low + part * (high - low)
     return values
@@ -496,6 +496,10 @@ class _LesionMaps:
     center_mm: tuple[float, float, float]
 
 
+TEXTURE_SIGMA_MM = 2.4
+TEXTURE_REACH_MM = 30.0
+"""Gaussian sigma of the lesion's texture, and how far from its center it is drawn: more than the largest lesion reaches."""
+
 LESION_AXES = (0.86, 1.0, 1.16)
 """Relative semi-axes (z, y, x): a little flat in z, so that the largest lesions fit into the field (our choice)."""
 
@@ -504,8 +508,8 @@ def _drawn(appearance: MRIAppearance, breast: Breast) -> Lesion:
     """The lesion; spikes and lobes that would leave the field through its first or last slice end before it."""
     shape = LesionShape(appearance.diameter_mm, LESION_AXES, appearance.lobulation, appearance.spiculation_mm)
     lesion = draw_lesion(shape, np.random.default_rng(breast.lesion_seed))
-    cosine = np.abs(np.cos(np.linspace(0.0, np.pi, lesion.radius_mm.shape[0], dtype=np.float32)))[:, None]
-    limit = np.float32(_free_half_height(breast.grid)) / np.maximum(cosine, np.float32(1e-3))
+    cosine = np.abs(np.cos(np.linspace(0.0, np.pi, lesion.radius_mm.shape[0])))[:, None]
+    limit = _free_half_height(breast.grid) / np.maximum(cosine, 1e-3)
     return replace(lesion, radius_mm=np.minimum(lesion.radius_mm, limit))
 
 
@@ -520,7 +524,7 @@ def _lesion_center(first: Lesion, breast: Breast) -> tuple[float, float, float]:
     z = breast.lesion_place[0] * max(_free_half_height(breast.grid) - reach_z, 0.0)
     free = max(0.62 * breast.half_width_mm - 0.6 * reach_x, 0.0)
     x = breast.nipple[2] + breast.lesion_place[2] * free
-    surface, wall = _surfaces(breast, [np.array([z], np.float32), None, np.array([x], np.float32)])
+    surface, wall = _surfaces(breast, [np.array([z]), None, np.array([x])])
     front, back = float(surface[0, 0, 0]) + 4.0 + reach_y, float(wall[0, 0, 0]) - 3.0 - reach_y
     middle, half = 0.5 * (front + back), max(0.5 * (back - front), 0.0)
     return float(z), float(middle + 0.8 * breast.lesion_place[1] * half), float(x)
@@ -537,7 +541,7 @@ def _lesion(appearance: MRIAppearance, first: MRIAppearance, breast: Breast, axe
         low, high = np.searchsorted(axis, [middle - reach, middle + reach])
         window.append(slice(max(int(low) - 1, 0), int(high) + 1))
     window = tuple(window)
-    z, y, x = (axis[part] - np.float32(middle) for axis, part, middle in zip(axes, window, center, strict=True))
+    z, y, x = (axis[part] - middle for axis, part, middle in zip(axes, window, center, strict=True))
     z, y, x = z[:, None, None], y[None, :, None], x[None, None, :]
     bed_mm = original.distance_mm(z, y, x)
     edge_mm = 0.22 * (grid.spacing_mm[1] + 0.6)
@@ -549,48 +553,65 @@ def _lesion(appearance: MRIAppearance, first: MRIAppearance, breast: Breast, axe
         distance = bed_mm if appearance == first else _drawn(appearance, breast).distance_mm(z, y, x)
         inside = _step(-distance, edge_mm)
     texture_rng = np.random.default_rng([breast.lesion_seed, 1])
-    texture = [grid.field((2.4, 2.4, 2.4), texture_rng)[window] for _ in range(2)]
+    texture = [_lesion_texture(grid, axes, center, window, texture_rng) for _ in range(2)]
     scar = np.zeros_like(bed_mm)
     if appearance != first:
-        scar = (np.float32(0.45) + np.float32(0.15) * texture[1]) * _step(-bed_mm, 2.0 * edge_mm) * (1.0 - inside)
+        scar = (0.45 + 0.15 * texture[1]) * _step(-bed_mm, 2.0 * edge_mm) * (1.0 - inside)
         scar = np.clip(scar, 0.0, 0.8)
     radius = max(0.5 * appearance.diameter_mm, 1.0)
-    enhancement = _rim_profile(np.clip(-distance / np.float32(radius), 0.0, 1.0), appearance.rim_contrast)
-    enhancement *= np.exp(np.float32(appearance.heterogeneity) * texture[0])
-    diffusion = np.exp(np.float32(0.5 * appearance.heterogeneity) * texture[1])
-    t2 = np.exp(np.float32(0.5 * appearance.heterogeneity) * (0.6 * texture[1] - 0.8 * texture[0]))
+    enhancement = _rim_profile(np.clip(-distance / radius, 0.0, 1.0), appearance.rim_contrast)
+    enhancement *= np.exp(appearance.heterogeneity * texture[0])
+    diffusion = np.exp(0.5 * appearance.heterogeneity * texture[1])
+    t2 = np.exp(0.5 * appearance.heterogeneity * (0.6 * texture[1] - 0.8 * texture[0]))
     enhancement, diffusion, t2 = (_mean_one(values, inside) for values in (enhancement, diffusion, t2))
     outside = np.clip(distance if not is_gone else bed_mm, 0.0, None)
     streaks = np.clip(1.0 + 0.5 * breast.fine[window], 0.0, 2.0)
-    fluid = np.exp(-((outside / np.float32(appearance.edema_extent_mm)) ** 2)) * streaks
-    fluid = np.clip(np.float32(appearance.edema_water) * fluid, 0.0, 0.95) * (1.0 - inside)
+    fluid = np.exp(-((outside / appearance.edema_extent_mm) ** 2)) * streaks
+    fluid = np.clip(appearance.edema_water * fluid, 0.0, 0.95) * (1.0 - inside)
     mask, bed = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.uint8)
     bed[window] = bed_mm < 0.0
     if not is_gone:
         mask[window] = distance < 0.0
         if not mask.any():
             mask[tuple(int(np.argmin(np.abs(axis - at))) for axis, at in zip(axes, center, strict=True))] = 1
-    early = np.float32(appearance.early_mmol * breast.vascularity) * enhancement
+    early = appearance.early_mmol * breast.vascularity * enhancement
     scar_mmol, scar_adc = (
         0.45 * appearance.early_mmol * breast.vascularity,
         0.5 * (appearance.adc_um2_per_ms + SCAR.adc),
     )
-    adc = np.float32(appearance.adc_um2_per_ms) * diffusion
+    adc = appearance.adc_um2_per_ms * diffusion
     shares, of_mass = (window, inside, scar, fluid), (early, appearance.kep_per_min)
     return _LesionMaps(*shares, *of_mass, scar_mmol, adc, scar_adc, t2, mask, bed, center)
 
 
+def _lesion_texture(
+    grid: VolumeGrid,
+    axes: list[np.ndarray],
+    center: tuple[float, float, float],
+    window: tuple[slice, slice, slice],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Smooth random field of variance 1 in the window, drawn round the lesion's center; its edge repeats beyond reach."""
+    reach = [round(TEXTURE_REACH_MM / step) for step in grid.spacing_mm]
+    sigmas = [TEXTURE_SIGMA_MM / step for step in grid.spacing_mm]
+    field = smooth_field([2 * extent + 1 for extent in reach], sigmas, rng)
+    middles = [int(np.searchsorted(axis, at)) for axis, at in zip(axes, center, strict=True)]
+    places = zip(grid.shape, window, middles, reach, strict=True)
+    index = [np.clip(np.arange(n)[part] - middle + extent, 0, 2 * extent) for n, part, middle, extent in places]
+    return field[np.ix_(*index)]
+
+
 def _rim_profile(depth: np.ndarray, contrast: float) -> np.ndarray:
     """Relative enhancement over the relative depth (0 surface, 1 center): a bright rim round a core of 1 - contrast."""
-    rim = np.exp(-(((depth - np.float32(0.10)) / np.float32(0.23)) ** 2))
-    return np.float32(1.0 - contrast) + np.float32(1.3 * contrast) * rim
+    rim = np.exp(-(((depth - 0.10) / 0.23) ** 2))
+    return 1.0 - contrast + 1.3 * contrast * rim
 
 
 def _mean_one(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    total = float(weight.sum(dtype=np.float64))
+    total = float(weight.sum())
     if total <= 0.0:
         return values
-    return values * np.float32(total / float((values * weight).sum(dtype=np.float64)))
+    return values * (total / float((values * weight).sum()))
 
 
 def tofts_unit_response(minutes: float, kep_per_min: float) -> float:
@@ -612,10 +633,10 @@ def spoiled_gradient_echo(
     t1_ms: float, concentration_mmol: np.ndarray | float, tr_ms: float, flip_degrees: float
 ) -> np.ndarray:
     """Signal per unit of proton density: sin(a)(1 - E1) / (1 - cos(a) E1), E1 = exp(-TR (1/T1 + r1 C)); T2* left out."""
-    rate = 1.0 / t1_ms + np.asarray(concentration_mmol, dtype=np.float32) * np.float32(RELAXIVITY / 1000.0)
-    e1 = np.exp(np.float32(-tr_ms) * rate)
+    rate = 1.0 / t1_ms + np.asarray(concentration_mmol) * (RELAXIVITY / 1000.0)
+    e1 = np.exp(-tr_ms * rate)
     flip = np.deg2rad(flip_degrees)
-    return np.float32(np.sin(flip)) * (1.0 - e1) / (1.0 - np.float32(np.cos(flip)) * e1)
+    return np.sin(flip) * (1.0 - e1) / (1.0 - np.cos(flip) * e1)
 
 
 def _spin_echo(tissue: Tissue, scanner: Scanner, te_ms: float) -> float:
@@ -626,17 +647,17 @@ def _spin_echo(tissue: Tissue, scanner: Scanner, te_ms: float) -> float:
 def _sensitivity(grid: VolumeGrid, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """(z, y, x) relative sensitivity of the coil: slow waves, and a fall toward the chest, away from the coil."""
     waves = grid.field((60.0, 38.0, 38.0), rng)
-    depth = np.linspace(0.5, -0.5, grid.shape[1], dtype=np.float32)[None, :, None]
-    return np.exp(np.float32(scanner.bias_sd) * (waves + np.float32(1.8) * depth))
+    depth = np.linspace(0.5, -0.5, grid.shape[1])[None, :, None]
+    return np.exp(scanner.bias_sd * (waves + 1.8 * depth))
 
 
 def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Magnitude of signal plus complex Gaussian noise of sd `sigma` in each part (Gudbjartsson & Patz 1995), float32."""
-    real = rng.standard_normal(signal.shape, dtype=np.float32)
-    real *= np.float32(sigma)
+    """Magnitude of signal plus complex Gaussian noise of sd `sigma` in each part (Gudbjartsson & Patz 1995)."""
+    real = white_noise(signal.shape, rng)
+    real *= sigma
     real += signal
-    imaginary = rng.standard_normal(signal.shape, dtype=np.float32)
-    imaginary *= np.float32(sigma)
+    imaginary = white_noise(signal.shape, rng)
+    imaginary *= sigma
     real *= real
     imaginary *= imaginary
     real += imaginary
@@ -660,8 +681,8 @@ def _stored(values: np.ndarray) -> np.ndarray:
 def _with_lesion(signal: np.ndarray, lesion: _LesionMaps, mass: np.ndarray, scar: float, fluid: float) -> np.ndarray:
     """The lesion, its scar and its fluid take the place of what was there, each by its share of the voxel."""
     part = signal[lesion.window]
-    part += lesion.fluid * (np.float32(fluid) - part)
-    part += lesion.scar * (np.float32(scar) - part)
+    part += lesion.fluid * (fluid - part)
+    part += lesion.scar * (scar - part)
     part += lesion.inside * (mass - part)
     return signal
 
@@ -670,16 +691,14 @@ def _t2_weighted(tissue, lesion, breast, scanner, bias, gain, rng) -> np.ndarray
     te = scanner.t2_te_ms
     gland = _spin_echo(GLAND, scanner, te / breast.gland_t2)
     fat = _spin_echo(FAT, scanner, te) * scanner.fat_residue[0]
-    signal = tissue.gland * (np.float32(gland) * (1.0 + np.float32(0.10) * tissue.pattern)) + tissue.fat * np.float32(
-        fat
-    )
-    signal += tissue.skin * np.float32(0.7 * _spin_echo(SKIN, scanner, te))
-    signal += tissue.muscle * np.float32(_spin_echo(MUSCLE, scanner, te))
-    signal += tissue.blood * np.float32(0.5 * _spin_echo(BLOOD, scanner, te))
-    mass = TUMOR.density * np.exp(np.float32(-te / scanner.of(TUMOR.t2_ms)) / lesion.t2)
+    signal = tissue.gland * (gland * (1.0 + 0.10 * tissue.pattern)) + tissue.fat * fat
+    signal += tissue.skin * (0.7 * _spin_echo(SKIN, scanner, te))
+    signal += tissue.muscle * _spin_echo(MUSCLE, scanner, te)
+    signal += tissue.blood * (0.5 * _spin_echo(BLOOD, scanner, te))
+    mass = TUMOR.density * np.exp(-te / scanner.of(TUMOR.t2_ms) / lesion.t2)
     signal = _with_lesion(signal, lesion, mass, _spin_echo(SCAR, scanner, te), _spin_echo(FLUID, scanner, te))
     scale = gain / _spin_echo(GLAND, scanner, te)
-    signal *= np.float32(scale)
+    signal *= scale
     return _stored(_acquired(signal, scanner.blur_mm, breast.grid, bias, scanner.t2_noise * gain, rng))
 
 
@@ -692,18 +711,18 @@ def _diffusion(tissue, lesion, breast, scanner, bias, gain, rng) -> tuple[np.nda
     magnitude = []
     for b in (LOW_B, HIGH_B):
 
-        def level(kind: Tissue, b: float = b) -> np.float32:
-            return np.float32(scale * _spin_echo(kind, scanner, te) * np.exp(-b * kind.adc))
+        def level(kind: Tissue, b: float = b) -> float:
+            return scale * _spin_echo(kind, scanner, te) * np.exp(-b * kind.adc)
 
-        signal = tissue.gland * level(GLAND) + tissue.fat * (level(FAT) * np.float32(0.4 * scanner.fat_residue[0]))
-        signal += tissue.skin * (level(SKIN) * np.float32(0.5)) + tissue.muscle * level(MUSCLE)
-        signal += tissue.blood * (level(BLOOD) * np.float32(0.2))
-        mass = np.float32(scale * _spin_echo(TUMOR, scanner, te)) * np.exp(np.float32(-b) * lesion.adc)
+        signal = tissue.gland * level(GLAND) + tissue.fat * (level(FAT) * (0.4 * scanner.fat_residue[0]))
+        signal += tissue.skin * (level(SKIN) * 0.5) + tissue.muscle * level(MUSCLE)
+        signal += tissue.blood * (level(BLOOD) * 0.2)
+        mass = scale * _spin_echo(TUMOR, scanner, te) * np.exp(-b * lesion.adc)
         scar = scale * _spin_echo(SCAR, scanner, te) * np.exp(-b * lesion.scar_adc)
         signal = _with_lesion(signal, lesion, mass, float(scar), float(level(FLUID)))
         magnitude.append(_acquired(signal, scanner.dwi_blur_mm, breast.grid, bias, sigma, rng))
     low, high = magnitude
-    adc = np.log(np.maximum(low, 1e-3) / np.maximum(high, 1e-3)) * np.float32(1000.0 / (HIGH_B - LOW_B))
+    adc = np.log(np.maximum(low, 1e-3) / np.maximum(high, 1e-3)) * (1000.0 / (HIGH_B - LOW_B))
     adc[low < 4.0 * sigma] = 0.0
     return _stored(high), _stored(np.minimum(adc, 4000.0))
 
@@ -713,12 +732,12 @@ def _contrast_enhanced(tissue, lesion, breast, scanner, bias, gain, rng) -> list
     tr, flip = scanner.dce_tr_ms, scanner.flip_degrees
 
     def echo(kind: Tissue, concentration: np.ndarray | float) -> np.ndarray:
-        return np.float32(kind.density) * spoiled_gradient_echo(scanner.of(kind.t1_ms), concentration, tr, flip)
+        return kind.density * spoiled_gradient_echo(scanner.of(kind.t1_ms), concentration, tr, flip)
 
-    scale = np.float32(gain / echo(GLAND, 0.0))
+    scale = gain / echo(GLAND, 0.0)
     sigma = scanner.dce_noise * gain
-    patchy = np.clip(1.0 + 0.7 * breast.lobes, 0.15, 3.0) * np.float32(breast.enhancing_gland)
-    fat = tissue.fat * (scale * np.float32(scanner.fat_residue[1]) * echo(FAT, 0.0))
+    patchy = np.clip(1.0 + 0.7 * breast.lobes, 0.15, 3.0) * breast.enhancing_gland
+    fat = tissue.fat * (scale * scanner.fat_residue[1] * echo(FAT, 0.0))
     phases = []
     for minutes in (0.0, EARLY_MIN, LATE_MIN):
         wash = tofts_unit_response(minutes, lesion.kep_per_min) / tofts_unit_response(EARLY_MIN, lesion.kep_per_min)
@@ -726,12 +745,12 @@ def _contrast_enhanced(tissue, lesion, breast, scanner, bias, gain, rng) -> list
         faster = tofts_unit_response(minutes, 0.30) / tofts_unit_response(EARLY_MIN, 0.30)
         plasma = sum(a * np.exp(-m * minutes) for a, m in zip(PLASMA_MMOL, PLASMA_PER_MIN, strict=True))
         blood = 0.55 * plasma * (minutes > 0.0)
-        signal = tissue.gland * (echo(GLAND, patchy * np.float32(slow) if minutes > 0.0 else 0.0) * scale)
+        signal = tissue.gland * (echo(GLAND, patchy * slow if minutes > 0.0 else 0.0) * scale)
         signal += fat
         signal += tissue.skin * (scale * echo(SKIN, 0.05 * slow))
         signal += tissue.muscle * (scale * echo(MUSCLE, 0.06 * faster))
         signal += tissue.blood * (scale * echo(BLOOD, blood))
-        mass = scale * echo(TUMOR, lesion.early_mmol * np.float32(wash))
+        mass = scale * echo(TUMOR, lesion.early_mmol * wash)
         scar = float(scale * echo(SCAR, lesion.scar_mmol * slow * 0.8))
         fluid = float(scale * echo(FLUID, 0.03 * slow))
         signal = _with_lesion(signal, lesion, mass, scar, fluid)

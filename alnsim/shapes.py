@@ -7,20 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.special import ndtri
 
 POLAR_STEPS = 91
 AZIMUTH_STEPS = 181
 """Table of directions, 2 degrees apart: finer than the narrowest spike (0.07 rad) by a factor of two."""
 
+QUANTILES = 2**16
+
 WAVE_DEGREES = 2, 3, 4, 5
 """Degrees of the waves on the sphere; weights fall as 1 / degree (our choice)."""
 
 
+def white_noise(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Independent standard normal numbers, each one of 65,536 equally likely quantiles (up to +-4.3, variance 1).
+
+    Nearly four times as fast as `rng.standard_normal`, which is half of what noisy images cost.
+    """
+    return _quantiles()[rng.integers(QUANTILES, size=shape, dtype=np.uint16).astype(np.intp)]
+
+
+@cache
+def _quantiles() -> np.ndarray:
+    values = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    return values / values.std()
+
+
 def smooth_field(shape: Sequence[int], sigma_px: float | Sequence[float], rng: np.random.Generator) -> np.ndarray:
-    """Smooth Gaussian random field of any dimension, float32, mean 0 and variance 1.
+    """Smooth Gaussian random field of any dimension, mean 0 and variance 1.
 
     shape: pixels along each axis; sigma_px: Gaussian sigma of the smoothing in pixels, one number or one per axis, not
     negative (0 leaves an axis white). White noise through a Gaussian of sigma s has the correlation exp(-d^2 / (4 s^2)).
@@ -34,7 +52,7 @@ def smooth_field(shape: Sequence[int], sigma_px: float | Sequence[float], rng: n
     coarse = [sigma / step for sigma, step in zip(sigmas, steps, strict=True)]
     margins = [int(np.ceil(3.0 * sigma)) for sigma in coarse]
     nodes = [extent if step == 1 else (extent - 1) // step + 2 for extent, step in zip(shape, steps, strict=True)]
-    field = rng.standard_normal([n + 2 * m for n, m in zip(nodes, margins, strict=True)], dtype=np.float32)
+    field = white_noise([n + 2 * m for n, m in zip(nodes, margins, strict=True)], rng)
     for axis, (sigma, margin, count) in enumerate(zip(coarse, margins, nodes, strict=True)):
         if sigma > 0.0:
             field = gaussian_filter1d(field, sigma, axis=axis, truncate=3.0)
@@ -44,7 +62,7 @@ def smooth_field(shape: Sequence[int], sigma_px: float | Sequence[float], rng: n
         scale *= _gain_of_smoothing(sigma, step)
         if step > 1:
             field = _stretched(field, step, extent, axis)
-    return np.multiply(field, np.float32(scale), dtype=np.float32)
+    return scale * field
 
 
 @dataclass(frozen=True)
@@ -62,12 +80,12 @@ class PixelGrid:
     @property
     def down_mm(self) -> np.ndarray:
         """(rows, 1) centers of the rows."""
-        return (np.arange(self.rows, dtype=np.float32) + np.float32(0.5))[:, None] * np.float32(self.pixel_mm)
+        return (np.arange(self.rows) + 0.5)[:, None] * self.pixel_mm
 
     @property
     def across_mm(self) -> np.ndarray:
         """(1, columns) centers of the columns."""
-        return (np.arange(self.columns, dtype=np.float32) + np.float32(0.5))[None, :] * np.float32(self.pixel_mm)
+        return (np.arange(self.columns) + 0.5)[None, :] * self.pixel_mm
 
 
 def _gain_of_smoothing(sigma: float, step: int) -> float:
@@ -89,7 +107,7 @@ def _stretched(values: np.ndarray, step: int, length: int, axis: int) -> np.ndar
     """One axis interpolated linearly to `step` times as many samples, cut to `length`."""
     position = np.arange(length) / step
     below = position.astype(int)
-    part = (position - below).astype(np.float32).reshape((-1,) + (1,) * (values.ndim - 1 - axis))
+    part = (position - below).reshape((-1,) + (1,) * (values.ndim - 1 - axis))
     low = np.take(values, below, axis=axis)
     high = np.take(values, below + 1, axis=axis)
     high -= low
@@ -122,18 +140,18 @@ class LesionShape:
 
 @dataclass(frozen=True)
 class Lesion:
-    """A drawn lesion. radius_mm: (POLAR_STEPS, AZIMUTH_STEPS) float32, over the angle from +z and the angle from +x to +y."""
+    """A drawn lesion. radius_mm: (POLAR_STEPS, AZIMUTH_STEPS), over the angle from +z and the angle from +x to +y."""
 
     shape: LesionShape
     radius_mm: np.ndarray
 
     def distance_mm(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Signed distance along the ray from the center, float32: negative inside, 0 on the surface.
+        """Signed distance along the ray from the center: negative inside, 0 on the surface.
 
         z, y, x: mm from the center, any shapes that broadcast together. Exact at the surface; elsewhere at least the
         true distance in size, and longer than it where the surface is oblique to the ray.
         """
-        z, y, x = (np.asarray(values, dtype=np.float32) for values in (z, y, x))
+        z, y, x = (np.asarray(values, dtype=float) for values in (z, y, x))
         radius = np.sqrt(z * z + y * y + x * x)
         return radius - _looked_up(self.radius_mm, z, y, x, radius)
 
@@ -157,7 +175,7 @@ def draw_lesion(shape: LesionShape, rng: np.random.Generator) -> Lesion:
     axes = axes / np.prod(axes) ** (1.0 / 3.0)
     ellipsoid = 1.0 / np.sqrt(((directions / axes) ** 2).sum(axis=-1))
     body = ellipsoid * np.clip(1.0 + shape.lobulation * waves, 0.4, 1.8)
-    return Lesion(shape, _of_volume(body, shape.spiculation_mm * spikes, 0.5 * shape.diameter_mm).astype(np.float32))
+    return Lesion(shape, _of_volume(body, shape.spiculation_mm * spikes, 0.5 * shape.diameter_mm))
 
 
 def _of_volume(body: np.ndarray, spikes_mm: np.ndarray, radius_mm: float) -> np.ndarray:
@@ -212,31 +230,31 @@ class Node:
     relief: np.ndarray
 
     def distance_mm(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Signed distance to the capsule, float32, negative inside; first-order exact near the surface.
+        """Signed distance to the capsule, negative inside; first-order exact near the surface.
 
         z, y, x: mm from the center, any shapes that broadcast together.
         """
         z, short, long = self._own_axes(z, y, x)
-        semi = np.asarray(self.shape.semi_axes_mm, dtype=np.float32)
+        semi = np.array(self.shape.semi_axes_mm)
         radius = np.sqrt(z * z + short * short + long * long)
         relief = _looked_up(self.relief, z, short, long, radius)
         return _ellipsoid_distance(z / relief, short / relief, long / relief, semi) * relief
 
     def hilum_distance_mm(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Signed distance to the fatty hilum, float32, negative in it; +1000 everywhere when there is none.
+        """Signed distance to the fatty hilum, negative in it; +1000 everywhere when there is none.
 
         The hilum reaches through the capsule: fat of the hilum is where both this and `distance_mm` are negative.
         """
         z, short, long = self._own_axes(z, y, x)
         if self.shape.hilum_fraction <= 0.0:
-            return np.full(np.broadcast_shapes(z.shape, short.shape, long.shape), 1000.0, dtype=np.float32)
-        semi = np.asarray(self.shape.semi_axes_mm, dtype=np.float32) * np.float32(self.shape.hilum_fraction)
-        shift, along = np.float32(self.hilum_shift_mm), np.float32(self.hilum_along_mm)
+            return np.full(np.broadcast_shapes(z.shape, short.shape, long.shape), 1000.0)
+        semi = np.array(self.shape.semi_axes_mm) * self.shape.hilum_fraction
+        shift, along = self.hilum_shift_mm, self.hilum_along_mm
         return _ellipsoid_distance(z, short - shift, long - along, semi)
 
     def _own_axes(self, z, y, x) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        z, y, x = (np.asarray(values, dtype=np.float32) for values in (z, y, x))
-        cosine, sine = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
+        z, y, x = (np.asarray(values, dtype=float) for values in (z, y, x))
+        cosine, sine = np.cos(self.turn), np.sin(self.turn)
         return z, cosine * y - sine * x, sine * y + cosine * x
 
 
@@ -251,7 +269,7 @@ def draw_node(shape: NodeShape, rng: np.random.Generator, *, turn: float | None 
     along = rng.uniform(-0.25, 0.25)
     waves = _waves_on_sphere(_directions(), rng)
     _, short, long = shape.semi_axes_mm
-    relief = np.clip(1.0 + shape.margin_irregularity * waves, 0.5, 1.6).astype(np.float32)
+    relief = np.clip(1.0 + shape.margin_irregularity * waves, 0.5, 1.6)
     return Node(
         shape,
         float(drawn_turn if turn is None else turn),
@@ -266,8 +284,8 @@ def _ellipsoid_distance(z: np.ndarray, y: np.ndarray, x: np.ndarray, semi: np.nd
     a, b, c = (z / semi[0]) ** 2, (y / semi[1]) ** 2, (x / semi[2]) ** 2
     relative = np.sqrt(a + b + c)
     gradient = np.sqrt(a / semi[0] ** 2 + b / semi[1] ** 2 + c / semi[2] ** 2)
-    local = np.where(gradient > 1e-6, relative / np.maximum(gradient, np.float32(1e-6)), semi.min())
-    return (local * (relative - np.float32(1.0))).astype(np.float32)
+    local = np.where(gradient > 1e-6, relative / np.maximum(gradient, 1e-6), semi.min())
+    return local * (relative - 1.0)
 
 
 def _directions() -> np.ndarray:
@@ -320,13 +338,13 @@ def _unit_vectors(count: int, rng: np.random.Generator) -> np.ndarray:
 def _looked_up(table: np.ndarray, z: np.ndarray, y: np.ndarray, x: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """The table at the direction of each point, bilinear in the two angles."""
     cosine = np.divide(z, radius, out=np.ones_like(radius), where=radius > 0.0)
-    polar = np.arccos(np.clip(cosine, -1.0, 1.0)) * np.float32((POLAR_STEPS - 1) / np.pi)
-    azimuth = (np.arctan2(y, x) + np.float32(np.pi)) * np.float32((AZIMUTH_STEPS - 1) / (2.0 * np.pi))
+    polar = np.arccos(np.clip(cosine, -1.0, 1.0)) * ((POLAR_STEPS - 1) / np.pi)
+    azimuth = (np.arctan2(y, x) + np.pi) * ((AZIMUTH_STEPS - 1) / (2.0 * np.pi))
     row = np.minimum(polar.astype(np.int32), POLAR_STEPS - 2)
     column = np.clip(azimuth.astype(np.int32), 0, AZIMUTH_STEPS - 2)
-    down, across = polar - row.astype(np.float32), azimuth - column.astype(np.float32)
+    down, across = polar - row, azimuth - column
     first = row * AZIMUTH_STEPS + column
-    flat = np.ascontiguousarray(table, dtype=np.float32).reshape(-1)
+    flat = table.ravel()
     near = flat[first] + across * (flat[first + 1] - flat[first])
     first += AZIMUTH_STEPS
     far = flat[first] + across * (flat[first + 1] - flat[first])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from alnsim.shapes import PixelGrid
+from alnsim.shapes import PixelGrid, white_noise
 from alnsim.traits import trait_scores
 
 FWHM_PER_SIGMA = 2.3548
@@ -159,16 +159,16 @@ class Grid(PixelGrid):
         steps = [max(1, int(length / self.pixel_mm / 2.0)) for length in (axial_mm, lateral_mm)]
         sigma = [self.pixels(length) / step for length, step in zip((axial_mm, lateral_mm), steps, strict=True)]
         shape = [extent // step + 3 for extent, step in zip((self.rows, self.columns), steps, strict=True)]
-        coarse = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap")
-        coarse *= np.float32(np.sqrt(4.0 * np.pi * sigma[0] * sigma[1]))
+        coarse = gaussian_filter(white_noise(shape, rng), sigma, mode="wrap")
+        coarse *= np.sqrt(4.0 * np.pi * sigma[0] * sigma[1])
         return _stretched(_stretched(coarse, steps[0], self.rows).T, steps[1], self.columns).T
 
     def curve(self, lateral_mm: float, rng: np.random.Generator) -> np.ndarray:
         """(1, columns) smooth random curve, mean 0 and variance about 1."""
         sigma = self.pixels(lateral_mm)
         margin = int(3 * sigma)
-        noise = rng.standard_normal(self.columns + 2 * margin, dtype=np.float32)
-        smooth = gaussian_filter1d(noise, sigma) * np.float32(np.sqrt(2.0 * np.sqrt(np.pi) * sigma))
+        noise = rng.standard_normal(self.columns + 2 * margin)
+        smooth = gaussian_filter1d(noise, sigma) * np.sqrt(2.0 * np.sqrt(np.pi) * sigma)
         return smooth[None, margin : margin + self.columns]
 
 
@@ -178,12 +178,12 @@ def _stretched(values: np.ndarray, step: int, length: int) -> np.ndarray:
         return values[:length]
     position = np.arange(length) / step
     below = position.astype(int)
-    part = (position - below).astype(np.float32)[:, None]
+    part = (position - below)[:, None]
     return values[below] * (1 - part) + values[below + 1] * part
 
 
 def decibel(level_db: np.ndarray) -> np.ndarray:
-    return np.exp(level_db * np.float32(np.log(10.0) / 20.0))
+    return np.exp(level_db * (np.log(10.0) / 20.0))
 
 
 def step(distance_mm: np.ndarray, width_mm: float) -> np.ndarray:
@@ -206,7 +206,7 @@ class Anatomy:
 def _interfaces(field: np.ndarray, pixel_mm: float, width_mm: float) -> np.ndarray:
     """(rows, columns) 0..1: bright along the field's zero lines, most where they lie across the beam."""
     down, across = np.gradient(field, pixel_mm)
-    slope = np.sqrt(down * down + across * across) + np.float32(1e-9)
+    slope = np.sqrt(down * down + across * across) + 1e-9
     return line(field / slope, width_mm) * (down / slope) ** 2
 
 
@@ -313,13 +313,12 @@ def _envelope(
     """Mean envelope of the compounded looks, with receiver noise; 1.0 is the root mean square of gland at 0 dB."""
     depth = grid.depth_mm
     focus = 0.45 * grid.rows * grid.pixel_mm
-    away = (np.clip(np.abs(depth - focus) / focus, 0.0, 1.0) ** 2).astype(np.float32)
+    away = np.clip(np.abs(depth - focus) / focus, 0.0, 1.0) ** 2
     axial = grid.pixels(scanner.axial_fwhm_mm / FWHM_PER_SIGMA)
     narrow = grid.pixels(scanner.lateral_fwhm_mm / FWHM_PER_SIGMA)
-    noise_level = decibel(scanner.noise_db + 14.0 * depth / depth.max()).astype(np.float32)
-    coherent = gaussian_filter(specular, (axial, 2.0 * narrow)).astype(np.float32)
-    amplitude = amplitude.astype(np.float32)
-    noise = rng.standard_normal((2, *amplitude.shape), dtype=np.float32) * (noise_level * np.float32(np.sqrt(0.5)))
+    noise_level = decibel(scanner.noise_db + 14.0 * depth / depth.max())
+    coherent = gaussian_filter(specular, (axial, 2.0 * narrow))
+    noise = white_noise((2, *amplitude.shape), rng) * (noise_level * np.sqrt(0.5))
     total = np.zeros_like(amplitude)
     for look in range(scanner.looks):
         total += _look(amplitude, coherent, away, np.roll(noise, 37 * look, axis=2), axial, narrow, rng)
@@ -336,11 +335,11 @@ def _look(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Envelope of one look: scatterers through the point-spread function (sigmas in pixels), echoes of interfaces, noise."""
-    scatterers = rng.standard_normal((2, *amplitude.shape), dtype=np.float32) * amplitude
+    scatterers = white_noise((2, *amplitude.shape), rng) * amplitude
     near = gaussian_filter1d(scatterers, axial, axis=1, truncate=3.0)
-    near = gaussian_filter1d(near, narrow, axis=2, truncate=3.0) * np.float32(np.sqrt(2.0 * np.pi * axial * narrow))
+    near = gaussian_filter1d(near, narrow, axis=2, truncate=3.0) * np.sqrt(2.0 * np.pi * axial * narrow)
     wide = gaussian_filter1d(near, BEAM_BROADENING * narrow, axis=2, truncate=3.0)
-    wide *= np.float32((1.0 + BEAM_BROADENING**2) ** 0.25)
+    wide *= (1.0 + BEAM_BROADENING**2) ** 0.25
     real, imaginary = (1.0 - away) * near + away * wide + noise
     real = real + coherent
     return np.sqrt(real * real + imaginary * imaginary)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from alnsim import ultrasound as still
+from alnsim.shapes import white_noise
 from alnsim.traits import trait_scores
 from alnsim.ultrasound import Anatomy, Grid, LesionAppearance, Scanner, decibel, step
 
@@ -128,20 +129,20 @@ def simulate_sweep(
         masks[frame] = section.distance_mm < 0.0
         texture = plane.field(0.8, 1.0, same_texture.again())
         swollen, channel = _lymphatics(plane, tissue, section, same_channels.again())
-        wet_db = np.float32(sweep.lymphatic_db) * swollen
+        wet_db = sweep.lymphatic_db * swollen
         level_db = tissue.level_db + wet_db * (0.35 - 1.35 * channel)
         specular_db = tissue.specular_db - 2.0 * wet_db * channel
         level_db, specular_db = _with_lesion(level_db, specular_db, section, appearance, texture)
         for satellite in satellites:
             level_db, specular_db = satellite.added(plane, level_db, specular_db)
-        excess = section.inside * np.float32(lesion_excess) + tissue.excess_db_per_cm * (1.0 - section.inside)
-        loss_db = np.cumsum(excess, axis=0) * np.float32(grid.pixel_mm / 10.0)
+        excess = section.inside * lesion_excess + tissue.excess_db_per_cm * (1.0 - section.inside)
+        loss_db = np.cumsum(excess, axis=0) * (grid.pixel_mm / 10.0)
         loss_db = gaussian_filter1d(loss_db, grid.pixels(scanner.lateral_fwhm_mm * 0.8), axis=1, mode="nearest")
         own = section.distance_mm < 0.5 * appearance.halo_mm
         moved = scatterers.at(plane, float(path.slip_mm[frame]), own)
-        noise = rng.standard_normal((2, rows, columns), dtype=np.float32)
+        noise = white_noise((2, rows, columns), rng)
         envelope = beam.envelope(decibel(level_db - loss_db), decibel(specular_db - loss_db), moved, noise)
-        image_db = 20.0 * np.log10(np.maximum(envelope, np.float32(1e-6))) + gain_db
+        image_db = 20.0 * np.log10(np.maximum(envelope, 1e-6)) + gain_db
         gray = 255.0 * (image_db / scanner.dynamic_range_db + still.BLACK_BELOW_GLAND)
         gray = gaussian_filter(gray, grid.pixels(scanner.edge_smoothing_mm))
         pixels[frame] = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
@@ -200,8 +201,8 @@ class _Replay:
     def normal(self, mean: float, sd: float) -> float:
         return self._draw(lambda: self._rng.normal(mean, sd))
 
-    def standard_normal(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        return self._draw(lambda: self._rng.standard_normal(shape, dtype=dtype))
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self._draw(lambda: self._rng.standard_normal(shape))
 
     def _draw(self, fresh: Callable[[], Any]) -> Any:
         if self._next == len(self._drawn):
@@ -230,7 +231,7 @@ class _Plane(Grid):
     @property
     def depth_mm(self) -> np.ndarray:
         """(rows, 1) depth the tissue shown would have at rest."""
-        return super().depth_mm * np.float32(1.0 + self.strain)
+        return super().depth_mm * (1.0 + self.strain)
 
     def field(self, axial_mm: float, lateral_mm: float, rng: np.random.Generator) -> np.ndarray:
         """(rows, columns) cut, mean 0 and variance 1 everywhere, correlation lengths (Gaussian sigma) in mm."""
@@ -249,22 +250,22 @@ class _Plane(Grid):
         reach_mm = self.span_mm + 1.0
         along = int((self.columns * self.pixel_mm + 2.0 * MARGIN_MM) / step_mm) + 5
         across = int(2.0 * reach_mm / (NODE_SPACING * elevational_mm)) + 5
-        values = rng.standard_normal((along, across, nodes), dtype=np.float32)
+        values = rng.standard_normal((along, across, nodes))
         origin_mm = self.displacement_mm - MARGIN_MM
         place_mm = origin_mm + step_mm * (np.arange(along) - 1.0)
         elevation_mm = np.interp(place_mm, self.across_mm[0], self.elevation_mm[0])
         nodes_across, weights = _taps(elevation_mm + reach_mm, elevational_mm)
         plane = (values[np.arange(along), nodes_across] * weights[:, :, None]).sum(axis=0)
-        return _weighted(plane, *_taps(self.across_mm[0] - np.float32(origin_mm), lateral_mm))
+        return _weighted(plane, *_taps(self.across_mm[0] - origin_mm, lateral_mm))
 
 
 def _taps(position_mm: np.ndarray, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """(4, n) nodes round each position (n,) >= 0 and their Gaussian weights, of unit norm: variance 1 everywhere."""
-    place = np.asarray(position_mm, np.float32) / np.float32(NODE_SPACING * sigma_mm)
+    place = position_mm / (NODE_SPACING * sigma_mm)
     first = place.astype(np.intp)
-    weights = place - first.astype(np.float32) - np.arange(-1, 3, dtype=np.float32)[:, None]
+    weights = place - first - np.arange(-1, 3)[:, None]
     weights *= weights
-    weights *= np.float32(-0.5 * NODE_SPACING**2)
+    weights *= -0.5 * NODE_SPACING**2
     np.exp(weights, out=weights)
     weights /= np.sqrt(np.einsum("kn,kn->n", weights, weights))
     return first + np.arange(4)[:, None], weights
@@ -284,8 +285,8 @@ def _weighted(nodes: np.ndarray, taps: np.ndarray, weights: np.ndarray) -> np.nd
 
 def _lesion_plane(grid: Grid, path: _Path, frame: int, span_mm: float) -> _Plane:
     """The plane as the lesion sees it: displaced by the common drift only."""
-    sideways = grid.across_mm - np.float32(0.5 * grid.columns * grid.pixel_mm)
-    elevation = np.float32(path.elevation_mm[frame]) + np.float32(path.yaw[frame]) * sideways
+    sideways = grid.across_mm - 0.5 * grid.columns * grid.pixel_mm
+    elevation = path.elevation_mm[frame] + path.yaw[frame] * sideways
     drift, strain = float(path.drift_mm[frame]), float(path.strain[frame])
     return _Plane(grid.rows, grid.columns, grid.pixel_mm, elevation, drift, strain, span_mm)
 
@@ -313,28 +314,28 @@ class _Lesion:
 
     def section(self, plane: _Plane, elevational_mm: float, halo_mm: float) -> _Section:
         """The lesion in this plane. elevational_mm: sigma of the beam across the plane."""
-        along_length = plane.elevation_mm / np.float32(self.half_length_mm)
+        along_length = plane.elevation_mm / self.half_length_mm
         middle = float(along_length.mean())
         share = np.sqrt(np.clip(1.0 - along_length**2, 0.0, None))
-        beyond = np.clip(np.abs(along_length) - 1.0, 0.0, None) * np.float32(self.half_length_mm)
-        turn = np.float32(middle * np.pi / 3.0)
+        beyond = np.clip(np.abs(along_length) - 1.0, 0.0, None) * self.half_length_mm
+        turn = middle * np.pi / 3.0
         outline = np.clip(1.0 + np.cos(turn) * self.waves[0] + np.sin(turn) * self.waves[1], 0.45, 1.6)
         window = np.exp(-8.0 * (middle - np.array([0.0, -0.7, 0.7])) ** 2)
         spikes = (window[:, None] * self.spikes).max(axis=0)
         ellipse = self._ellipse()
-        down = plane.depth_mm - np.float32(self.row_mm)
-        across = plane.across_mm - np.float32(self.column_mm + plane.displacement_mm)
-        cosine, sine = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
+        down = plane.depth_mm - self.row_mm
+        across = plane.across_mm - (self.column_mm + plane.displacement_mm)
+        cosine, sine = np.cos(self.turn), np.sin(self.turn)
         along, over = cosine * across + sine * down, cosine * down - sine * across
         radius = np.sqrt(along * along + over * over)
-        place = np.rint((np.arctan2(over, along) + np.float32(np.pi)) * np.float32((RING - 1) / (2.0 * np.pi)))
+        place = np.rint((np.arctan2(over, along) + np.pi) * ((RING - 1) / (2.0 * np.pi)))
         place = place.astype(np.intp)
-        edge = (ellipse * outline).astype(np.float32)[place] * share
-        edge += spikes.astype(np.float32)[place] * np.minimum(share * 2.0, 1.0)
+        edge = (ellipse * outline)[place] * share
+        edge += spikes[place] * np.minimum(share * 2.0, 1.0)
         distance = radius - edge + beyond
         steep = 0.5 * self.width_mm * np.abs(along_length) / self.half_length_mm / np.maximum(share, 0.1)
         blur = np.sqrt((0.20 + 0.16 * halo_mm) ** 2 + np.minimum(elevational_mm * steep, 1.2) ** 2)
-        return _Section(step(-distance, blur.astype(np.float32)), distance)
+        return _Section(step(-distance, blur), distance)
 
     def _ellipse(self) -> np.ndarray:
         angle = _ring()
@@ -368,13 +369,13 @@ class _Satellite:
 
     def added(self, plane: _Plane, level_db: np.ndarray, specular_db: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Echo levels with the focus in them; the very same arrays where the plane misses it."""
-        across = plane.elevation_mm - np.float32(self.elevation_mm)
+        across = plane.elevation_mm - self.elevation_mm
         if self.conspicuity <= 0.0 or np.abs(across).min() > self.radius_mm + 2.0 * SATELLITE_BLUR_MM:
             return level_db, specular_db
-        down = plane.depth_mm - np.float32(self.row_mm)
-        aside = plane.across_mm - np.float32(self.column_mm + plane.displacement_mm)
-        outside = np.sqrt(0.8 * aside**2 + 1.2 * down**2 + across**2) - np.float32(self.radius_mm)
-        inside = np.float32(self.conspicuity) * step(-outside, 0.5 * SATELLITE_BLUR_MM)
+        down = plane.depth_mm - self.row_mm
+        aside = plane.across_mm - (self.column_mm + plane.displacement_mm)
+        outside = np.sqrt(0.8 * aside**2 + 1.2 * down**2 + across**2) - self.radius_mm
+        inside = self.conspicuity * step(-outside, 0.5 * SATELLITE_BLUR_MM)
         inside *= outside < 2.0 * SATELLITE_BLUR_MM
         return level_db + inside * (SATELLITE_DB - level_db), specular_db - 40.0 * inside
 
@@ -409,10 +410,10 @@ def _with_lesion(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Echo levels of scatterers and of interfaces, (rows, columns) dB each, with the lesion and its halo in them."""
     inside = section.inside
-    outer = np.clip(section.distance_mm, 0.0, None) / np.float32(max(appearance.halo_mm, 0.2))
+    outer = np.clip(section.distance_mm, 0.0, None) / max(appearance.halo_mm, 0.2)
     rim = np.exp(-(outer**2)) * (1.0 - inside)
     level_db = level_db + rim * (4.5 - 0.6 * np.minimum(level_db, 0.0))
-    lesion_db = np.float32(appearance.contrast_db) + np.float32(appearance.heterogeneity_db) * texture
+    lesion_db = appearance.contrast_db + appearance.heterogeneity_db * texture
     level_db += inside * (lesion_db - level_db)
     return level_db, specular_db - 45.0 * inside - 8.0 * rim
 
@@ -424,12 +425,12 @@ def _lymphatics(plane: _Plane, tissue: Anatomy, section: _Section, rng: _Replay)
     """
     field = plane.field(0.75, 1.9, rng)
     down, across = np.gradient(field, plane.pixel_mm)
-    slope = np.sqrt(down * down + across * across) + np.float32(0.12)
+    slope = np.sqrt(down * down + across * across) + 0.12
     channel = still.line(field / slope, 0.30)
     depth = plane.depth_mm
-    room = step(depth - 3.0, 0.4) * step(np.float32(tissue.fascia_mm - 0.8) - depth, 0.4)
+    room = step(depth - 3.0, 0.4) * step(tissue.fascia_mm - 0.8 - depth, 0.4)
     outer = np.clip(section.distance_mm, 0.0, None)
-    near = np.exp(-((outer / np.float32(LYMPHATIC_REACH_MM)) ** 4))
+    near = np.exp(-((outer / LYMPHATIC_REACH_MM) ** 4))
     return near * step(outer - 0.7, 0.3) * room, channel
 
 
@@ -444,7 +445,7 @@ class _Scatterers:
     @classmethod
     def draw(cls, beam: _Beam, grid: Grid, looks: int, span_mm: float, rng: np.random.Generator) -> _Scatterers:
         planes = int(2.0 * span_mm / (NODE_SPACING * beam.elevational_mm)) + 5
-        values = rng.standard_normal((planes, 2 * looks, grid.rows, grid.columns), dtype=np.float32)
+        values = white_noise((planes, 2 * looks, grid.rows, grid.columns), rng)
         return cls(values, beam.elevational_mm, span_mm)
 
     def at(self, plane: _Plane, slip_mm: float, own: np.ndarray) -> np.ndarray:
@@ -454,11 +455,11 @@ class _Scatterers:
         an image away: were they of one piece, a slide of one pixel would show the same scatterer on both sides of the
         border, which makes a brighter rim in the single frame.
         """
-        middle = plane.elevation_mm[:, plane.columns // 2] + np.float32(self.reach_mm)
+        middle = plane.elevation_mm[:, plane.columns // 2] + self.reach_mm
         nodes, weights = _taps(middle, self.sigma_mm)
         cut = np.zeros_like(self.values[0])
         part = np.empty_like(cut)
-        for node, weight in zip(nodes[:, 0], weights[:, 0] * np.float32(np.sqrt(0.5)), strict=True):
+        for node, weight in zip(nodes[:, 0], weights[:, 0] * np.sqrt(0.5), strict=True):
             cut += np.multiply(self.values[node], weight, out=part)
         row = np.rint(plane.depth_mm[:, 0] / plane.pixel_mm - 0.5).astype(np.intp)
         cut = cut.take(row, axis=1, mode="clip")
@@ -491,13 +492,13 @@ class _Beam:
         axial = grid.pixels(scanner.axial_fwhm_mm / still.FWHM_PER_SIGMA)
         narrow = grid.pixels(scanner.lateral_fwhm_mm / still.FWHM_PER_SIGMA)
         lateral = narrow * np.sqrt(1.0 + (still.BEAM_BROADENING * away) ** 2)
-        level = decibel(scanner.noise_db + 14.0 * depth / depth.max()).astype(np.float32)
+        level = decibel(scanner.noise_db + 14.0 * depth / depth.max())
         return cls(
             axial=_weights(np.array([axial]))[:, 0],
             lateral=_weights(lateral)[:, :, None],
             elevational_mm=ELEVATIONAL_TO_LATERAL_BEAM * scanner.lateral_fwhm_mm / still.FWHM_PER_SIGMA,
             smear=(axial, 2.0 * narrow),
-            noise_level=level[:, None] * np.float32(np.sqrt(0.5)),
+            noise_level=level[:, None] * np.sqrt(0.5),
         )
 
     def envelope(
@@ -518,7 +519,7 @@ class _Beam:
             echoes[0] += coherent
             echoes *= echoes
             total += np.sqrt(echoes[0] + echoes[1])
-        return total / np.float32(looks)
+        return total / looks
 
 
 def _weights(sigma: np.ndarray) -> np.ndarray:
@@ -526,7 +527,7 @@ def _weights(sigma: np.ndarray) -> np.ndarray:
     away = np.arange(int(3.0 * sigma.max() + 0.5) + 1)[:, None]
     weight = np.exp(-0.5 * (away / sigma) ** 2)
     norm = np.sqrt(weight[0] ** 2 + 2.0 * (weight[1:] ** 2).sum(axis=0))
-    return (weight / norm).astype(np.float32)
+    return weight / norm
 
 
 def _spread(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:

@@ -125,7 +125,7 @@ def test_noise_has_unit_variance_mean_zero_and_the_spectrum_of_filtered_back_pro
     sigma, pixel = 0.5, 0.7
     rng = np.random.default_rng(0)
     noises = np.stack([band_limited_noise((128, 128), pixel, sigma, rng) for _ in range(24)])
-    assert noises.dtype == np.float32 and noises.std() == pytest.approx(1.0, abs=0.02) and abs(noises.mean()) < 1e-3
+    assert noises.dtype == np.float64 and noises.std() == pytest.approx(1.0, abs=0.02) and abs(noises.mean()) < 1e-3
     frequency = np.hypot(np.fft.fftfreq(128, pixel)[:, None], np.fft.fftfreq(128, pixel)[None, :])
     power = (np.abs(np.fft.fft2(noises)) ** 2).mean(axis=0)
     expected = frequency * np.exp(-4 * np.pi**2 * sigma**2 * frequency**2)

@@ -11,7 +11,7 @@ import pytest
 from alnsim.shapes import LesionShape, NodeShape, draw_lesion, draw_node, smooth_field
 
 STEP_MM = 0.5
-AXIS = np.arange(-21.0, 21.01, STEP_MM, dtype=np.float32)
+AXIS = np.arange(-21.0, 21.01, STEP_MM)
 CUBE = AXIS[:, None, None], AXIS[None, :, None], AXIS[None, None, :]
 
 
@@ -23,7 +23,7 @@ def test_a_plain_lesion_is_the_sphere_that_was_asked_for():
     lesion = draw_lesion(LesionShape(20.0), np.random.default_rng(0))
     distance = lesion.distance_mm(*CUBE)
     radius = np.sqrt(sum(axis**2 for axis in CUBE))
-    assert distance.dtype == np.float32
+    assert distance.dtype == np.float64
     np.testing.assert_allclose(distance, radius - 10.0, atol=1e-3)
     assert lesion.reach_mm == pytest.approx(10.0, abs=1e-4)
 
@@ -73,7 +73,7 @@ def test_a_slice_of_a_lesion_is_the_lesion_at_that_height():
 
 def test_a_plain_node_has_the_axes_that_were_asked_for():
     node = draw_node(NodeShape(16.0, 8.0, 0.0), np.random.default_rng(0), turn=0.0)
-    off_center = AXIS + np.float32(0.17)  # no sample on the capsule
+    off_center = AXIS + 0.17  # no sample on the capsule
     inside = node.distance_mm(0.0, off_center[:, None], off_center[None, :]) < 0
     assert inside.sum() * STEP_MM**2 == pytest.approx(np.pi / 4 * 16.0 * 8.0, rel=0.02)
     assert inside.any(axis=0).sum() > 1.8 * inside.any(axis=1).sum()  # the long axis lies along x
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_shape_family():
 @pytest.mark.parametrize("sigma", [0.0, 0.4, 1.0, 2.5, 7.0, (1.0, 5.0)])
 def test_a_field_has_mean_0_and_variance_1(sigma):
     field = smooth_field((500, 500), sigma, np.random.default_rng(2))
-    assert field.dtype == np.float32 and field.shape == (500, 500)
+    assert field.dtype == np.float64 and field.shape == (500, 500)
     assert field.mean() == pytest.approx(0.0, abs=0.12)
     assert (field**2).mean() == pytest.approx(1.0, abs=0.12)
 
