@@ -70,10 +70,11 @@ def crop_volumes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: 
     the mask (of equals, the one nearest to the middle), without a mask the middle of the box. The adjustable square is the
     longer edge of the box in mm plus the margin. An oblique volume is taken along its nearest axes, not resampled. At the end
     of the volume the last slice repeats.
-    With depth, (n, channels, depth, side_px, side_px): the box of depth_mm across slices and size_mm in the plane, centered on
-    the lesion (mask, else box); all other channels, later visits too, are read at the same scanner coordinates, along the
-    scanner's axes. Values are interpolated linearly, and along an axis along which the box is sampled more coarsely than the
-    file averaged before.
+    With depth, (n, channels, depth, side_px, side_px): a box centered on the lesion (mask, else box) of the first channel; its
+    side in the plane is size_mm, or for the adjustable square that of this lesion as above, and it is depth_mm, else its side,
+    across slices. All other channels, later visits too, are read at the same scanner coordinates, along the scanner's axes.
+    Values are interpolated linearly, and along an axis along which the box is sampled more coarsely than the file averaged
+    before.
     Either way slices run towards the head, rows to the back and columns to the patient's left, whatever the file's order.
     At a later timepoint the mask of a lesion that has gone is empty: the crop is then cut where it was in the same patient's
     images of timepoint "pre", by scanner coordinates, so the visits must be registered.
