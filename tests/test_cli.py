@@ -22,7 +22,7 @@ SMALL = (
     "--set",
     "22.epochs=1",
     "--set",
-    "22.architectures=[resnet18]",
+    "22.fine_tuned=[]",
     "--set",
     "21.n_repeats=1",
     "--set",

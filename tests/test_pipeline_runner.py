@@ -360,3 +360,15 @@ def test_a_cluster_that_is_not_there_is_said(toy_repository, monkeypatch):
     monkeypatch.setattr("alnlib.pipeline.runner.CONNECT_SECONDS", 1)
     with pytest.raises(InputError, match="no Dask scheduler answers there"):
         run_toys(cluster="tcp://127.0.0.1:9")
+
+
+def test_a_run_of_its_own_name_and_end_touches_no_other(toy_repository):
+    plan = make_plan(RunOptions(run="try", end="02"), TOY_STAGES)
+    assert plan.folder.name == "try" and plan.data.name == "try"
+    assert [stage.number for stage in plan.chosen] == [stage.number for stage in TOY_STAGES if stage.number <= "02"]
+    assert {values["run"] for values in plan.parameters.values() if "run" in values} <= {"try"}
+    for name in ("../simulated-demo", "", "a b"):
+        with pytest.raises(InputError, match="--run"):
+            make_plan(RunOptions(run=name), TOY_STAGES)
+    with pytest.raises(InputError, match="--to 77: no such stage"):
+        make_plan(RunOptions(end="77"), TOY_STAGES)

@@ -74,6 +74,8 @@ def run(
     profile: Annotated[str, typer.Option(help="a file of notebooks/profiles: demo, full")] = "demo",
     only: Annotated[str | None, typer.Option(metavar="NN", help="run this stage alone")] = None,
     start: Annotated[str | None, typer.Option("--from", metavar="NN", help="run this stage and the later ones")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="NN", help="run no stage after this one")] = None,
+    name: Annotated[str | None, typer.Option("--run", metavar="NAME", help="folder below results/ of its own")] = None,
     force: Annotated[bool, typer.Option("--force", help="run the chosen stages even if they are fresh")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jobs: Annotated[int | None, typer.Option(min=1, help="stages side by side (default: cores, at most 4)")] = None,
@@ -89,7 +91,8 @@ def run(
     """Reproduce the results of a cohort: run every stage that is not fresh."""
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device}: choose auto, cpu or cuda")
-    options = RunOptions(cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
+    chosen = (cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
+    options = RunOptions(*chosen, run=name, end=end)
     plan = make_plan(options)
     if show:
         runner = Runner(plan)

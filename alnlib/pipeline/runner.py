@@ -60,6 +60,8 @@ class RunOptions:
     seed: int | None = None
     cluster: str | None = None
     settings: tuple[str, ...] = ()
+    run: str | None = None  # name of the folder below results/; None: cohort and profile
+    end: str | None = None  # number of the last stage
 
 
 @dataclass
@@ -117,16 +119,21 @@ def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES) -> Plan:
 
 def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
     """(cohort parameter, name of the run folder, data folder) of a request."""
+    if options.run is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
+        raise InputError(
+            f"--run {options.run}: give the name of a folder below results/, of letters, digits, . _ and -"
+        )
     if options.cohort in NAMED_COHORTS:
         simulated = options.cohort == "simulated"
-        default = f"data/{options.cohort}" + f"-{options.profile}" * simulated
+        run = options.run or f"{options.cohort}-{options.profile}"
+        default = f"data/{run if simulated else options.cohort}"
         data = Path(options.data).expanduser() if options.data else resolve_data(default)
         if not simulated and not data.is_dir():
             raise InputError(
                 f"{data}: no such folder; --data DIR names where the files of {options.cohort} are, and "
                 f"`python3 run_all.py download {options.cohort} --data {data}` fetches them"
             )
-        return options.cohort, f"{options.cohort}-{options.profile}", data.resolve()
+        return options.cohort, run, data.resolve()
     if options.data is not None:
         raise InputError(f"--data {options.data}: a cohort folder brings its own files; leave --data out")
     folder = Path(options.cohort).expanduser()
@@ -141,18 +148,19 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
     slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "cohort"
     if slug in NAMED_COHORTS:
         slug += "-folder"
-    return "folder", f"{slug}-{options.profile}", folder.resolve()
+    return "folder", options.run or f"{slug}-{options.profile}", folder.resolve()
 
 
 def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    for option, value in (("--only", options.only), ("--from", options.start)):
+    for option, value in (("--only", options.only), ("--from", options.start), ("--to", options.end)):
         if value is not None and find_stage(value, stages) is None:
             numbers = ", ".join(stage.number for stage in stages)
             raise InputError(f"{option} {value}: no such stage; there are {numbers}")
     if options.only is not None:
         return (find_stage(options.only, stages),)
     first = stages[0] if options.start is None else find_stage(options.start, stages)
-    return tuple(stage for stage in stages if stage.number >= first.number)
+    last = stages[-1] if options.end is None else find_stage(options.end, stages)
+    return tuple(stage for stage in stages if first.number <= stage.number <= last.number)
 
 
 class Runner:
