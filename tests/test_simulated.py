@@ -82,8 +82,7 @@ def test_a_patient_does_not_depend_on_how_many_others_there_are(small, tmp_path)
     for name in ("images/SIM-0002-US.dcm", "images/SIM-0002-MRI-pre-T2.nii"):
         assert sha256_file(fewer / name) == sha256_file(small.root / name)
     treated = [
-        root / f"images/{number}-MRI-post-ADC.nii"
-        for root, number in ((fewer, "SIM-0003"), (small.root, "SIM-0015"))
+        root / f"images/{number}-MRI-post-ADC.nii" for root, number in ((fewer, "SIM-0003"), (small.root, "SIM-0015"))
     ]
     assert np.array_equal(read_volume(treated[0]).values, read_volume(treated[1]).values)
     described = yaml.safe_load((fewer / "cohort.yaml").read_text())

@@ -78,9 +78,7 @@ class FitSpec:
     augment: AugmentSpec = field(default_factory=AugmentSpec)  # random changes of the training crops
     seed: int = 0  # of first weights, order, augmentation and dropout
     device: str = "cpu"  # or "cuda", or "auto"
-    threads: int = (
-        1  # of torch on a CPU; sums depend on it, and fits side by side use cores better (training_speed.csv)
-    )
+    threads: int = 1  # of torch on a CPU; sums depend on it, and stages run side by side
     channels_last: bool | None = None  # pixels in memory; None: where faster, DenseNet, EfficientNet and 2-D on a GPU
     autocast: bool | None = None  # train in bfloat16; None: on a GPU that has it. Weights and scores stay float32
 
