@@ -7,10 +7,11 @@ from math import isnan
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 
 from alneval.audit import audit_predictions, threshold_optimism_table
 from alneval.models import evaluate_predictions
-from alneval.rows import main_rows, prediction_rows
+from alneval.rows import main_rows, prediction_rows, seed_rows
 from alneval.seeds import contrast_seed_sd, models_only, seed_spread, single_fits
 from alneval.tables import ROLES, discrimination_table, read_predictions, validate_predictions
 from alnlib.errors import InputError
@@ -54,6 +55,16 @@ def test_one_fit_or_one_class_has_no_spread():
     assert isnan(single["auc_seed_sd"]) and single["n_seeds"] == 2
     assert seed_spread(rows_of("net", 0.75)).empty
     assert seed_spread(rows_of("net", 0.75).drop(columns="role")).empty, "a file without the column holds models only"
+
+
+def test_the_rows_that_notebooks_write_keep_the_contract():
+    """`seed_rows`: the main model is the mean logit of three fits, which stand beside it; one fit alone has none beside it."""
+    logits, patients = np.random.default_rng(3).normal(size=(4, 3)), ["a", "b", "c", "d"]
+    rows = seed_rows("mine", "net", "test", patients, LABELS, logits)
+    assert validate_predictions(rows) == [] and seed_spread(rows)["n_seeds"].tolist() == [3]
+    fits = logit(single_fits(rows).pivot(index="patient_id", columns="seed", values="y_score"))
+    np.testing.assert_allclose(logit(models_only(rows)["y_score"]), fits.mean(axis=1))
+    assert seed_spread(seed_rows("mine", "net", "test", patients, LABELS, logits[:, :1])).empty
 
 
 def test_a_model_whose_name_looks_like_a_fit_is_one_only_by_its_role():

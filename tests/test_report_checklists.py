@@ -59,7 +59,7 @@ def tables() -> dict[str, pd.DataFrame]:
     splits = ["train"] * 4 + ["test"] * 3 + ["external"] * 2
     rows = pd.DataFrame({"patient_id": ids, "split": splits, "y_true": [0, 1, 0, 1, 0, 1, 1, 0, 1]})
     rows = rows.assign(study="tang", unit_id=ids, y_score=0.5)
-    roles = {"clinical": "main", "clinical+reader_a": "companion"}
+    roles = {"clinical": "main", "clinical+reader_a": "companion", "clinical/seed 0": "member"}
     predictions = pd.concat([rows.assign(model=name, role=role) for name, role in roles.items()])
     networks = dict.fromkeys(("CT_FSC", "CT_ASC", "CT_FSC+ASC"), "main") | {"CT_FSC/r": "candidate"}
     nodes = pd.concat([rows.assign(study="park", model=name, role=role) for name, role in networks.items()])
