@@ -54,10 +54,12 @@ def test_every_stage_left_what_the_table_says():
 
 
 def test_the_committed_results_are_small_and_hold_no_diary():
-    files = committed_files()
-    assert files
-    assert sum(path.stat().st_size for path in files) < LIMIT_MB * 1e6
-    assert not {"run_log.csv", "provenance.json"} & {path.name for path in files}
+    """As git has them: figures of a run on another machine may take a little more."""
+    files = committed_files_of_head(ROOT, "results")
+    if files is None:
+        pytest.skip("no git checkout, so it is not known which files are committed")
+    assert files and sum(map(len, files.values())) < LIMIT_MB * 1e6
+    assert not {"run_log.csv", "provenance.json"} & {Path(name).name for name in files}
 
 
 def test_nothing_in_them_names_a_machine_a_time_or_an_address_in_memory():
