@@ -189,7 +189,9 @@ def simulate_node_slice(
     center = _node_center(body, shape, turn, rng)
     cut = _Cut(grid, body, scanner, center, shape, rng)
     tissue, fat = _tissues(cut)
-    mask = node.distance_mm(0.0, grid.y - center[0], grid.x - center[1]) < 0.0
+    mask = np.zeros((rows, columns), dtype=bool)
+    near = _window(grid, center, 0.75 * appearance.long_axis_mm + 8.0)
+    mask[near] = node.distance_mm(0.0, grid.y[near[0]] - center[0], grid.x[:, near[1]] - center[1]) < 0.0
     _add_strands(tissue, fat, mask, appearance.stranding, cut)
     _add_node(tissue, node, appearance, cut)
     image = gaussian_filter(tissue, scanner.psf_sigma_mm / pixel_mm, mode="nearest", truncate=3.5)
@@ -403,9 +405,13 @@ def _tissues(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
     uneven = 1.1 * middling
     for distance in body.pectorals(chest + 0.4 * uneven, arc):
         soft = np.maximum(soft, _inside(distance))
-    lobes = np.sort([_ellipse_distance(pushed_y, pushed_x, lobe) + uneven for lobe in body.lobes], axis=0)
-    planes = np.exp(-(((lobes[1] - lobes[0]) / 0.8) ** 2)) * np.clip(0.55 + 0.4 * slow, 0.0, 1.0)
-    soft = np.maximum(soft, _inside(lobes[0]) * (1.0 - planes))
+    nearest, second = np.full_like(image, np.inf), np.full_like(image, np.inf)
+    for lobe in body.lobes:
+        distance = _ellipse_distance(pushed_y, pushed_x, lobe) + uneven
+        second = np.minimum(second, np.maximum(nearest, distance))
+        nearest = np.minimum(nearest, distance)
+    planes = np.exp(-(((second - nearest) / 0.8) ** 2)) * np.clip(0.55 + 0.4 * slow, 0.0, 1.0)
+    soft = np.maximum(soft, _inside(nearest) * (1.0 - planes))
     skin = x - body.skin(y)
     soft *= _inside(6.0 - skin, 0.6)
     wall = habitus.wall_mm
@@ -501,10 +507,10 @@ def _add_neighbor(image: np.ndarray, fat: np.ndarray, cut: _Cut) -> np.ndarray:
     here = rng.uniform() < 0.4
     short, ratio, hilum = rng.uniform(3.0, 5.5), rng.uniform(0.5, 0.75), rng.uniform(0.4, 0.65)
     direction, gap, enhancement = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(6.0, 16.0), rng.uniform(38.0, 58.0)
-    node = draw_node(NodeShape(short / ratio, short, hilum, 0.03), rng)
     free = np.ones_like(image)
     if not here:
         return free
+    node = draw_node(NodeShape(short / ratio, short, hilum, 0.03), rng)
     away = 0.5 * cut.shape.long_axis_mm + gap
     place = (center[0] + away * np.sin(direction), center[1] + away * np.cos(direction))
     rows, columns = _window(grid, place, short / ratio)

@@ -19,6 +19,9 @@ AZIMUTH_STEPS = 181
 
 QUANTILES = 2**16
 
+SPIKE_COSINE = 0.4
+"""Of the angle from its axis where a spike ends: even the widest has thinned to a thousandth of its length there."""
+
 WAVE_DEGREES = 2, 3, 4, 5
 """Degrees of the waves on the sphere; weights fall as 1 / degree (our choice)."""
 
@@ -320,14 +323,17 @@ def _waves_on_sphere(directions: np.ndarray, rng: np.random.Generator) -> np.nda
 
 def _spikes(directions: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Extra radius over directions, in units of the mean spike length: cones that thin out away from their axis."""
-    total = np.zeros(directions.shape[:-1])
+    flat = directions.reshape(-1, 3)
+    total = np.zeros(len(flat))
     centers = _unit_vectors(count, rng)
     lengths = rng.gamma(1.5, 1.0 / 1.5, count)
     widths = rng.uniform(0.07, 0.16, count)
     for center, length, width in zip(centers, lengths, widths, strict=True):
-        gap = np.sqrt(np.maximum(2.0 - 2.0 * (directions @ center), 0.0))
-        np.maximum(total, length * np.exp(-gap / width), out=total)
-    return total
+        cosine = flat @ center
+        near = np.flatnonzero(cosine > SPIKE_COSINE)
+        gap = np.sqrt(np.maximum(2.0 - 2.0 * cosine[near], 0.0))
+        total[near] = np.maximum(total[near], length * np.exp(-gap / width))
+    return total.reshape(directions.shape[:-1])
 
 
 def _unit_vectors(count: int, rng: np.random.Generator) -> np.ndarray:

@@ -206,8 +206,9 @@ class Anatomy:
 def _interfaces(field: np.ndarray, pixel_mm: float, width_mm: float) -> np.ndarray:
     """(rows, columns) 0..1: bright along the field's zero lines, most where they lie across the beam."""
     down, across = np.gradient(field, pixel_mm)
-    slope = np.sqrt(down * down + across * across) + 1e-9
-    return line(field / slope, width_mm) * (down / slope) ** 2
+    down *= down
+    slope_squared = down + across * across + 1e-18
+    return np.exp(field * field / slope_squared * (-0.5 / width_mm**2)) * (down / slope_squared)
 
 
 def tissue(grid: Grid, rng: np.random.Generator) -> Anatomy:
@@ -277,7 +278,7 @@ def _lesion(grid: Grid, appearance: LesionAppearance, anatomy: Anatomy, rng: np.
     along, over = np.cos(turn) * across + np.sin(turn) * down, -np.sin(turn) * across + np.cos(turn) * down
     radius = np.sqrt(along**2 + over**2) + 1e-6
     angle = np.arctan2(over, along)
-    ellipse = 0.5 * width * height / np.sqrt((height * np.cos(angle)) ** 2 + (width * np.sin(angle)) ** 2)
+    ellipse = 0.5 * width * height * radius / np.sqrt((height * along) ** 2 + (width * over) ** 2 + 1e-12)
     ring = np.linspace(-np.pi, np.pi, 721)
     outline = np.interp(angle, ring, draw_outline(ring, appearance, rng))
     spikes = np.interp(angle, ring, draw_spikes(ring, appearance, rng))

@@ -457,10 +457,8 @@ class _Scatterers:
         """
         middle = plane.elevation_mm[:, plane.columns // 2] + self.reach_mm
         nodes, weights = _taps(middle, self.sigma_mm)
-        cut = np.zeros_like(self.values[0])
-        part = np.empty_like(cut)
-        for node, weight in zip(nodes[:, 0], weights[:, 0] * np.sqrt(0.5), strict=True):
-            cut += np.multiply(self.values[node], weight, out=part)
+        first = nodes[0, 0]
+        cut = np.tensordot(weights[:, 0] * np.sqrt(0.5), self.values[first : first + 4], axes=1)
         row = np.rint(plane.depth_mm[:, 0] / plane.pixel_mm - 0.5).astype(np.intp)
         cut = cut.take(row, axis=1, mode="clip")
         drift = round(plane.pixels(plane.displacement_mm))
