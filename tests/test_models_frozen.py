@@ -47,6 +47,28 @@ def test_other_networks_are_tapped_at_their_stages(architecture, depths, channel
     assert found.shape == (5, 2 * sum(channels)) and np.isfinite(found).all() and found.std(axis=0).max() > 0
 
 
+def test_the_middle_of_a_map_is_pooled_beside_the_whole():
+    """Side 6 at depth 9 of a crop of 96 px: its middle 30 % is 2 cells, of an odd side an odd number."""
+    crops = _crops(side=96)
+    found = frozen_features(crops, FrozenSpec(depths=(9,), pooled=(1.0, 0.3)))
+    np.testing.assert_array_equal(found[:, :224], frozen_features(crops, FrozenSpec(depths=(9,))))
+    network = FrozenNetwork(FrozenSpec(depths=(9,)))
+    with torch.no_grad():
+        maps = network.features(((torch.from_numpy(crops).float() - 127) / 128))
+    assert maps.shape[2:] == (6, 6)
+    expected = maps[:, :, 2:4, 2:4]
+    both = torch.cat([expected.mean(dim=(2, 3)), expected.std(dim=(2, 3), unbiased=False)], dim=1)
+    np.testing.assert_allclose(found[:, 224:], both.numpy(), rtol=1e-3, atol=1e-4)
+    assert frozen._middle(torch.zeros(1, 1, 7, 12), 0.3).shape == (1, 1, 3, 4)
+
+
+def test_every_column_of_a_table_has_a_name():
+    spec = FrozenSpec(depths=(1,), pooled=(1.0, 0.3))
+    table = frozen.frozen_table({"CT": _crops(n=2)[:, 0]}, ["A", "B"], spec)
+    assert table.shape == (2, 64) and table.columns.is_unique
+    assert list(table.columns[[0, -1]]) == ["CT__deep_01_mean_0000", "CT__deep_01_middle30_sd_0015"]
+
+
 def test_features_do_not_depend_on_threads_or_on_who_asks(tmp_path, monkeypatch):
     crops = _crops(n=70)
     whole = frozen_features(crops, FrozenSpec(), tmp_path)
@@ -71,6 +93,8 @@ def test_a_damaged_file_of_features_is_made_anew(tmp_path):
 def test_what_cannot_be_is_said():
     with pytest.raises(InputError, match="at least one"):
         FrozenSpec(depths=())
+    with pytest.raises(InputError, match="pooled is"):
+        FrozenSpec(pooled=(1.0, 0.0))
     with pytest.raises(InputError, match="stages 0 to 17"):
         FrozenNetwork(FrozenSpec(depths=(18,)))
     with pytest.raises(ValueError, match="uint8"):

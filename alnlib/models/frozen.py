@@ -46,9 +46,13 @@ class FrozenSpec:
     architecture: str = "efficientnet_lite0"  # of `build_cnn2d`
     weights: str = "packaged"  # as `build_cnn2d`
     depths: tuple[int, ...] = (3, 5, 9, 11, 15)  # places in `FrozenNetwork.features`; 0 is the stem
+    pooled: tuple[float, ...] = (1.0,)  # over which share of a map's sides, round its middle; several: one after another
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
+        object.__setattr__(self, "pooled", tuple(self.pooled))
+        if not self.pooled or not all(0 < share <= 1 for share in self.pooled):
+            raise InputError(f"pooled is {list(self.pooled)}; give at least one share of a map's side, above 0, at most 1.")
         if not self.depths or self.depths[0] < 0:
             raise InputError(f"depths are {list(self.depths)}; give at least one, counted from 0, the stem.")
 
@@ -57,8 +61,8 @@ class FrozenNetwork(nn.Module):
     """A network cut into stages, `features`; forward gives mean and spread over space at every depth, or the head's logit.
 
     images: (n, 1 or 3, rows, columns), or clips (n, 1 or 3, frames, rows, columns), standardized by pixel_mean and pixel_sd.
-    Output: (n, n_features), for each depth the means of its channels, then their standard deviations, and of clips the mean
-    over time of all these, then their spread (`over_time`); with a head, `classifier`, logits (n, 1).
+    Output: (n, n_features), for each depth and share of the map the means of its channels, then their standard deviations,
+    and of clips the mean over time of all these, then their spread (`over_time`); with a head, `classifier`, logits (n, 1).
     """
 
     def __init__(self, spec: FrozenSpec, in_channels: int = 1) -> None:
@@ -69,7 +73,7 @@ class FrozenNetwork(nn.Module):
             raise InputError(
                 f"depths are {list(spec.depths)}, and {spec.architecture} has stages 0 to {len(stages) - 1}; give others."
             )
-        self.depths = spec.depths
+        self.depths, self.pooled = spec.depths, spec.pooled
         self.features = nn.Sequential(*stages[: spec.depths[-1] + 1])
         self.classifier = nn.Identity()
         _fold_batch_norms(self.features)
@@ -89,12 +93,13 @@ class FrozenNetwork(nn.Module):
         return self.classifier(features)
 
     def moments(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """At every depth, means over space of the channels and of their squares, each (n, channels)."""
+        """At every depth and share of the map, means over space of the channels and of their squares, each (n, channels)."""
         found = []
         for place, stage in enumerate(self.features):
             images = stage(images)
-            if place in self.depths:
-                found.append((images.mean(dim=(2, 3)), images.square().mean(dim=(2, 3))))
+            for share in self.pooled if place in self.depths else ():
+                part = _middle(images, share)
+                found.append((part.mean(dim=(2, 3)), part.square().mean(dim=(2, 3))))
         return found
 
 
@@ -139,7 +144,8 @@ def over_time(features: np.ndarray) -> np.ndarray:
 def frozen_table(
     views: Mapping[str, np.ndarray], patient_ids: Sequence[str], spec: FrozenSpec, folder: str | Path | None = None
 ) -> pd.DataFrame:
-    """Features of patients by name: a row per patient, columns `<view>__deep_<depth>_<mean or sd>_<channel>`.
+    """Features of patients by name: a row per patient, columns `<view>__deep_<depth>_<mean or sd>_<channel>`; of the middle
+    30 % of a map's sides `<view>__deep_<depth>_middle30_...`.
 
     views: {name, such as MRI_pre_T2: crops as `frozen_features` takes them, one per patient}.
     """
@@ -159,8 +165,9 @@ def feature_names(spec: FrozenSpec, view: str) -> list[str]:
             images = stage.eval()(images)
             counts.append(images.shape[1])
     return [
-        f"{view}__deep_{depth:02d}_{what}_{channel:04d}"
+        f"{view}__deep_{depth:02d}{'' if share == 1 else f'_middle{100 * share:.0f}'}_{what}_{channel:04d}"
         for depth in spec.depths
+        for share in spec.pooled
         for what in ("mean", "sd")
         for channel in range(counts[depth])
     ]
@@ -281,13 +288,24 @@ def _solve(
     mean, scale = X.mean(axis=0), X.std(axis=0)
     scale = np.where(scale > 1e-6 * np.maximum(1, np.abs(mean)), scale, np.inf)  # a constant column has no say
     z = (X - mean) / scale
-    left, singular, right = np.linalg.svd(z, full_matrices=False)
-    solved = []
+    squared, left = np.linalg.eigh(z @ z.T)
+    singular = np.sqrt(np.maximum(squared, 1e-12 * max(squared[-1], 1)))  # a direction that no row has gets no weight
+    solved, model = [], LogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=100, warm_start=True)
     for strength in strengths:
-        model = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8, max_iter=100)
-        model.fit(left * singular, y)
-        solved.append((model.coef_[0] @ right * np.isfinite(scale), float(model.intercept_[0])))
+        model.set_params(C=strength).fit(left * singular, y)
+        weights = z.T @ (left @ (model.coef_[0] / singular))
+        solved.append((weights, float(model.intercept_[0])))
     return mean, scale, solved
+
+
+def _middle(maps: torch.Tensor, share: float) -> torch.Tensor:
+    """This share of both sides round the middle, (n, channels, rows, columns); as even or odd as the side, so that it can be."""
+    for axis in (2, 3):
+        side = maps.shape[axis]
+        kept = max(1, round(side * share))
+        kept += (side - kept) % 2
+        maps = maps.narrow(axis, (side - kept) // 2, kept)
+    return maps
 
 
 def _stages(network: nn.Module) -> list[nn.Module]:
