@@ -54,7 +54,7 @@ def test_the_middle_of_a_map_is_pooled_beside_the_whole():
     np.testing.assert_array_equal(found[:, :224], frozen_features(crops, FrozenSpec(depths=(9,))))
     network = FrozenNetwork(FrozenSpec(depths=(9,)))
     with torch.no_grad():
-        maps = network.features(((torch.from_numpy(crops).float() - 127) / 128))
+        maps = network.features((torch.from_numpy(crops).float() - 127) / 128)
     assert maps.shape[2:] == (6, 6)
     expected = maps[:, :, 2:4, 2:4]
     both = torch.cat([expected.mean(dim=(2, 3)), expected.std(dim=(2, 3), unbiased=False)], dim=1)

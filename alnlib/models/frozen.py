@@ -46,13 +46,17 @@ class FrozenSpec:
     architecture: str = "efficientnet_lite0"  # of `build_cnn2d`
     weights: str = "packaged"  # as `build_cnn2d`
     depths: tuple[int, ...] = (3, 5, 9, 11, 15)  # places in `FrozenNetwork.features`; 0 is the stem
-    pooled: tuple[float, ...] = (1.0,)  # over which share of a map's sides, round its middle; several: one after another
+    pooled: tuple[float, ...] = (
+        1.0,
+    )  # over which share of a map's sides, round its middle; several: one after another
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
         object.__setattr__(self, "pooled", tuple(self.pooled))
         if not self.pooled or not all(0 < share <= 1 for share in self.pooled):
-            raise InputError(f"pooled is {list(self.pooled)}; give at least one share of a map's side, above 0, at most 1.")
+            raise InputError(
+                f"pooled is {list(self.pooled)}; give at least one share of a map's side, above 0, at most 1."
+            )
         if not self.depths or self.depths[0] < 0:
             raise InputError(f"depths are {list(self.depths)}; give at least one, counted from 0, the stem.")
 

@@ -246,8 +246,9 @@ def networks_chosen(choices: dict[str, pd.DataFrame]) -> str:
         for crop, tried in table.groupby("crop", sort=False) if "crop" in table else [("", table)]:
             best = tried[tried["chosen"].astype(bool)].iloc[0]
             where = f"{name.split('/')[0]} {crop}".strip()
-            words.append(f"{where}: {best['architecture']} ({best['parameters'] / 1e6:.1f} million) of {len(tried)}")
-    return f"chosen on validation patients: {'; '.join(words)}"
+            how = f"{best['model']} {best['architecture']}" if best["model"] == "frozen" else best["model"]
+            words.append(f"{where}: {how} ({best['weights']}) of {len(tried)}, AUC {best['out_of_fold_auc']:.2f}")
+    return f"chosen out of fold among the development patients: {'; '.join(words)}"
 
 
 @fact("*/training_history.csv", remedy="no training history; run 22, 23, 24 or 25")

@@ -75,6 +75,28 @@ def out_of_fold_logits(
     return logits, fold
 
 
+def held_out_logits(
+    recipe: Recipe, y: np.ndarray, patient_ids: np.ndarray, n_folds: int, seed: int, among: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`out_of_fold_logits` among the units (n,) bool, and of the others the logits of one more model, made from all of them.
+
+    So every unit is scored by a model made without its patient, if no patient is on both sides of `among`.
+    """
+    logits, fold = out_of_fold_logits(recipe, y, patient_ids, n_folds, seed, among)
+    if not among.all():
+        logits[~among] = recipe(among)(~among)
+    return logits, fold
+
+
+def mean_of_models(*logits: np.ndarray) -> np.ndarray:
+    """Logits (n, n_fits) of the models together, whose mean is the mean of each model's mean; fits are joined in turn.
+
+    logits: (n, n_seeds) of each model; n_fits is the least common multiple of the n_seeds.
+    """
+    n_fits = np.lcm.reduce([each.shape[1] for each in logits])
+    return np.mean([np.tile(each, n_fits // each.shape[1]) for each in logits], axis=0)
+
+
 def choice_table(logits: Mapping[str, np.ndarray], fold: np.ndarray, y: np.ndarray) -> pd.DataFrame:
     """model, out_of_fold_auc, seed_sd, n_seeds, chosen; the best first, a tie goes to the first given.
 
