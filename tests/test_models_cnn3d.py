@@ -1,4 +1,4 @@
-"""The 3-D networks: sizes against the layer tables of their papers, seeds, given weights, pooled features."""
+"""The 3-D networks: sizes against the layer tables of their papers, seeds, given weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from alnlib.errors import InputError
 from alnlib.models.cnn2d import parameter_count
-from alnlib.models.cnn3d import ARCHITECTURES, build_cnn3d, pooled_features, smallest_sides
+from alnlib.models.cnn3d import ARCHITECTURES, build_cnn3d, smallest_sides
 
 FEATURES = {"resnet18_3d": 512, "resnet50_3d": 2048, "densenet121_3d": 1024}
 
@@ -88,29 +88,16 @@ def test_given_weights_come_back_and_equal_channels_excite_them_as_one(tmp_path)
     saved = build_cnn3d("densenet121_3d", 1, 5, seed=1)
     torch.save(saved.state_dict(), tmp_path / "weights.pt")
     volumes = torch.randn(2, 1, 16, 32, 32, generator=torch.Generator().manual_seed(0))
-    features = pooled_features(saved, volumes)
+
+    def maps(network, volumes):
+        with torch.inference_mode():
+            return network.eval().features(volumes).numpy()
+
+    features = maps(saved, volumes)
     same = build_cnn3d("densenet121_3d", 1, 1, weights=tmp_path / "weights.pt", seed=2)
-    np.testing.assert_array_equal(pooled_features(same, volumes), features)
+    np.testing.assert_array_equal(maps(same, volumes), features)
     three = build_cnn3d("densenet121_3d", 3, 1, weights=tmp_path / "weights.pt", seed=2)
-    np.testing.assert_allclose(pooled_features(three, volumes.repeat(1, 3, 1, 1, 1)), features, rtol=1e-3, atol=1e-5)
-
-
-def test_pooled_features_are_the_mean_of_the_last_map_and_make_the_logit():
-    """ResNet by hand: mean of layer4 over space; the head on top of it gives the network's own output."""
-    network = build_cnn3d("resnet18_3d", dropout=0.5, stem="small").train()
-    network.bn1.eval()
-    volumes = np.random.default_rng(0).normal(size=(5, 1, 8, 16, 16)).astype(np.float32)
-    state = torch.random.get_rng_state()
-    features = pooled_features(network, volumes, batch_size=2)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert network.training and network.layer4.training and not network.bn1.training, "modes are given back"
-    assert features.shape == (5, 512) and features.dtype == np.float32
-    maps = []
-    network.eval().layer4.register_forward_hook(lambda module, inputs, output: maps.append(output))
-    with torch.no_grad():
-        logits = network(torch.from_numpy(volumes))
-        np.testing.assert_allclose(features, maps[0].mean(dim=(2, 3, 4)).numpy(), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(network.fc(torch.from_numpy(features)).numpy(), logits.numpy(), atol=1e-5)
+    np.testing.assert_allclose(maps(three, volumes.repeat(1, 3, 1, 1, 1)), features, rtol=1e-3, atol=1e-5)
 
 
 def test_mistakes_are_named(tmp_path):
@@ -130,5 +117,3 @@ def test_mistakes_are_named(tmp_path):
     torch.save({"conv1.weight": torch.zeros(64, 1, 7, 7, 7)}, tmp_path / "other.pt")
     with pytest.raises(InputError, match="same architecture"):
         build_cnn3d("densenet121_3d", weights=tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="at least one volume"):
-        pooled_features(build_cnn3d("densenet121_3d"), torch.zeros(0, 1, 16, 32, 32))

@@ -1,4 +1,4 @@
-"""The 3-D networks of the studies: ResNet and DenseNet for volumes with any number of channels, and their pooled features.
+"""The 3-D networks of the studies: ResNet and DenseNet for volumes with any number of channels.
 
 Fitting them lives in `alnlib.training.fit`; 2-D networks are in `cnn2d`, networks for clips in `video`.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from alnlib.errors import InputError
-from alnlib.models.cnn2d import STEMS, evaluating
+from alnlib.models.cnn2d import STEMS
 from alnlib.models.weights import check_sizes, load_weights, read_weights, replace_head
 
 ARCHITECTURES = ("resnet18_3d", "resnet50_3d", "densenet121_3d")
@@ -77,33 +76,6 @@ def build_cnn3d(
 def smallest_sides(stem: str = "standard") -> tuple[int, int, int]:
     """Sides (z, y, x), in voxels, of the smallest volume to be given: its last feature map has one element."""
     return _SMALLEST_SIDES[stem]
-
-
-def pooled_features(network: nn.Module, volumes: np.ndarray | torch.Tensor, batch_size: int = 8) -> np.ndarray:
-    """What the last layer of a network reads: (n, features) float32, the last feature map averaged over space.
-
-    network: of `build_cnn3d` or `build_cnn2d`. volumes: (n, C, z, y, x), images (n, C, y, x), scaled as in its training;
-    moved to the network's device. batch_size: volumes at once. 512 features of resnet18_3d, 2,048 of resnet50_3d, 1,024 of
-    densenet121_3d. Evaluation mode, so that dropout and batch statistics play no part; the network's mode is given back, and
-    no random number is drawn. Raises ValueError for no volume at all or for a network without a linear layer.
-    """
-    if len(volumes) == 0 or batch_size < 1:
-        raise ValueError("give at least one volume, and batches of at least 1")
-    head = next((module for module in reversed(list(network.modules())) if isinstance(module, nn.Linear)), None)
-    if head is None:
-        raise ValueError(f"{type(network).__name__} has no linear layer whose input could be the features")
-    features: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].detach().float().cpu()))
-    try:
-        with evaluating(network), torch.no_grad():
-            for start in range(0, len(volumes), batch_size):
-                batch = volumes[start : start + batch_size]
-                # A copy: a memory-mapped array may not be writable, which torch warns of.
-                batch = torch.tensor(batch) if isinstance(batch, np.ndarray) else batch
-                network(batch.to(head.weight))
-    finally:
-        handle.remove()
-    return torch.cat(features).numpy()
 
 
 def _monai_network(architecture: str, in_channels: int) -> nn.Module:

@@ -246,8 +246,9 @@ def _one_thread_per_batch():
 class LinearHead(ClassifierMixin, BaseEstimator):
     """z-score and L2-penalized logistic regression; the strength has the smallest out-of-fold log loss of the patients given.
 
-    The rows of one patient (the index of X, else each row) stay in one fold; scaling is learned inside the fold. As the
-    penalty does not change under rotation, the regression is solved in the space that the rows span.
+    A single strength is taken as it is. The rows of one patient (the index of X, else each row) stay in one fold; scaling is
+    learned inside the fold. As the penalty does not change under rotation, the regression is solved in the space that the
+    rows span.
     """
 
     def __init__(self, n_folds: int = 5, seed: int = 0, strengths: Sequence[float] = STRENGTHS) -> None:
@@ -259,21 +260,24 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """X: (n, features), finite; y: (n,) 0/1. Raises ValueError for one class, InputError for too few patients."""
         values, labels = np.asarray(X, dtype=np.float64), np.asarray(y).astype(int)
         patients = np.asarray(X.index if isinstance(X, pd.DataFrame) else np.arange(len(values))).astype(str)
+        given = len(self.strengths) == 1
+        self.strength_ = self.strengths[0] if given else self._chosen(values, labels, patients)
+        self.mean_, self.scale_, solved = _solve(values, labels, [self.strength_])
+        self.coef_, self.intercept_ = solved[0]
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def _chosen(self, values: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> float:
         smallest = min(np.bincount(pd.Series(labels).groupby(patients).max(), minlength=2))
-        fold = patient_level_folds(
-            labels, patients, max(2, min(self.n_folds, smallest)), np.random.default_rng(self.seed)
-        )
+        n_folds = max(2, min(self.n_folds, smallest))
+        fold = patient_level_folds(labels, patients, n_folds, np.random.default_rng(self.seed))
         held = np.empty((len(labels), len(self.strengths)))
         for k in np.unique(fold):
             mean, scale, solved = _solve(values[fold != k], labels[fold != k], self.strengths)
             for place, (weights, intercept) in enumerate(solved):
                 held[fold == k, place] = (values[fold == k] - mean) / scale @ weights + intercept
         losses = [log_loss(labels, 1 / (1 + np.exp(-held[:, place]))) for place in range(held.shape[1])]
-        self.strength_ = self.strengths[int(np.argmin(losses))]
-        self.mean_, self.scale_, solved = _solve(values, labels, [self.strength_])
-        self.coef_, self.intercept_ = solved[0]
-        self.classes_ = np.array([0, 1])
-        return self
+        return self.strengths[int(np.argmin(losses))]
 
     def decision_function(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Logit (n,) of class 1."""

@@ -17,7 +17,7 @@ import pandas as pd
 from lightgbm import LGBMClassifier
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
@@ -138,11 +138,6 @@ class TunedLearners:
         """Probabilities of new patients, to `SCORE_DIGITS`: one row per row of X (its index), one column per learner."""
         return pd.DataFrame({name: _probability(model, X) for name, model in self.fitted.items()}, index=X.index)
 
-    def mean_scores(self, versions: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        """`scores` where a patient's features come in several versions, one per network: the mean on the scale of logits."""
-        logits = [signature(self.scores(X)) for X in versions]
-        return expit(sum(logits) / len(logits)).round(SCORE_DIGITS)
-
 
 def signature(probability: pd.DataFrame | np.ndarray) -> pd.DataFrame | np.ndarray:
     """Probabilities on the scale of logits, cut where `SCORE_DIGITS` end; how one model enters another."""
@@ -191,8 +186,8 @@ def tune_learners(
 
     X: (n, columns) frame, its index the patients, who may have several rows; y: (n,) 0/1. preparation: an unfitted
     transformer (such as a selection) that gets X, with the patients as text in its index, and y; it is fitted once on
-    every training fold and shared by all learners and candidates, which gives what a pipeline of preparation and learner
-    would, without fitting it a hundred times.
+    every training fold (`fit_transform`) and shared by all learners and candidates, which gives what a pipeline of
+    preparation and learner would, without fitting it a hundred times.
     Among equal inner AUCs the earlier candidate, and the earlier learner, wins. Same rng state, same result.
     Raises InputError for folds that would be too small (`SMALLEST_TRAINING_FOLD`).
     """
@@ -295,8 +290,9 @@ class _Prepared(NamedTuple):
     def of(cls, preparation: BaseEstimator | None, X: pd.DataFrame, labels: np.ndarray, held: np.ndarray) -> _Prepared:
         if preparation is None:
             return cls(X.loc[~held], X.loc[held], "passthrough")
-        fitted = clone(preparation).fit(X.loc[~held], labels[~held])
-        return cls(fitted.transform(X.loc[~held]), fitted.transform(X.loc[held]) if held.any() else None, fitted)
+        fitted = clone(preparation)
+        training = fitted.fit_transform(X.loc[~held], labels[~held])
+        return cls(training, fitted.transform(X.loc[held]) if held.any() else None, fitted)
 
 
 def _by_patient(X: pd.DataFrame) -> pd.DataFrame:

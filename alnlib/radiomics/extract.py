@@ -539,7 +539,7 @@ def _assembled(cases: Sequence[_Case], records: Sequence[dict]) -> Extraction:
     table: dict[str, dict[str, Any]] = {}
     failures, rois = [], []
     for case, record in zip(cases, records, strict=True):
-        patient, image = case.row["patient_id"], case.row["image_id"]
+        patient, image, kind = case.row["patient_id"], case.row["image_id"], case.kind
         values = table.setdefault(patient, {"patient_id": patient})
         for roi, found in record.items():
             if "problem" in found:
@@ -550,7 +550,7 @@ def _assembled(cases: Sequence[_Case], records: Sequence[dict]) -> Extraction:
             rois.append((patient, image, roi, found["n_voxels"], found["source"]))
             # Sorted as they are when found again, so that a resumed run has the same columns in the same places.
             for name, value in sorted(found["features"].items()):
-                values[f"{case.kind}__{roi}_{name}"] = value if math.isfinite(value) else math.nan
+                values[f"{kind}__{roi}_{name}"] = value if math.isfinite(value) else math.nan
     return Extraction(
         pd.DataFrame(list(table.values()), columns=None if table else ["patient_id"]),
         pd.DataFrame(failures, columns=list(FAILURE_COLUMNS)),
