@@ -25,6 +25,7 @@ from alnlib.models.fusion import (
     PatternSubmodels,
     ScoreFusion,
     WeightedVoting,
+    by_seed,
     fused_name,
     logit_scale_table,
     logits,
@@ -492,3 +493,17 @@ def test_score_table_is_by_patient_and_refuses_several_rows(predictions):
     assert score_table(predictions, [], "test").shape[1] == 0
     with pytest.raises(ValueError, match="several rows"):
         score_table(predictions, ["DL_US"], "cross_validation", "validation")
+
+
+def test_patients_with_the_scores_of_single_fits(predictions):
+    """Seed 1 of both scores exists, seed 0 of one alone: only seed 1 is a fusion of its own."""
+    rows = predictions.assign(role="main")
+    parts = {"DL_US/seed 0": 0.1, "DL_US/seed 1": 0.2, "DL_MRI/seed 1": 0.3}
+    fits = [rows.assign(model=name, role="member", y_score=value) for name, value in parts.items()]
+    ids = sorted(rows.loc[rows["split"] == "test", "patient_id"])
+    patients = pd.DataFrame({"patient_id": ids, "age": 50, "DL_US": 0.5, "DL_MRI": 0.5})
+    found = by_seed(pd.concat([rows, *fits[:2], fits[2]]).query("split == 'test'"), SCORES, patients)
+    assert list(found) == ["seed 1"]
+    (seen,) = found["seed 1"]
+    assert (seen["DL_US"] == 0.2).all() and (seen["DL_MRI"] == 0.3).all() and (seen["age"] == 50).all()
+    assert by_seed(rows, SCORES, patients) == {}

@@ -30,6 +30,7 @@ from sklearn.utils.validation import check_is_fitted
 from alneval.delong import auc
 from alneval.figures import SPLIT_NAMES, panels, plot_paired_intervals
 from alneval.folds import patient_level_folds
+from alneval.seeds import single_fits
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
 from alnlib.models.clinical import (
@@ -73,6 +74,23 @@ def score_table(predictions: pd.DataFrame, scores: Sequence[str], *splits: str) 
         raise ValueError(f"{rows.loc[doubled, 'patient_id'].iloc[0]} has several rows of a score; fuse one per patient")
     table = rows.pivot(index="patient_id", columns="model", values="y_score").reindex(columns=list(scores))
     return table.rename_axis(columns=None)
+
+
+def by_seed(
+    predictions: pd.DataFrame, scores: Sequence[str], *patients: pd.DataFrame
+) -> dict[str, tuple[pd.DataFrame, ...]]:
+    """{"seed 0": patients with the scores of every network's fit 0 in the columns `scores`, ...}, of seeds that all have.
+
+    predictions: with rows of single fits, `score/seed k` of role member. patients: frames with patient_id and the scores.
+    """
+    fits, found = single_fits(predictions), {}
+    for seed, rows in fits[fits["model"].isin(scores)].groupby("seed"):
+        if set(rows["model"]) == set(scores):
+            table = score_table(rows, scores, "cross_validation", "test", "external")
+            found[f"seed {seed}"] = tuple(
+                frame.drop(columns=list(scores)).join(table, on="patient_id") for frame in patients
+            )
+    return found
 
 
 def logits(probability: ArrayLike) -> np.ndarray:
