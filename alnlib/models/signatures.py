@@ -52,17 +52,16 @@ class Signatures(TransformerMixin, BaseEstimator):
         positive = pd.Series(labels).groupby(patients).max()
         n_folds = min(self.n_folds, *np.bincount(positive, minlength=2))
         fold = patient_level_folds(labels, patients, n_folds, np.random.default_rng(self.seed))
-        made = self.transform(X)
+        logits = np.empty((len(X), len(self.heads_)))
         for k in range(n_folds):
             heads = self._heads(X.loc[fold != k], labels[fold != k])
-            made.loc[fold == k, list(heads)] = self._logits(heads, X.loc[fold == k])
-        return made
+            logits[fold == k] = self._logits(heads, X.loc[fold == k])
+        return self._frame(X, logits)
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """(n, other columns + sources), the index of X."""
         check_is_fitted(self, "heads_")
-        signed = pd.DataFrame(self._logits(self.heads_, X), index=X.index, columns=list(self.heads_))
-        return X[self._others].join(signed) if self._others else signed
+        return self._frame(X, self._logits(self.heads_, X))
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Names of the other columns, then of the sources."""
@@ -86,3 +85,7 @@ class Signatures(TransformerMixin, BaseEstimator):
 
     def _logits(self, heads: Mapping[str, LinearHead], X: pd.DataFrame) -> np.ndarray:
         return np.column_stack([head.decision_function(X[self.columns_[name]]) for name, head in heads.items()])
+
+    def _frame(self, X: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
+        values = np.column_stack([X[self._others].to_numpy(dtype=np.float64), logits])
+        return pd.DataFrame(values, index=X.index, columns=self.get_feature_names_out())
