@@ -1,4 +1,4 @@
-"""Notebooks 26 and 27 as they stand, on shuffled outcomes: extraction, redrawn contours, networks, selection, learners, fusion.
+"""Notebooks 26 and 27 as they stand, on shuffled outcomes: extraction, redrawn contours, selection, signatures, learners, fusion.
 
     python benchmarks/permuted_twins.py [SEEDS]
 

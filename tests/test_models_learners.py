@@ -23,6 +23,7 @@ from alnlib.models.learners import (
     nested_cross_validation,
     tune_learners,
 )
+from alnlib.models.signatures import Signatures
 from alnlib.radiomics.select import MannWhitneySelector, selection_pipeline
 
 NAMES = [
@@ -249,6 +250,17 @@ def test_permuted_labels_give_half_with_selection_inside_even_for_the_winner():
         outer.append(fold_auc(result.scores[result.scores["learner"] == WINNER]))
     assert abs(np.mean(outer) - 0.5) < 0.1
     assert np.mean(inner) > np.mean(outer) + 0.03
+
+
+def test_signatures_of_noise_promise_nothing():
+    """Training rows get signatures out of fold: in sample they would separate any labels, and inner AUCs would be near 1."""
+    X, y = cohort(90, 300, seed=12)
+    X.index = [f"P{k:02d}" for k in range(90)]
+    chosen = fast("logistic regression"), X, y, np.random.default_rng(0)
+    tuned = tune_learners(*chosen, preparation=Signatures({"noise": "MRI"}), n_candidates=2)
+    assert abs(fold_auc(tuned.out_of_fold) - 0.5) < 0.2
+    head = tuned.fitted["logistic regression"]["preparation"].transform(X)["noise"]
+    assert auc(y, head) > 0.9
 
 
 def test_mistakes():
