@@ -221,13 +221,15 @@ def permuted_label_twin(
     rng: np.random.Generator,
     *,
     n_permutations: int,
+    patient_ids: ArrayLike | None = None,
     n_confirm: int = 0,
     confidence: float = 0.95,
     loop: Loop = ONE_AFTER_ANOTHER,
 ) -> PermutedTwin:
     """The whole of a pipeline on shuffled labels: what it claims where nothing is to be found.
 
-    scorer: called with (X, shuffled y, patient ids, rng) per permutation, and once with the true labels. n_confirm: if the
+    scorer: called with (X, shuffled y, patient ids, rng) per permutation, and once with the true labels. patient_ids: (n,)
+    where a patient has several rows (`permuted_labels`); None: each row is one. n_confirm: if the
     interval of the first n_permutations lies above 0.5, so many fresh ones are drawn and decide alone: few permutations
     suffice for a clear case, and chance in a small twin is not taken for a leak. Same rng state, same twin.
     """
@@ -235,7 +237,8 @@ def permuted_label_twin(
         raise ValueError("n_permutations must be at least 2")
     labels = Units.of(y).positive.astype(int)
     tasks = [(seed, at > 0) for at, seed in enumerate(_seeds(rng, n_permutations + 1 + n_confirm))]
-    context = (scorer, X, labels, _each_a_patient(labels))
+    whose = _each_a_patient(labels) if patient_ids is None else np.asarray(patient_ids).astype(str)
+    context = (scorer, X, labels, whose)
     real_auc, *aucs = loop(_one_permutation, tasks[: n_permutations + 1], context)
     twin = summarize_twin(real_auc, aucs, confidence)
     if twin.claims_too_much and n_confirm:

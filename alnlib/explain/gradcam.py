@@ -21,7 +21,8 @@ from alnlib.models.cnn2d import evaluating
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 LAST_STAGES = (("layer4", None), ("features", "classifier"), ("features", "class_layers"))
 """The last feature layer of a family, and the sibling that tells the family: ResNets of two and three dimensions from
-torchvision and MONAI; DenseNet and EfficientNet of torchvision; DenseNet of MONAI."""
+torchvision and MONAI; DenseNet and EfficientNet of torchvision, and EfficientNet-Lite0 and frozen networks; DenseNet of
+MONAI."""
 
 FLAT = 1e-6
 """Relative spread of a frame profile below which it names no frame: rounding of the interpolation."""
@@ -111,14 +112,15 @@ def layer_with_cells(network: nn.Module, images: np.ndarray | torch.Tensor, at_l
         stages = [f"{last}.{name}" for name, _ in network.get_submodule(last).named_children()]
     sides: dict[str, int] = {}
     with ExitStack() as hooks, _explaining(network), torch.inference_mode():
-        for name in stages:
+        for name in {*stages, last}:
             measured = partial(lambda name, _, __, output: sides.update({name: min(output.shape[-2:])}), name)
             hooks.enter_context(network.get_submodule(name).register_forward_hook(measured))
         network(_on_device(images[:1], network))
     fine = [name for name in stages if sides[name] >= at_least]
     chosen = fine[-1] if fine else max(sides, key=lambda name: sides[name])
-    # Behind the last part of a DenseNet follows the ReLU that only the whole stage holds.
-    return (last if chosen == stages[-1] else chosen), sides[chosen]
+    # Behind the last part of a DenseNet follows the ReLU that only the whole stage holds; a frozen network passes the parts
+    # of its `features` one by one, never the whole.
+    return (last if chosen == stages[-1] and last in sides else chosen), sides[chosen]
 
 
 class FrameProfile(NamedTuple):
