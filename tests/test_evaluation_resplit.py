@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -201,6 +202,27 @@ def test_a_real_effect_stands_out_from_its_twin():
     assert twin.mean.low <= 0.5 <= twin.mean.high
     with pytest.raises(ValueError, match="at least 2"):
         permuted_label_twin(CrossValidated(MODEL), X, y, np.random.default_rng(0), n_permutations=1)
+
+
+@dataclass(frozen=True)
+class PatientsParted:
+    """The error itself: folds are made of rows, so that the rows of a patient lie in several."""
+
+    def __call__(self, X, y, patient_ids, rng):
+        return CrossValidated(KNeighborsClassifier(1), 3)(X, y, np.arange(len(y)).astype(str), rng)
+
+
+def test_a_twin_catches_folds_that_part_the_rows_of_a_patient():
+    """Four equal rows per patient: the nearest neighbor knows the patient again, and with it any label that was dealt."""
+    X, y = table(40, 5)
+    patients = np.arange(40).repeat(4)
+    X, y = X.loc[patients].reset_index(drop=True), np.asarray(y)[patients]
+    parted, clean = (
+        permuted_label_twin(scorer, X, y, np.random.default_rng(0), n_permutations=10, patient_ids=patients)
+        for scorer in (PatientsParted(), CrossValidated(KNeighborsClassifier(1), 3))
+    )
+    assert parted.claims_too_much and parted.mean.value > 0.9
+    assert clean.mean.low <= 0.5 <= clean.mean.high
 
 
 @dataclass(frozen=True)

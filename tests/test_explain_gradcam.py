@@ -19,6 +19,7 @@ from alnlib.explain.gradcam import (
     layer_with_cells,
 )
 from alnlib.models.cnn2d import build_cnn2d
+from alnlib.models.frozen import FrozenClassifier, FrozenSpec
 
 
 class Gated(nn.Module):
@@ -257,6 +258,22 @@ def test_the_deepest_stage_with_enough_cells_is_found(architecture, stage):
     assert (deepest, side) == (default_layer(network), 2)
     assert layer_with_cells(network, image, 1000)[1] == (16 if architecture == "resnet18" else 32), "the finest"
     assert grad_cam(network, image, stage).shape == (1, 64, 64)
+
+
+def test_a_frozen_network_is_explained_at_the_stages_that_its_head_reads():
+    """A head that reads one channel of the last depth alone: the map of that depth is the rectified channel."""
+    spec = FrozenSpec(weights="none", depths=(3, 5))
+    weight = torch.zeros(1, 2 * 24 + 2 * 40)
+    weight[0, 2 * 24] = 1.0  # the first mean at depth 5
+    network = FrozenClassifier(spec, 1, weight, torch.zeros(1)).network()
+    images = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert layer_with_cells(network, images, 16) == ("features.3", 16)
+    assert layer_with_cells(network, images, 8) == ("features.5", 8), "the whole of `features` is never passed"
+    with torch.no_grad():
+        channel = network.features(images)[:, :1].clamp(min=0) / 64
+    expected = F.interpolate(channel, size=(64, 64), mode="bilinear", align_corners=False)[:, 0]
+    np.testing.assert_allclose(grad_cam(network, images, "features.5"), expected, atol=1e-6)
+    assert (grad_cam(network, images, "features.3") > 0).any(), "what depth 5 reads comes from depth 3"
 
 
 def test_one_scale_keeps_a_weak_map_weak():

@@ -26,7 +26,14 @@ from alnlib.training.fit import (
     read_fitted,
     save_fitted,
 )
-from alnlib.training.oof import choice_table, linear_heads, networks, out_of_fold_logits
+from alnlib.training.oof import (
+    choice_table,
+    held_out_logits,
+    linear_heads,
+    mean_of_models,
+    networks,
+    out_of_fold_logits,
+)
 from tests.toy import Killed, kill_after
 
 SPEC = FitSpec("resnet18", 32, epochs=3, batch_size=16, learning_rate=1e-3, threads=1)
@@ -242,6 +249,25 @@ def test_out_of_fold_logits_never_come_from_a_model_that_knows_the_patient():
     assert pd.Series(fold).groupby(patients).nunique().max() == 1
     with pytest.raises(ValueError, match="n_folds must be at least 2"):
         out_of_fold_logits(recipe, y, patients, 1, 0)
+
+
+def test_units_that_take_no_part_in_the_folds_are_scored_by_one_more_model():
+    patients, y, among = np.arange(12).astype(str), np.arange(12) % 2, np.arange(12) < 8
+
+    def recipe(known):
+        return lambda others: np.full((others.sum(), 2), float(known.sum()))
+
+    logits, fold = held_out_logits(recipe, y, patients, 4, 0, among)
+    assert (logits[among] == 6).all() and (logits[~among] == 8).all() and (fold[~among] == -1).all()
+
+
+def test_models_joined_have_the_mean_of_their_means():
+    rng = np.random.default_rng(0)
+    three, two = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    both = mean_of_models(three, two)
+    assert both.shape == (5, 6)
+    np.testing.assert_allclose(both.mean(axis=1), (three.mean(axis=1) + two.mean(axis=1)) / 2)
+    np.testing.assert_array_equal(both[:, 4], (three[:, 1] + two[:, 0]) / 2)
 
 
 def test_recipes_fit_what_they_are_told_to(sets):
