@@ -1,7 +1,8 @@
 """Simulated patients with known truth: `SimulationSpec` says what, `simulate_cohort` writes a cohort folder.
 
-The model, the physics and what is unlike reality: MODEL.md in this folder. Real cohorts live in `alnlib.cohorts`, statistics of
-predictions in `alneval`; of `alnlib` only `errors` and `files` are imported, of `alneval` nothing.
+The model, the physics, what is unlike reality and why the bytes are the same on every processor: MODEL.md in this folder.
+Real cohorts live in `alnlib.cohorts`, statistics of predictions in `alneval`; of `alnlib` only `errors` and `files` are
+imported, of `alneval` nothing.
 """
 
 from alnsim.build import read_specification, simulate_cohort

@@ -288,8 +288,9 @@ def _lobes(grid: VolumeGrid, nipple: tuple[float, float, float], rng: np.random.
     down, across = row - low_row, column - low_column
     flat = polar.reshape(grid.shape[0], -1)
     first = low_row * distances + low_column
-    near = flat[:, first] * (1 - across) + flat[:, first + 1] * across
-    far = flat[:, first + distances] * (1 - across) + flat[:, first + distances + 1] * across
+    corners = [flat.take(first + step, axis=1) for step in (0, 1, distances, distances + 1)]
+    near = corners[0] * (1 - across) + corners[1] * across
+    far = corners[2] * (1 - across) + corners[3] * across
     return near + down * (far - near)
 
 

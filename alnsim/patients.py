@@ -225,7 +225,12 @@ def nodal_intercept(spec: SimulationSpec) -> float:
     rng = np.random.default_rng([20250101, 7])
     drawn = draw_clinical(50_000, "primary", rng)
     log_odds = nodal_log_odds(drawn, spec) + INVASIVENESS_LOG_ODDS * rng.standard_normal(50_000)
-    return float(brentq(lambda value: expit(value + log_odds).mean() - TARGET_PREVALENCE, -10.0, 10.0, xtol=1e-10))
+    return _intercept(log_odds, TARGET_PREVALENCE)
+
+
+def _intercept(log_odds: np.ndarray, target: float) -> float:
+    """What to add so that the mean probability is `target`; to six decimals, where every processor agrees."""
+    return round(float(brentq(lambda value: expit(value + log_odds).mean() - target, -10.0, 10.0, xtol=1e-10)), 6)
 
 
 def draw_clinical(n: int, center: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -314,7 +319,7 @@ def response_intercept(spec: SimulationSpec, nodal_intercept: float) -> float:
     rng = np.random.default_rng([20250101, 8])
     clinical, _ = draw_neoadjuvant(20_000, nodal_intercept, spec, rng)
     log_odds = response_log_odds(clinical, spec) + CHEMOSENSITIVITY_LOG_ODDS * rng.standard_normal(20_000)
-    return float(brentq(lambda value: expit(value + log_odds).mean() - TARGET_RESPONSE, -10.0, 10.0, xtol=1e-10))
+    return _intercept(log_odds, TARGET_RESPONSE)
 
 
 def draw_response(

@@ -161,7 +161,8 @@ class Grid(PixelGrid):
         shape = [extent // step + 3 for extent, step in zip((self.rows, self.columns), steps, strict=True)]
         coarse = gaussian_filter(white_noise(shape, rng), sigma, mode="wrap")
         coarse *= np.sqrt(4.0 * np.pi * sigma[0] * sigma[1])
-        return _stretched(_stretched(coarse, steps[0], self.rows).T, steps[1], self.columns).T
+        wide = np.ascontiguousarray(_stretched(coarse.T, steps[1], self.columns).T)
+        return _stretched(wide, steps[0], self.rows)
 
     def curve(self, lateral_mm: float, rng: np.random.Generator) -> np.ndarray:
         """(1, columns) smooth random curve, mean 0 and variance about 1."""
@@ -179,7 +180,11 @@ def _stretched(values: np.ndarray, step: int, length: int) -> np.ndarray:
     position = np.arange(length) / step
     below = position.astype(int)
     part = (position - below)[:, None]
-    return values[below] * (1 - part) + values[below + 1] * part
+    low, high = values[below], values[below + 1]
+    high -= low
+    high *= part
+    low += high
+    return low
 
 
 def decibel(level_db: np.ndarray) -> np.ndarray:
@@ -338,12 +343,17 @@ def _look(
     """Envelope of one look: scatterers through the point-spread function (sigmas in pixels), echoes of interfaces, noise."""
     scatterers = white_noise((2, *amplitude.shape), rng) * amplitude
     near = gaussian_filter1d(scatterers, axial, axis=1, truncate=3.0)
-    near = gaussian_filter1d(near, narrow, axis=2, truncate=3.0) * np.sqrt(2.0 * np.pi * axial * narrow)
+    near = gaussian_filter1d(near, narrow, axis=2, truncate=3.0)
+    near *= np.sqrt(2.0 * np.pi * axial * narrow)
     wide = gaussian_filter1d(near, BEAM_BROADENING * narrow, axis=2, truncate=3.0)
     wide *= (1.0 + BEAM_BROADENING**2) ** 0.25
-    real, imaginary = (1.0 - away) * near + away * wide + noise
-    real = real + coherent
-    return np.sqrt(real * real + imaginary * imaginary)
+    wide -= near
+    wide *= away
+    near += wide
+    near += noise
+    near[0] += coherent
+    near *= near
+    return np.sqrt(near[0] + near[1])
 
 
 def compensation_residual(grid: Grid, rng: np.random.Generator) -> np.ndarray:

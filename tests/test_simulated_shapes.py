@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
-from alnsim.shapes import LesionShape, NodeShape, draw_lesion, draw_node, smooth_field
+from alnsim.shapes import LesionShape, NodeShape, draw_lesion, draw_node, smooth_field, white_noise
 
 STEP_MM = 0.5
 AXIS = np.arange(-21.0, 21.01, STEP_MM)
@@ -106,6 +107,14 @@ def test_the_same_seed_gives_the_same_shape_family():
         draw_lesion(LesionShape(diameter, (1, 1, 1), 0.15), np.random.default_rng(8)) for diameter in (10.0, 20.0)
     )
     np.testing.assert_allclose(2.0 * one.radius_mm, other.radius_mm, rtol=1e-5)
+
+
+def test_white_noise_is_standard_normal_and_as_likely_on_either_side():
+    """Kolmogorov-Smirnov against the normal distribution; its cut at the last of 65,536 quantiles takes 3e-5 of the values."""
+    noise = white_noise((400, 500), np.random.default_rng(4))
+    assert noise.shape == (400, 500) and 4.0 < np.abs(noise).max() < 4.4
+    assert noise.mean() == pytest.approx(0.0, abs=0.01) and noise.std() == pytest.approx(1.0, abs=0.01)
+    assert kstest(noise.ravel(), "norm").pvalue > 0.01
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.4, 1.0, 2.5, 7.0, (1.0, 5.0)])
