@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from alneval.calibration import CalibrationCurve
@@ -351,6 +352,7 @@ def plot_training(history: pd.DataFrame, ax: Axes, colors: dict[str, object]) ->
     for (model, _), rows in history.groupby(["model", "seed"], sort=False):
         ax.plot(rows["epoch"], rows["train_loss"], color=colors[model], lw=1.4, label=model)
     ax.set(xlabel="Epoch", ylabel="Cross-entropy of the training crops")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     ax.legend(named.values(), named.keys())
     return ax

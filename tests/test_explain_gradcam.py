@@ -276,6 +276,20 @@ def test_a_frozen_network_is_explained_at_the_stages_that_its_head_reads():
     assert (grad_cam(network, images, "features.3") > 0).any(), "what depth 5 reads comes from depth 3"
 
 
+def test_a_frozen_networks_clips_are_explained_at_any_of_its_stages():
+    """Frames lie in the batch; a head that reads the mean over time of one stage weighs its maps by its own weights."""
+    classifier = FrozenClassifier(FrozenSpec(weights="none", depths=(3,)), 3, torch.zeros(1, 4 * 24), torch.zeros(1))
+    classifier.weight[0, 5] = 1.0  # the mean over space and time of the sixth channel
+    network, clips = classifier.network(), torch.randn(2, 3, 4, 64, 64)
+    assert layer_with_cells(network, clips, 1) == ("features.3", 16)
+    assert layer_with_cells(network, clips, 32) == ("features.1", 32)
+    with torch.no_grad():
+        stage = network.features(clips.transpose(1, 2).flatten(0, 1))[:, 5].unflatten(0, (2, 4)) / (4 * 16 * 16)
+    expected = F.interpolate(stage.clamp(min=0)[:, None], size=(4, 64, 64), mode="trilinear", align_corners=False)
+    maps = grad_cam(network, clips, "features.3")
+    np.testing.assert_allclose(maps, expected[:, 0].numpy(), rtol=1e-4, atol=1e-4 * maps.max())
+
+
 def test_one_scale_keeps_a_weak_map_weak():
     """By hand: the 99th percentile of positive heat of 2, 4 and 8 is 7.92, so 2 becomes a quarter and not 1."""
     maps = np.zeros((3, 2, 2), np.float32)

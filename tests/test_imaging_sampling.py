@@ -13,7 +13,7 @@ from PIL import Image
 from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.errors import InputError
-from alnlib.imaging.clips import key_frame, read_clip, segment_indices
+from alnlib.imaging.clips import key_frame, read_clip, segment_indices, segment_triples
 from alnlib.imaging.lesions import crop
 from alnlib.imaging.rows import key_frames
 from alnlib.imaging.spec import KEY, CropSpec
@@ -78,6 +78,13 @@ def test_middle_frames_of_equal_segments():
     np.testing.assert_array_equal(segment_indices(10, 4), [0, 3, 5, 8])
     np.testing.assert_array_equal(segment_indices(8, 8), np.arange(8))
     np.testing.assert_array_equal(segment_indices(9, 1), [4])
+
+
+def test_each_middle_frame_stands_between_its_neighbors():
+    """By hand: segments of 3 frames are the triples themselves; at the ends of a clip the frame stands for its neighbor."""
+    np.testing.assert_array_equal(segment_triples(24, 8), np.arange(24).reshape(8, 3))
+    np.testing.assert_array_equal(segment_triples(3, 3), [[0, 0, 1], [0, 1, 2], [1, 2, 2]])
+    np.testing.assert_array_equal(segment_triples(10, 4)[:, 1], segment_indices(10, 4))
 
 
 @pytest.mark.parametrize("n_segments", [1, 2, 7, 8, 16])

@@ -20,7 +20,6 @@ from alnlib.models.video import (
     TemporalInterlacing,
     build_video_network,
     interlace,
-    published_weights,
     shift_matrix,
 )
 
@@ -370,4 +369,3 @@ def test_the_pooled_stem_halves_the_frame_and_keeps_weights_and_time(architectur
     assert pooled.eval().stem(clip).shape == (1, 64, 4, 8, 8)
     with pytest.raises(ValueError, match="stem"):
         build_video_network("tin_resnet18", stem="pooled")
-    assert published_weights(architecture) == "kinetics" and published_weights("tin_resnet18") == "imagenet"

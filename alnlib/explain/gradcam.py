@@ -103,7 +103,8 @@ def layer_with_cells(network: nn.Module, images: np.ndarray | torch.Tensor, at_l
 
     Stages are the siblings of `default_layer` (layer1 to layer4 of a ResNet, the parts of `features` of the others). The last
     one of a small crop has 2 x 2 cells and tells no region from another; an earlier one is finer and further from the
-    decision, so say which was used. The finest stage if none has so many. images: one is enough, (n, C, *spatial).
+    decision, so say which was used. The finest stage if none has so many. A frozen network's head reads several stages: heat
+    at one is evidence that passes through it, and not what the head reads before it. images: one is enough, (n, C, *spatial).
     """
     last = default_layer(network)
     if last.rpartition(".")[2] == "layer4":

@@ -88,6 +88,12 @@ def segment_indices(n_frames: int, n_segments: int) -> np.ndarray:
     return (edges[:-1] + np.maximum(edges[1:] - 1, edges[:-1])) // 2
 
 
+def segment_triples(n_frames: int, n_segments: int) -> np.ndarray:
+    """(n_segments, 3) frame numbers: the frame that `segment_indices` gives between its neighbors, the end ones repeated."""
+    middle = segment_indices(n_frames, n_segments)
+    return np.clip(middle[:, None] + [-1, 0, 1], 0, n_frames - 1)
+
+
 def key_frame(clip: Clip) -> int:
     """The frame that the file calls representative; where it names none, the middle one (the earlier of two)."""
     return int(segment_indices(len(clip.frames), 1)[0]) if clip.key_frame is None else clip.key_frame

@@ -80,11 +80,6 @@ def stems(architecture: str) -> tuple[str, ...]:
     return ("standard", "pooled") if architecture in _BUILDERS_3D else ("standard",)
 
 
-def published_weights(architecture: str) -> str:
-    """What torchvision offers as pretrained weights: "kinetics" for R(2+1)D and ResNet-3D, else "imagenet"."""
-    return "kinetics" if architecture in _BUILDERS_3D else "imagenet"
-
-
 def shift_matrix(offsets: torch.Tensor, n_frames: int) -> torch.Tensor:
     """S[..., t, u] = max(0, 1 - |t - u - offset|): frame t of the result reads frames u around t - offset.
 

@@ -239,7 +239,7 @@ def published_studies(predictions: pd.DataFrame) -> str:
     return f"rebuilt after: {sources}" if sources else ""
 
 
-@fact("*/choice.csv", remedy="no network was trained; run 22, 24 or 25")
+@fact("*/choice.csv", remedy="no network was chosen; run 22, 23, 24 or 25")
 def networks_chosen(choices: dict[str, pd.DataFrame]) -> str:
     words = []
     for name, table in choices.items():
