@@ -5,11 +5,13 @@ What a signature is made of comes from `alnlib.radiomics` and `frozen`; what rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from alneval.folds import patient_level_folds
@@ -89,3 +91,9 @@ class Signatures(TransformerMixin, BaseEstimator):
     def _frame(self, X: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         values = np.column_stack([X[self._others].to_numpy(dtype=np.float64), logits])
         return pd.DataFrame(values, index=X.index, columns=self.get_feature_names_out())
+
+
+def signature_pipeline(sources: Mapping[str, str], seed: int, before: Sequence[tuple[str, object]] = ()) -> Pipeline:
+    """Medians for what is missing, then the signatures of `sources`; before: steps that go first, as of `selection_pipeline`."""
+    fill = SimpleImputer(strategy="median").set_output(transform="pandas")
+    return Pipeline([*before, ("impute", fill), ("signatures", Signatures(sources, seed=seed))])
