@@ -89,13 +89,17 @@ def audit_table(audits: Iterable[Audit]) -> pd.DataFrame:
 def audit_patient_overlap(rows: pd.DataFrame, subject: str = "table", *, splits: pd.DataFrame | None = None) -> Audit:
     """Fails if a patient is in two splits, or in another one than `splits` says.
 
-    rows: patient_id and a column `split`, any number per patient; rows of cross_validation are not looked at, their patients
-    being development patients by design. splits: the frozen assignment, patient_id and split. A certain finding, not a test.
+    rows: patient_id and a column `split`, any number per patient; patients of cross_validation are development patients by
+    design, and may be in training or validation too. splits: the frozen assignment, patient_id and split. A certain finding,
+    not a test.
     """
     name = "patient overlap between splits"
-    placed = rows.loc[rows["split"].isin(GIVEN_SPLITS), ["patient_id", "split"]]
-    if placed.empty:
+    placed = rows.loc[rows["split"].isin([*GIVEN_SPLITS, "cross_validation"]), ["patient_id", "split"]]
+    if not placed["split"].isin(GIVEN_SPLITS).any():
         return Audit(name, subject, None, "no row has a split")
+    crossed = placed["split"] == "cross_validation"
+    fitted_too = placed.loc[placed["split"].isin(["train", "validation"]), "patient_id"]
+    placed = placed[~(crossed & placed["patient_id"].isin(fitted_too))]
     of_patient = placed.groupby("patient_id")["split"].agg(lambda splits: sorted(set(splits)))
     shared = of_patient[of_patient.map(len) > 1]
     if len(shared):
@@ -104,7 +108,8 @@ def audit_patient_overlap(rows: pd.DataFrame, subject: str = "table", *, splits:
         return Audit(name, subject, False, f"{count}; split by patient", evidence)
     here = of_patient.str[0]
     frozen = here if splits is None else splits.set_index("patient_id")["split"].reindex(here.index)
-    moved = here.index[frozen.notna() & (frozen != here)]
+    developed = (here == "cross_validation") & frozen.isin(["train", "validation"])
+    moved = here.index[frozen.notna() & (frozen != here) & ~developed]
     if len(moved):
         evidence = pd.DataFrame({"splits": here[moved], "frozen": frozen[moved]}).reset_index()
         count = f"{len(moved)} of {len(here)} patients are not in the split that was frozen ({_listed(moved)})"
@@ -332,9 +337,9 @@ def audit_attainable(units: Units, subject: str = "model") -> Audit:
 def audit_trained_on_test(held: Units, test: Units, subject: str = "model") -> Audit:
     """Fails if test patients are scored better than other held-out ones, on whom the model was even chosen.
 
-    held: validation patients of the same hospital (an external one is harder for honest reasons). Validation flatters, so
-    a test AUC significantly above it wants an explanation: usually, test patients were trained on. Unpaired, by patient
-    (DeLong, Obuchowski). Small sets have little power.
+    held: validation patients of the same hospital (an external one is harder for honest reasons), or development patients
+    scored out of fold. Validation flatters, so a test AUC significantly above it wants an explanation: usually, test patients
+    were trained on. Unpaired, by patient (DeLong, Obuchowski). Small sets have little power.
     """
     return _too_good("trained on test patients", subject, {"test": test, "other held-out": held})
 
@@ -366,8 +371,9 @@ def audit_predictions(
         reported = (thresholds or {}).get((study, model), np.nan)
         if np.isfinite(reported) and chosen_on is not None:
             audits.append(audit_threshold(units[chosen_on], units["test"], reported, subject))
-        if "validation" in units:
-            audits.append(audit_trained_on_test(units["validation"], units["test"], subject))
+        held = next((units[split] for split in ("validation", "cross_validation") if split in units), None)
+        if held is not None:
+            audits.append(audit_trained_on_test(held, units["test"], subject))
         if "cross_validation" in units:
             audits.append(audit_out_of_fold(units["cross_validation"], units["test"], subject))
     return audits

@@ -229,9 +229,9 @@ def permuted_label_twin(
     """The whole of a pipeline on shuffled labels: what it claims where nothing is to be found.
 
     scorer: called with (X, shuffled y, patient ids, rng) per permutation, and once with the true labels. patient_ids: (n,)
-    where a patient has several rows (`permuted_labels`); None: each row is one. n_confirm: if the
-    interval of the first n_permutations lies above 0.5, so many fresh ones are drawn and decide alone: few permutations
-    suffice for a clear case, and chance in a small twin is not taken for a leak. Same rng state, same twin.
+    where a patient has several rows (`permuted_labels`); None: each row is one. n_confirm: if the interval of the first
+    n_permutations lies above 0.5, so many fresh ones are drawn and decide alone: few permutations suffice for a clear case,
+    and chance in a small twin is not taken for a leak. Same rng state, same twin.
     """
     if n_permutations < 2:
         raise ValueError("n_permutations must be at least 2")
@@ -253,17 +253,19 @@ def summarize_twin(real_auc: float, aucs: ArrayLike, confidence: float = 0.95) -
 
 
 def permuted_labels(y: ArrayLike, patient_ids: ArrayLike, rng: np.random.Generator) -> np.ndarray:
-    """Labels (n,) shuffled among patients: the rows of a patient take over, in order, those of another with as many rows.
+    """Labels (n,) shuffled among patients: the rows of a patient take over, in order, those of another, cut or begun again
+    where that one has more or fewer.
 
-    Who shares a patient with whom, and how labels hang together within patients, stays as it was; only what ties them to the
-    features is cut. A patient whose number of rows is unique keeps its labels.
+    So labels hang together within patients as before, and nothing ties them to the features, the number of a patient's rows
+    included. Were labels exchanged only among patients with as many rows, that number would go on telling them where it
+    tells them at first (more nodes are imaged where there is disease), and any feature that knows of it would seem to leak.
     """
-    labels = np.asarray(y).copy()
+    labels = np.asarray(y)
     rows = pd.Series(np.arange(len(labels))).groupby(np.asarray(patient_ids).astype(str)).apply(np.asarray)
-    for _, alike in rows.groupby(rows.map(len)):
-        taken = [alike.iloc[at] for at in rng.permutation(len(alike))]
-        labels[np.concatenate(list(alike))] = np.asarray(y)[np.concatenate(taken)]
-    return labels
+    shuffled = labels.copy()
+    for own, other in zip(rows, rng.permutation(len(rows)), strict=True):
+        shuffled[own] = np.resize(labels[rows.iloc[other]], len(own))
+    return shuffled
 
 
 def _mean(aucs: ArrayLike, confidence: float, shared: float = 0.0) -> Estimate:

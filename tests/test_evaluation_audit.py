@@ -89,6 +89,15 @@ def test_out_of_fold_rows_overlap_by_design_and_frozen_splits_count():
     assert audit_patient_overlap(rows[1:2]).result == "not applicable"
 
 
+def test_a_patient_scored_out_of_fold_may_not_be_a_test_patient():
+    """Models fitted to all development patients have cross_validation rows in place of training and validation."""
+    rows = pd.DataFrame({"patient_id": ["a", "b", "c"], "split": ["cross_validation", "cross_validation", "test"]})
+    frozen = pd.DataFrame({"patient_id": ["a", "b", "c"], "split": ["train", "validation", "test"]})
+    clean(audit_patient_overlap(rows, splits=frozen))
+    caught(audit_patient_overlap(rows.assign(patient_id=["a", "c", "c"])), "c")
+    caught(audit_patient_overlap(rows, splits=frozen.assign(split=["test"] * 3)), "not in the split that was frozen")
+
+
 # 2. duplicate images
 
 

@@ -250,12 +250,23 @@ def test_permuted_labels_move_between_patients_with_all_their_rows():
     patients = np.repeat([f"p{i}" for i in range(40)], [1, 2] * 20)
     y = np.repeat(np.arange(40) % 3 == 0, [1, 2] * 20).astype(int)
     shuffled = permuted_labels(y, patients, rng)
-    assert (pd.Series(shuffled).groupby(patients).nunique() == 1).all()
-    assert shuffled.sum() == y.sum()
+    dealt = pd.Series(shuffled).groupby(patients)
+    assert (dealt.nunique() == 1).all()
+    assert dealt.first().sum() == pd.Series(y).groupby(patients).first().sum()
     assert (shuffled != y).any()
     mixed = np.array([1, 0, 0, 0, 1, 1])
     again = permuted_labels(mixed, ["a", "a", "b", "b", "c", "c"], rng)
     assert {tuple(pair) for pair in again.reshape(3, 2)} == {(1, 0), (0, 0), (1, 1)}
+
+
+def test_the_number_of_rows_tells_nothing_about_permuted_labels():
+    """Patients with four rows are positive, those with one negative: after shuffling as often the other way round."""
+    patients = np.repeat([f"p{i}" for i in range(40)], [1, 4] * 20)
+    y = np.repeat(np.arange(40) % 2, [1, 4] * 20)
+    count = pd.Series(patients).groupby(patients).transform("size").to_numpy(float)
+    rng = np.random.default_rng(0)
+    aucs = [auc(permuted_labels(y, patients, rng), count) for _ in range(200)]
+    assert auc(y, count) == 1 and abs(np.mean(aucs) - 0.5) < 4 * np.std(aucs) / np.sqrt(200)
 
 
 @dataclass(frozen=True)
