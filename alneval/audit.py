@@ -89,17 +89,21 @@ def audit_table(audits: Iterable[Audit]) -> pd.DataFrame:
 def audit_patient_overlap(rows: pd.DataFrame, subject: str = "table", *, splits: pd.DataFrame | None = None) -> Audit:
     """Fails if a patient is in two splits, or in another one than `splits` says.
 
-    rows: patient_id and a column `split`, any number per patient; patients of cross_validation are development patients by
-    design, and may be in training or validation too. splits: the frozen assignment, patient_id and split. A certain finding,
-    not a test.
+    rows: patient_id, `split` and perhaps `model`, any number per patient. Rows of cross_validation count as a split of
+    development patients where a model has test rows and none of training and validation; else they are of an analysis of its
+    own, which may cross all patients. splits: the frozen assignment, patient_id and split. A certain finding, not a test.
     """
     name = "patient overlap between splits"
-    placed = rows.loc[rows["split"].isin([*GIVEN_SPLITS, "cross_validation"]), ["patient_id", "split"]]
-    if not placed["split"].isin(GIVEN_SPLITS).any():
+    if not rows["split"].isin(GIVEN_SPLITS).any():
         return Audit(name, subject, None, "no row has a split")
-    crossed = placed["split"] == "cross_validation"
-    fitted_too = placed.loc[placed["split"].isin(["train", "validation"]), "patient_id"]
-    placed = placed[~(crossed & placed["patient_id"].isin(fitted_too))]
+    developed = rows["split"].isin(["train", "validation"])
+    model = rows["model"] if "model" in rows else pd.Series("", index=rows.index)
+    tested = rows["split"].isin(["test", "external"])
+    apart = tested.groupby(model).transform("any") & ~developed.groupby(model).transform("any")
+    crossed = (rows["split"] == "cross_validation") & apart
+    # other models of the table may have the same patients in training
+    known = rows["patient_id"].isin(rows.loc[developed, "patient_id"])
+    placed = rows.loc[rows["split"].isin(GIVEN_SPLITS) | (crossed & ~known), ["patient_id", "split"]]
     of_patient = placed.groupby("patient_id")["split"].agg(lambda splits: sorted(set(splits)))
     shared = of_patient[of_patient.map(len) > 1]
     if len(shared):
@@ -108,8 +112,8 @@ def audit_patient_overlap(rows: pd.DataFrame, subject: str = "table", *, splits:
         return Audit(name, subject, False, f"{count}; split by patient", evidence)
     here = of_patient.str[0]
     frozen = here if splits is None else splits.set_index("patient_id")["split"].reindex(here.index)
-    developed = (here == "cross_validation") & frozen.isin(["train", "validation"])
-    moved = here.index[frozen.notna() & (frozen != here) & ~developed]
+    kept = (frozen == here) | ((here == "cross_validation") & frozen.isin(["train", "validation"]))
+    moved = here.index[frozen.notna() & ~kept]
     if len(moved):
         evidence = pd.DataFrame({"splits": here[moved], "frozen": frozen[moved]}).reset_index()
         count = f"{len(moved)} of {len(here)} patients are not in the split that was frozen ({_listed(moved)})"

@@ -96,6 +96,13 @@ def test_a_patient_scored_out_of_fold_may_not_be_a_test_patient():
     clean(audit_patient_overlap(rows, splits=frozen))
     caught(audit_patient_overlap(rows.assign(patient_id=["a", "c", "c"])), "c")
     caught(audit_patient_overlap(rows, splits=frozen.assign(split=["test"] * 3)), "not in the split that was frozen")
+    beside = pd.DataFrame(
+        {"patient_id": ["a", "b", "c"] * 2, "split": ["train", "validation", "test"] + ["cross_validation"] * 3}
+    )
+    both = pd.concat([rows.assign(model="network"), beside.assign(model="clinical")], ignore_index=True)
+    clean(audit_patient_overlap(both, splits=frozen))
+    both.loc[0, "patient_id"] = "c"
+    caught(audit_patient_overlap(both), "c")
 
 
 # 2. duplicate images
