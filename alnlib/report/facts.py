@@ -243,9 +243,10 @@ def published_studies(predictions: pd.DataFrame) -> str:
 def networks_chosen(choices: dict[str, pd.DataFrame]) -> str:
     words = []
     for name, table in choices.items():
-        for crop, tried in table.groupby("crop", sort=False) if "crop" in table else [("", table)]:
+        parts = [column for column in ("crop", "arm") if column in table]
+        for part, tried in table.groupby(parts[0], sort=False) if parts else [("", table)]:
             best = tried[tried["chosen"].astype(bool)].iloc[0]
-            where = f"{name.split('/')[0]} {crop}".strip()
+            where = f"{name.split('/')[0]} {part}".strip()
             how = f"{best['model']} {best['architecture']}" if best["model"] == "frozen" else best["model"]
             words.append(f"{where}: {how} ({best['weights']}) of {len(tried)}, AUC {best['out_of_fold_auc']:.2f}")
     return f"chosen out of fold among the development patients: {'; '.join(words)}"
