@@ -260,8 +260,8 @@ def test_the_table_says_it_of_every_file_and_readme_shows_it(run, tested, tmp_pa
     assert table.loc[DISCRIMINATION, "largest_difference"] == pytest.approx(0.1)
     assert set(table["committed_processor"] + table["processor"]) == {"Committed CPUOther CPU"}
     shown = readme_blocks(tmp_path)["arithmetic"]
-    assert "Other CPU (reference) beside Committed CPU (reference)" in shown
-    assert "| learned: files | 4 | 0 | 1 |" in shown
+    assert "reference arithmetic on Committed CPU. The other: Other CPU, reference." in shown
+    assert "| learned | 4 | 0 | 1 |" in shown
     assert f"| verdicts on published claims | {len(pd.read_csv(run / CLAIMS))} | | 0 |" in shown
 
 
