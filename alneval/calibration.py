@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
-import statsmodels.api as sm
 from scipy import stats
 from scipy.special import logit
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.nonparametric.smoothers_lowess import lowess
+from statsmodels.tools.tools import add_constant
 
 from alneval.curves import brier
 from alneval.estimate import Estimate, once, percentile_limits, resamples, summarize
@@ -94,7 +96,7 @@ def joint_calibration(units: Units) -> tuple[Estimate, Estimate]:
     """
     if no_slope(units):
         return Estimate(nan), Estimate(nan)
-    intercept, slope = _logistic(units, sm.add_constant(log_odds(units.probability)))
+    intercept, slope = _logistic(units, add_constant(log_odds(units.probability)))
     return intercept, slope
 
 
@@ -212,7 +214,7 @@ def calibration_summary(units: Units, rng: np.random.Generator, *, n_bootstrap: 
 
 def _logistic(units: Units, design: np.ndarray, offset: np.ndarray | None = None) -> list[Estimate]:
     """Maximum likelihood coefficients with Wald intervals, from a sandwich between patients where one has several units."""
-    model = sm.GLM(units.positive.astype(float), design, family=sm.families.Binomial(), offset=offset)
+    model = GLM(units.positive.astype(float), design, family=Binomial(), offset=offset)
     with np.errstate(over="ignore"):  # log odds beyond 700 on the way, where a probability is 0 all the same
         fitted = model.fit(maxiter=200, tol_criterion="params", tol=1e-10)
     errors = fitted.bse

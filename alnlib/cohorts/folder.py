@@ -435,8 +435,9 @@ def _check_unique(path: Path, table: pd.DataFrame, keys: list[str], draft: _Draf
     if not len(table) or not set(keys) <= set(table.columns):
         return
     named = table[(table[keys] != "").all(axis=1)]
-    for value, rows in named.groupby(named[keys].agg(" ".join, axis=1), sort=False).groups.items():
+    for _, rows in named[named.duplicated(keys, keep=False)].groupby(keys, sort=False).groups.items():
         for row in rows[1:]:
+            value = " ".join(named.loc[row, keys])
             draft.note(path, f"{message} (first at row {rows[0]})", remedy, row, keys[-1], value)
 
 
@@ -516,10 +517,10 @@ def _examine_images(path: Path, draft: _Draft, patient_ids: frozenset[str] | Non
     remedy = "give every image an id of its own"
     _check_unique(path, table, ["image_id"], draft, "image_id appears more than once", remedy)
     if check_images and draft.root.is_dir():
-        top = draft.root.resolve()
+        inside = _Inside(draft.root)
         for column in (name for name in ("path", "mask_path") if name in table.columns):
             for row, text in table.loc[table[column] != "", column].items():
-                fault = _path_fault(text, draft.root, top)
+                fault = _path_fault(text, inside)
                 if fault:
                     draft.note(path, *fault, row, column, text)
     elif check_images:
@@ -527,16 +528,30 @@ def _examine_images(path: Path, draft: _Draft, patient_ids: frozenset[str] | Non
     draft.images = table
 
 
-def _path_fault(text: str, root: Path, top: Path) -> tuple[str, str] | None:
-    """What is wrong with a relative path and the remedy, or None. `top` is `root` resolved."""
+class _Inside:
+    """Whether places below `root` stay there when links are followed; each folder is followed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.top = root, root.resolve()
+        self.folders: dict[Path, bool] = {}
+
+    def __contains__(self, place: Path) -> bool:
+        folder = place.parent
+        if folder not in self.folders:
+            self.folders[folder] = folder.resolve().is_relative_to(self.top)
+        return place.resolve().is_relative_to(self.top) if place.is_symlink() else self.folders[folder]
+
+
+def _path_fault(text: str, inside: _Inside) -> tuple[str, str] | None:
+    """What is wrong with a relative path and the remedy, or None."""
     if "\\" in text:
         return ("path holds a backslash", 'write paths with "/", relative to the cohort folder')
     if text.startswith(("/", "~")) or PureWindowsPath(text).drive:
         return ("path is absolute", "put the file into the cohort folder and give its path relative to it")
     if ".." in Path(text).parts:
         return ("path leaves the cohort folder", 'put the file into the folder; ".." is not allowed')
-    place = (root / text).resolve()
-    if not place.is_relative_to(top):
+    place = inside.root / text
+    if place not in inside:
         return ("path leaves the cohort folder through a link", "put the file itself into the folder")
     if not place.exists():
         return "file is missing", "put it there, or correct the path (capitals count)"

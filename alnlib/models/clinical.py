@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from scipy import optimize, stats
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
@@ -20,6 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
+from statsmodels.discrete.discrete_model import Logit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
 from alneval.folds import patient_level_folds
@@ -222,12 +222,18 @@ def penalized_clinical_pipeline(clinical: Mapping[str, ClinicalVariable], n_fold
         Cs=np.logspace(-3, 2, 11),
         cv=folds,
         l1_ratios=(0.0,),
-        scoring="neg_log_loss",
+        scoring=_negative_log_loss,
         solver="newton-cholesky",
         max_iter=1000,
         use_legacy_attributes=False,
     )
     return Pipeline([("encode", ClinicalEncoder(clinical)), ("scale", StandardScaler()), ("model", model)])
+
+
+def _negative_log_loss(model: LogisticRegression, X: np.ndarray, y: np.ndarray) -> float:
+    """scikit-learn's neg_log_loss of a binary model, from its logits: the checks of every call took longer than the fits."""
+    logits = model.decision_function(X)
+    return -float(np.mean(np.logaddexp(0, logits) - y * logits))
 
 
 def shrunken_odds_ratios(fitted: Pipeline) -> pd.DataFrame:
@@ -351,7 +357,7 @@ def _fit_logit(X: pd.DataFrame, y: np.ndarray) -> _LogitFit:
             warnings.simplefilter("ignore", category)
         # A singular information matrix is what a separated fit can end in.
         with contextlib.suppress(np.linalg.LinAlgError):
-            result = sm.Logit(y, standardized).fit(disp=0, method="newton", maxiter=50, tol=1e-10)
+            result = Logit(y, standardized).fit(disp=0, method="newton", maxiter=50, tol=1e-10)
     suspicious = (
         result is None
         or not result.mle_retvals["converged"]

@@ -5,26 +5,33 @@ Fitting them lives in `alnlib.training.fit`; networks for volumes and video have
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision import models
 
 from alnlib.errors import InputError
 from alnlib.models.lite import EfficientNetLite0, packaged_state
-from alnlib.models.weights import adapt_first_convolution, check_sizes, load_weights, read_weights, replace_head
+from alnlib.models.weights import (
+    adapt_first_convolution,
+    check_sizes,
+    load_weights,
+    read_weights,
+    replace_head,
+    torchvision_network,
+    weights_url,
+)
 
-_BUILDERS: dict[str, tuple[Callable[..., nn.Module], models.WeightsEnum | None]] = {
-    "resnet18": (models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1),
-    "resnet50": (models.resnet50, models.ResNet50_Weights.IMAGENET1K_V2),
-    "densenet121": (models.densenet121, models.DenseNet121_Weights.IMAGENET1K_V1),
-    "efficientnet_b0": (models.efficientnet_b0, models.EfficientNet_B0_Weights.IMAGENET1K_V1),
-    "efficientnet_lite0": (lambda weights: EfficientNetLite0(), None),
+_PUBLISHED = {
+    "resnet18": "IMAGENET1K_V1",
+    "resnet50": "IMAGENET1K_V2",
+    "densenet121": "IMAGENET1K_V1",
+    "efficientnet_b0": "IMAGENET1K_V1",
 }
-ARCHITECTURES = tuple(_BUILDERS)
+"""torchvision's name of the weights that "imagenet" is."""
+ARCHITECTURES = (*_PUBLISHED, "efficientnet_lite0")
 STEMS = ("standard", "small")
 
 _FIRST_CONVOLUTION = {"resnet": "conv1", "densenet": "features.conv0", "efficientnet": "features.0.0"}
@@ -54,38 +61,35 @@ def build_cnn2d(
 
     Raises ValueError for an unknown architecture or stem, InputError if weights cannot be had or do not fit.
     """
-    if architecture not in _BUILDERS:
+    if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; one of {', '.join(ARCHITECTURES)}")
     if stem not in STEMS:
         raise ValueError(f"unknown stem {stem!r}; one of {', '.join(STEMS)}")
     check_sizes(in_channels, n_outputs, dropout)
-    builder, published = _BUILDERS[architecture]
     family = architecture.split("_")[0].rstrip("0123456789")
     # Everything random in a constructor reads the global CPU generator; the fork gives it back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = builder(weights=None)
+        network = torchvision_network(architecture) if architecture in _PUBLISHED else EfficientNetLite0()
         adapt_first_convolution(network, _FIRST_CONVOLUTION[family], in_channels)
         replace_head(network, _HEAD[family], n_outputs, dropout)
     if stem == "small":
         _keep_resolution(network, family)
     if str(weights) != "none":
-        state = _pretrained(architecture, weights, published)
+        state = _pretrained(architecture, weights)
         load_weights(network, state, _FIRST_CONVOLUTION[family], _HEAD[family], in_channels, weights)
     return network
 
 
-def _pretrained(
-    architecture: str, weights: str | Path, published: models.WeightsEnum | None
-) -> dict[str, torch.Tensor]:
-    if published is None:
+def _pretrained(architecture: str, weights: str | Path) -> dict[str, torch.Tensor]:
+    if architecture not in _PUBLISHED:
         return packaged_state() if weights == "packaged" else read_weights(weights, architecture, packaged="")
     if weights == "packaged":
         raise InputError(
             f"no weights of {architecture} come with the environment; those of efficientnet_lite0 do. Give weights none, "
             "imagenet or a path, or that network."
         )
-    return read_weights(weights, architecture, imagenet=published.url)
+    return read_weights(weights, architecture, imagenet=weights_url(architecture, _PUBLISHED[architecture]))
 
 
 @contextmanager

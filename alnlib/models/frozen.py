@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -28,7 +27,7 @@ from alnlib.errors import InputError
 from alnlib.memo import code_of, keep_within, key_of, sealed_length, versions, write_sealed
 from alnlib.models.cnn2d import build_cnn2d
 
-BATCH = 32
+BATCH = 16
 """Crops that pass the network at once; part of the arithmetic, so that the number of threads is not."""
 
 STRENGTHS = tuple(10.0 ** (k / 2) for k in range(-10, 1))
@@ -276,8 +275,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             mean, scale, solved = _solve(values[fold != k], labels[fold != k], self.strengths)
             for place, (weights, intercept) in enumerate(solved):
                 held[fold == k, place] = (values[fold == k] - mean) / scale @ weights + intercept
-        losses = [log_loss(labels, 1 / (1 + np.exp(-held[:, place]))) for place in range(held.shape[1])]
-        return self.strengths[int(np.argmin(losses))]
+        log_loss = (np.logaddexp(0, held) - labels[:, None] * held).mean(axis=0)
+        return self.strengths[int(np.argmin(log_loss))]
 
     def decision_function(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Logit (n,) of class 1."""

@@ -5,26 +5,28 @@ The still-image baseline is `cnn2d`; frames are chosen in `alnlib.imaging.clips`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import WeightsEnum
-from torchvision.models import video as torchvision_video
 
 from alnlib.errors import InputError
 from alnlib.models.cnn2d import build_cnn2d
-from alnlib.models.weights import adapt_first_convolution, check_sizes, load_weights, read_weights, replace_head
+from alnlib.models.weights import (
+    adapt_first_convolution,
+    check_sizes,
+    load_weights,
+    read_weights,
+    replace_head,
+    torchvision_network,
+    weights_url,
+)
 
 _TIN_BACKBONES = {"tin_resnet18": "resnet18", "tin_resnet50": "resnet50"}
-_BUILDERS_3D: dict[str, tuple[Callable[..., nn.Module], WeightsEnum]] = {
-    "r2plus1d_18": (torchvision_video.r2plus1d_18, torchvision_video.R2Plus1D_18_Weights.KINETICS400_V1),
-    "r3d_18": (torchvision_video.r3d_18, torchvision_video.R3D_18_Weights.KINETICS400_V1),
-}
-ARCHITECTURES = (*_TIN_BACKBONES, *_BUILDERS_3D)
+_ARCHITECTURES_3D = ("r2plus1d_18", "r3d_18")
+ARCHITECTURES = (*_TIN_BACKBONES, *_ARCHITECTURES_3D)
 
 SHIFTED_FRACTION = 4
 """One channel in this many is shifted by a TIN layer."""
@@ -77,7 +79,7 @@ def build_video_network(
 
 def stems(architecture: str) -> tuple[str, ...]:
     """The stems that `build_video_network` offers for an architecture."""
-    return ("standard", "pooled") if architecture in _BUILDERS_3D else ("standard",)
+    return ("standard", "pooled") if architecture in _ARCHITECTURES_3D else ("standard",)
 
 
 def shift_matrix(offsets: torch.Tensor, n_frames: int) -> torch.Tensor:
@@ -212,14 +214,13 @@ def _build_3d(
             f"there are no ImageNet weights for {architecture}, whose filters extend in time; give 'none', 'kinetics' or "
             "the path of a saved state dictionary."
         )
-    builder, published = _BUILDERS_3D[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = builder(weights=None)
+        network = torchvision_network(architecture)
         adapt_first_convolution(network, _FIRST_CONVOLUTION_3D, in_channels)
         replace_head(network, "fc", n_outputs, dropout)
     if str(weights) != "none":
-        state = read_weights(weights, architecture, kinetics=published.url)
+        state = read_weights(weights, architecture, kinetics=weights_url(architecture, "KINETICS400_V1"))
         load_weights(network, state, _FIRST_CONVOLUTION_3D, "fc", in_channels, weights)
     return network
 

@@ -78,6 +78,20 @@ def read_weights(weights: str | Path, architecture: str, **published: str) -> di
         ) from error
 
 
+def torchvision_network(architecture: str) -> nn.Module:
+    """torchvision's network of that name, its weights random."""
+    from torchvision.models import get_model  # half a second with all that it imports; most stages run without
+
+    return get_model(architecture, weights=None)
+
+
+def weights_url(architecture: str, name: str) -> str:
+    """Where torchvision keeps these weights of the architecture, such as IMAGENET1K_V1."""
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(architecture)[name].url
+
+
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     state = read_tensors(path, "save it again with torch.save")
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

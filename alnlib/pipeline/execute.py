@@ -90,6 +90,8 @@ def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None
 
 def execute(spec: StageRun) -> dict[str, Any] | None:
     """Execute the notebook into staging/notebooks/. Returns the error that stopped it, or None. Progress goes to .progress."""
+    # jsonschema would compile the grammar of a format that no notebook has: two seconds, as long as all the rest
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
 
