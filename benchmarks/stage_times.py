@@ -1,50 +1,53 @@
-"""How long a run took, stage by stage: `python benchmarks/stage_times.py [RUN_FOLDER]`, after a first run of the demo.
+"""How long the demo takes from nothing, stage by stage: `python benchmarks/stage_times.py [COMMIT]`.
 
-Reads run_log.csv and provenance.json of the run folder (results/simulated-demo), which must be of one run of every stage,
-and writes stage_times.csv beside this file: wall seconds of each stage, of which two run side by side, and of the whole.
-Caches make a second run shorter, so take a fresh clone.
+Clones this commit, and the other one if it is given, into a temporary folder each and runs `run_all.py` there, one after the
+other, with the installed environment: nothing is cached but what the system keeps of files. Writes stage_times.csv beside this
+file: wall seconds of each stage, of which two run side by side, and of the whole run, for each commit, the newest first.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 
 from alnlib.files import write_csv
-from alnlib.paths import results_folder
-from alnlib.pipeline.stages import STAGES
+from alnlib.paths import repository_root
 
 WHOLE = "whole run"
 
 
-def stage_times(log: pd.DataFrame, provenance: dict) -> pd.DataFrame:
-    """Rows of stage_times.csv from a run log, in which each stage stands once, and the provenance beside it."""
-    names = [stage.notebook for stage in STAGES]
-    if sorted(log["notebook"]) != names or (log["status"] != "done").any():
-        raise SystemExit("the log is not that of one run of every stage; run the demo in a fresh clone, once")
-    rows = log.set_index("notebook").loc[names]
-    began = pd.to_datetime(rows["started"])
-    table = pd.DataFrame({"stage": names, "seconds": rows["seconds"].to_numpy()})
-    ended = (pd.Timestamp(provenance["written"]) - began.min()).total_seconds()
-    table.loc[len(table)] = [WHOLE, ended]
-    machine = provenance["machine"]
-    return table.assign(
-        cores=machine["cores"],
-        accelerator=machine["accelerator"],
-        date=began.min().date().isoformat(),
-        commit=rows["commit"].iloc[0][:7],
-    )
+def stage_times(commit: str, folder: Path) -> pd.DataFrame:
+    """Rows of stage_times.csv of one commit, cloned into `folder` and run there."""
+    subprocess.run(["git", "clone", "--quiet", str(repository_root()), str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "checkout", "--quiet", commit], check=True)
+    alone = os.environ | {"ALN_ENVIRONMENT": "current", "PYTHONPATH": str(folder)}
+    subprocess.run([sys.executable, "run_all.py"], cwd=folder, env=alone, check=True)
+    run = folder / "results/simulated-demo"
+    rows = pd.read_csv(run / "run_log.csv")
+    provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    began = pd.to_datetime(rows["started"]).min()
+    table = rows.sort_values("notebook")[["notebook", "seconds"]].set_axis(["stage", "seconds"], axis="columns")
+    whole = (pd.Timestamp(provenance["written"]) - began).total_seconds()
+    table = pd.concat([table, pd.DataFrame({"stage": [WHOLE], "seconds": [whole]})])
+    machine = {name: provenance["machine"][name] for name in ("cores", "accelerator")}
+    return table.assign(**machine, date=began.date().isoformat(), commit=rows["commit"].iloc[0][:7])
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else results_folder() / "simulated-demo"
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    table = stage_times(pd.read_csv(folder / "run_log.csv"), provenance)
+    """Run the commits and write the table."""
+    tables = []
+    for commit in ["HEAD", *sys.argv[1:2]]:
+        with tempfile.TemporaryDirectory() as folder:
+            tables.append(stage_times(commit, Path(folder) / "clone"))
+    table = pd.concat(tables)
     write_csv(table, Path(__file__).with_suffix(".csv"))
-    print(table[["stage", "seconds"]].to_string(index=False))
+    print(table.pivot_table("seconds", "stage", "commit", sort=False).to_string())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from alnlib.errors import InputError
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset
-from alnlib.training.fit import FitSpec, fit_classifier, predict_proba
+from alnlib.training.fit import FitSpec, fit_classifier, predict_logits
 from tests.toy import Killed, kill_after
 
 SPEC = FitSpec(
@@ -49,11 +49,11 @@ def test_a_label_that_lies_in_the_order_of_slices_only_is_learned():
     """Turned over in depth, the classes change places and so must the scores; with shuffled slices nothing is left."""
     train, test = ordered_in_depth(48, 1), ordered_in_depth(40, 3)
     fitted = fit_classifier(replace(SPEC, batch_size=8), train)
-    assert auc(test.y, predict_proba(fitted, test)) > 0.75
-    assert auc(test.y, predict_proba(fitted, test.crops[:, :, ::-1].copy())) < 0.3
+    assert auc(test.y, predict_logits(fitted, test)) > 0.75
+    assert auc(test.y, predict_logits(fitted, test.crops[:, :, ::-1].copy())) < 0.3
     shuffled = np.random.default_rng(0).permuted(np.arange(8)[None].repeat(40, 0), axis=1)
     mixed = np.stack([volume[:, order] for volume, order in zip(test.crops, shuffled, strict=True)])
-    assert 0.25 < auc(test.y, predict_proba(fitted, mixed)) < 0.75
+    assert 0.25 < auc(test.y, predict_logits(fitted, mixed)) < 0.75
 
 
 def test_volumes_are_fitted_to_the_same_bytes_and_a_killed_fit_resumes(tmp_path):
@@ -69,14 +69,14 @@ def test_volumes_are_fitted_to_the_same_bytes_and_a_killed_fit_resumes(tmp_path)
     resumed = fit_classifier(spec, train, tmp_path, lambda row: epochs.append(row["epoch"]))
     assert epochs == [2]
     pd.testing.assert_frame_equal(whole.history, resumed.history, check_exact=True)
-    scores = predict_proba(whole, others)
-    assert scores.tobytes() == predict_proba(again, others).tobytes()
-    assert scores.tobytes() == predict_proba(resumed, others).tobytes()
+    scores = predict_logits(whole, others)
+    assert scores.tobytes() == predict_logits(again, others).tobytes()
+    assert scores.tobytes() == predict_logits(resumed, others).tobytes()
     with pytest.raises(ValueError, match="as in the fit"):
-        predict_proba(whole, others.crops[:, :, :7])
+        predict_logits(whole, others.crops[:, :, :7])
     clips = CropDataset(others.crops, others.y, others.unit_ids)
     with pytest.raises(ValueError, match="fitted to volumes, not to clips"):
-        predict_proba(whole, clips)
+        predict_logits(whole, clips)
 
 
 def test_clips_and_volumes_are_never_taken_for_each_other():

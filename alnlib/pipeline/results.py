@@ -216,7 +216,7 @@ class RunFolder:
         figure.text(0.995, -0.01, self.label, ha="right", va="top", fontsize=7.5, color="0.35")
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=FIGURE_DPI, bbox_inches="tight")
-        figure.set_layout_engine("none")  # it is laid out; where the notebook draws it again, that would be a third of the time
+        figure.set_layout_engine("none")  # it is laid out; where a notebook draws it again, that is a third of the time
         with atomic_path(self.output(f"figures/{name}")) as temporary:
             temporary.write_bytes(palette_png(stream.getvalue()))
 

@@ -34,7 +34,7 @@ REAL = Path("tests/references/runs")
 
 def readme_blocks(root: Path) -> dict[str, str]:
     """{NAME: markdown} of every block, from the committed files."""
-    simulated, times = _read(root / SIMULATED), pd.read_csv(root / TIMES, index_col="stage")
+    simulated, times = _read(root / SIMULATED), pd.read_csv(root / TIMES).drop_duplicates("stage").set_index("stage")
 
     def reached(study: str, model: str) -> str:
         """AUC and the oracle's, of internal and external test patients, and what is attainable; empty where there is none."""
