@@ -245,11 +245,32 @@ def test_recovered_share_holds_a_clinical_model_of_response_to_the_oracle_of_res
         ("level", 0.81, 0.9, 0.85, "supported"),
         ("level", 0.7, 0.9, 0.85, "inconclusive"),
         ("level", 0.6, 0.79, 0.85, "not supported"),
-        ("better", np.nan, np.nan, None, "not testable here"),
+        ("better", np.nan, np.nan, None, "cannot be tested here"),
     ],
 )
 def test_verdicts_worked_by_hand_with_a_margin_of_five_hundredths(kind, low, high, published, verdict):
     assert verdict_of(kind, low, high, published, margin=0.05).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "published", "p_holm", "verdict"),
+    [
+        ("better", 0.01, 0.2, None, 0.049, "supported"),
+        ("better", 0.01, 0.2, None, 0.051, "inconclusive"),
+        ("better", -0.2, -0.01, None, 0.3, "inconclusive"),
+        ("better", -0.2, -0.01, None, 0.01, "not supported"),
+        ("better", -0.2, -0.01, 0.1, 0.3, "not supported"),  # too far below what was published, whatever p says of zero
+        ("better", -0.1, 0.1, None, 0.9, "inconclusive"),
+        ("optimism", 0.01, 0.1, 0.083, 0.2, "inconclusive"),
+        ("not different", -0.04, 0.04, None, 0.2, "inconclusive"),
+        ("not different", 0.01, 0.2, None, 0.2, "not supported"),  # p is that of equivalence
+    ],
+)
+def test_what_rests_on_a_test_must_survive_holms_correction(kind, low, high, published, p_holm, verdict):
+    found = verdict_of(kind, low, high, published, 0.05, p_holm)
+    assert found.verdict == verdict
+    alone = verdict_of(kind, low, high, published, 0.05)
+    assert ("Holm" in found.why) == (found.verdict != alone.verdict)
 
 
 def test_the_rule_covers_every_kind_and_refuses_nonsense():
@@ -281,7 +302,8 @@ def test_patients_needed_give_the_power_asked_for():
 def test_with_all_models_there_every_claim_is_judged_and_carries_its_provenance(ledger):
     assert tuple(ledger.columns) == LEDGER_COLUMNS
     assert len(ledger) == sum(len(study.claims) for study in STUDIES.values())
-    assert set(ledger["verdict"]) <= set(VERDICTS) - {"not testable here"}
+    assert set(ledger["verdict"]) <= set(VERDICTS)
+    assert set(ledger["unadjusted"]) <= set(VERDICTS) - {"cannot be tested here"}, "nothing is missing here"
     assert ledger["provenance"].eq("simulated").all() and ledger["cohort"].eq("Patients of a test").all()
     unknown = ledger["published_difference"].isna() & ledger["kind"].ne("level")
     assert ledger.loc[unknown, "published"].str.contains("not available").all() and unknown.sum() > 10
@@ -330,12 +352,36 @@ def test_optimism_is_an_unpaired_bootstrap_of_training_and_test(ledger, predicti
     assert (row["n"], row["published_difference_from"], row["split_in_paper"]) == (250, "printed", "validation")
 
 
-def test_holm_is_over_all_contrasts_of_the_ledger(ledger):
-    np.testing.assert_allclose(ledger["p_holm"], holm(ledger["p"].astype(float)))
+def test_holm_is_over_the_contrasts_that_can_be_tested_and_the_verdict_is_after_it(ledger):
     assert ledger["p"].notna().sum() == (ledger["kind"] != "level").sum() > 20
-    strong = ledger["after_holm"] == "stands"
-    assert strong.any() and (ledger.loc[strong, "p_holm"] < 0.05).all()
-    assert (ledger.loc[strong, "verdict"] == "supported").all()
+    testable = ledger["verdict"] != "cannot be tested here"
+    np.testing.assert_allclose(ledger["p_holm"], holm(ledger["p"].astype(float).where(testable)))
+    assert ledger["p_holm"].notna().sum() < ledger["p"].notna().sum()
+    supported = ledger["kind"].isin(["better", "optimism"]) & ledger["verdict"].eq("supported")
+    assert supported.any() and (ledger.loc[supported, "p_holm"] < 0.05).all()
+    assert (ledger.loc[supported, "unadjusted"] == "supported").all()
+
+
+def test_what_the_simulation_rules_out_has_its_numbers_but_no_verdict(ledger):
+    """Two models of the same data, or of data with one limit, differ only in how well they learn."""
+    ruled_out = ledger["verdict"] == "cannot be tested here"
+    could = ledger["could_hold"]
+    assert (ruled_out == (could.eq("no") | (could.eq("same data") & ledger["kind"].eq("better")))).all()
+    assert ruled_out.sum() >= 5 and ledger.loc[ruled_out, "value"].notna().all()
+    network = row_of(ledger, "park", "DenseNet FSC beats ResNet FSC")
+    assert "shown the same data" in network["why"] and network["unadjusted"] in VERDICTS[:3]
+    level = ledger[ledger["kind"].eq("level") & ledger["split"].eq("train")]
+    assert level["could_hold"].eq("not known").all(), "what is attainable is no limit on patients that were learned"
+
+
+def test_every_claim_is_said_in_words_with_the_patients_that_would_be_needed(ledger):
+    for row in ledger.to_dict("records"):
+        assert row["in_words"].startswith(row["verdict"].capitalize() + ": " + row["why"])
+    row = row_of(ledger, "park", "DenseNet121 FSC+ASC beats DenseNet121 ASC")
+    error = (row["difference_high"] - row["difference_low"]) / 2 / stats.norm.ppf(0.975)
+    assert row["patients_needed_attainable"] == patients_needed(row["n_patients"], error, 0.03)
+    assert row["verdict"] == "inconclusive" and row["patients_needed_attainable"] > 90
+    assert f"about {row['patients_needed_attainable']} patients would show that, and 90 were tested" in row["in_words"]
 
 
 def test_a_level_takes_its_interval_from_the_table_of_discrimination(ledger, discrimination):
@@ -354,7 +400,9 @@ def test_no_difference_is_only_accepted_within_the_margin(predictions, discrimin
     with_twin = pd.concat([near, moved], ignore_index=True)
     for margin, verdict in ((0.05, "supported"), (0.0005, "inconclusive")):
         row = row_of(
-            ledger_of(with_twin, discrimination, margin=margin), "li_nat", "DLR is not told apart from radiomics"
+            ledger_of(with_twin, discrimination, margin=margin, provenance="real"),
+            "li_nat",
+            "DLR is not told apart from radiomics",
         )
         assert row["verdict"] == verdict
         assert (row["p"] < 0.05) == (verdict == "supported"), "p goes with the interval"
@@ -366,7 +414,7 @@ def test_no_difference_is_only_accepted_within_the_margin(predictions, discrimin
 def test_a_reversed_world_supports_nothing(predictions, discrimination):
     """With every score turned round the better models are the worse ones."""
     turned = predictions.assign(y_score=1 - predictions["y_score"])
-    ledger = ledger_of(turned, discrimination)
+    ledger = ledger_of(turned, discrimination, provenance="real")
     better = ledger[ledger["kind"] == "better"]
     assert not (better["verdict"] == "supported").any()
     assert (better["verdict"] == "not supported").sum() >= 5
@@ -391,33 +439,33 @@ def test_a_reversed_world_supports_nothing(predictions, discrimination):
         ("study == 'guo'", "guo", "combined-MLP reaches the published AUC", "test", "run 26"),
     ],
 )
-def test_what_is_not_there_is_not_testable_and_names_the_stage(
+def test_what_is_not_there_cannot_be_tested_and_names_the_stage(
     predictions, discrimination, lost, study, claim, split, words
 ):
     left = predictions.drop(predictions.query(lost).index)
     row = row_of(ledger_of(left, discrimination), study, claim, split)
-    assert row["verdict"] == "not testable here" and words in row["why"]
+    assert row["verdict"] == "cannot be tested here" and words in row["why"]
     assert pd.isna(row["difference"]) and pd.isna(row["p"])
 
 
 def test_a_missing_table_of_discrimination_leaves_the_levels_to_stage_41(predictions, discrimination):
     row = row_of(ledger_of(predictions, discrimination.iloc[:0]), "guo", "combined-MLP reaches the published AUC")
-    assert (row["verdict"], row["why"]) == ("not testable here", "no AUC of combined-MLP: run 41")
+    assert (row["verdict"], row["why"]) == ("cannot be tested here", "no AUC of combined-MLP: run 41")
 
 
 def test_models_of_another_endpoint_say_nothing_on_a_claim(predictions, discrimination):
     ledger = ledger_of(predictions, discrimination, endpoints={"guo": "malignant"})
     of_guo = ledger[ledger["study"] == "guo"]
-    assert of_guo["verdict"].eq("not testable here").all() and of_guo["difference"].isna().all()
+    assert of_guo["verdict"].eq("cannot be tested here").all() and of_guo["difference"].isna().all()
     assert of_guo["why"].eq("the models here predict malignant, the study aln_metastasis").all()
-    assert not ledger.loc[ledger["study"] != "guo", "verdict"].eq("not testable here").any()
+    assert ledger.loc[ledger["study"] != "guo", "value"].notna().all()
 
 
 def test_models_that_share_no_patient_or_disagree_on_one_are_not_compared(predictions, discrimination):
     other = predictions["study"].eq("guo") & predictions["model"].eq("DL-MLP")
     apart = predictions.assign(patient_id=predictions["patient_id"].where(~other, "x" + predictions["patient_id"]))
     row = row_of(ledger_of(apart, discrimination), "guo", "combined-MLP beats DL-MLP")
-    assert row["verdict"] == "not testable here" and pd.isna(row["p"])
+    assert row["verdict"] == "cannot be tested here" and pd.isna(row["p"])
     turned = predictions.assign(y_true=predictions["y_true"].where(~other, 1 - predictions["y_true"]))
     with pytest.raises(ValueError, match="disagree"):
         ledger_of(turned, discrimination)

@@ -39,19 +39,22 @@ from alnlib.studies import (
 MARGIN = 0.05
 """The difference in AUC (or in a proportion) that counts as none. Our choice: no paper states one."""
 
-VERDICTS = ("supported", "not supported", "inconclusive", "not testable here")
+VERDICTS = ("supported", "not supported", "inconclusive", "cannot be tested here")
+CANNOT = VERDICTS[-1]
 
 RULES = {
     "better": (
-        "supported: the 95 % interval of the difference lies above zero. Not supported: it lies below zero, or ends more "
-        "than the margin below the published difference. Inconclusive: otherwise."
+        "supported: the 95 % interval of the difference lies above zero, also after Holm's correction. Not supported: it "
+        "lies below zero, also after the correction, or ends more than the margin below the published difference. "
+        "Inconclusive: otherwise."
     ),
     "optimism": (
         "as for a better model, with the AUC on training minus that on test; the two groups of patients are resampled apart."
     ),
     "not different": (
-        "supported: the whole 95 % interval lies within the margin on either side of zero; a large p is no evidence for "
-        "this. Not supported: it excludes zero and reaches beyond the margin. Inconclusive: otherwise."
+        "supported: the whole 95 % interval lies within the margin on either side of zero, also after Holm's correction; a "
+        "large p is no evidence for this. Not supported: it excludes zero and reaches beyond the margin. Inconclusive: "
+        "otherwise."
     ),
     "level": (
         "supported: the 95 % interval of the value here lies above the published value less the margin. Not supported: it "
@@ -59,6 +62,13 @@ RULES = {
     ),
 }
 """How a verdict is reached, by kind of claim. The only place where it is written; `verdict_of` does as it says."""
+
+RULED_OUT = (
+    "cannot be tested here: models or patients are missing, or the simulation rules the claim out by construction, since the "
+    "best possible models do not differ in the claimed direction, differ by more than the margin where they should not, or "
+    "fall short of the level. Holm's correction is over the contrasts that are left."
+)
+"""The fourth verdict, whatever the kind."""
 
 FOREST_LIMITS = (-0.4, 0.4)
 NO_SHARED = "not estimable: the models share no patients of either class"
@@ -70,8 +80,9 @@ LEDGER_COLUMNS = (
     *("published_p", "cohort", "provenance", "model", "other_model", "n", "n_patients", "n_positive"),
     *("value", "value_low", "value_high", "value_of_other", "difference", "difference_low", "difference_high"),
     *("auc_seed_sd", "delta_seed_sd"),
-    *("method", "p", "p_holm", "margin", "verdict", "why", "after_holm", "published_in_interval"),
-    *("attainable", "attainable_of_other", "attainable_difference", "could_hold", "patients_needed_approximate"),
+    *("method", "p", "p_holm", "margin", "verdict", "unadjusted", "why", "in_words", "published_in_interval"),
+    *("attainable", "attainable_of_other", "attainable_difference", "could_hold"),
+    *("patients_needed_approximate", "patients_needed_attainable"),
     *("comparator", "value_of_comparator", "comparator_difference", "comparator_difference_low"),
     *("comparator_difference_high", "comparator_verdict"),
 )
@@ -84,11 +95,19 @@ class Verdict(NamedTuple):
     why: str
 
 
-def verdict_of(kind: str, low: float, high: float, published: float | None = None, margin: float = MARGIN) -> Verdict:
+def verdict_of(
+    kind: str,
+    low: float,
+    high: float,
+    published: float | None = None,
+    margin: float = MARGIN,
+    p_holm: float | None = None,
+) -> Verdict:
     """Judge a claim by RULES.
 
     low, high: 95 % interval here, of the difference (of the value for kind "level"); published: difference as published,
-    or None (value for "level", where it must be given). Raises ValueError for an unknown kind, a margin that is not
+    or None (value for "level", where it must be given). p_holm: of the contrast, that of a difference or, for "not
+    different", of equivalence; None: before Holm's correction. Raises ValueError for an unknown kind, a margin that is not
     positive, an interval that is turned round, or a level without a published value.
     """
     if kind not in RULES:
@@ -96,12 +115,14 @@ def verdict_of(kind: str, low: float, high: float, published: float | None = Non
     if not margin > 0:
         raise ValueError(f"margin must be positive, not {margin}")
     if isnan(low) or isnan(high):
-        return Verdict("not testable here", "no interval can be computed")
+        return Verdict(CANNOT, "no interval can be computed")
     if low > high:
         raise ValueError(f"the interval ends before it begins: {low} to {high}")
+    lost = "" if p_holm is None or p_holm < 0.05 else f", yet after Holm's correction p is {format_p(p_holm)}"
     if kind == "not different":
         if -margin < low and high < margin:
-            return Verdict("supported", f"the interval lies within {margin:g} of zero")
+            verdict = "inconclusive" if lost else "supported"
+            return Verdict(verdict, f"the interval lies within {margin:g} of zero{lost}")
         if low > 0 or high < 0:
             return Verdict("not supported", f"the interval excludes zero and reaches beyond {margin:g}")
         return Verdict("inconclusive", f"the interval contains zero and reaches beyond {margin:g}")
@@ -109,11 +130,13 @@ def verdict_of(kind: str, low: float, high: float, published: float | None = Non
         raise ValueError("a level needs the published value")
     bar, named = (published - margin, f"the published value less {margin:g}") if kind == "level" else (0.0, "zero")
     if low > bar:
-        return Verdict("supported", f"the interval lies above {named}")
-    if high < bar:
+        return Verdict("inconclusive" if lost else "supported", f"the interval lies above {named}{lost}")
+    if high < bar and not lost:
         return Verdict("not supported", f"the interval lies below {named}")
     if published is not None and high < published - margin:
         return Verdict("not supported", f"the interval ends more than {margin:g} below the published difference")
+    if high < bar:
+        return Verdict("inconclusive", f"the interval lies below {named}{lost}")
     return Verdict("inconclusive", f"the interval contains {named}")
 
 
@@ -147,12 +170,13 @@ def claims_ledger(
     provenance ("simulated" or "real"): whose patients they are; truth: sources/truth.csv of a simulated cohort; endpoints:
     {study: endpoint that its models predict here}, the study's own where it is silent.
     Contrasts are paired (DeLong; Obuchowski's by patient where a patient has several units), training against test is an
-    unpaired bootstrap. p_holm is Holm's over all contrasts of the ledger; p of "not different" is that of two one-sided
+    unpaired bootstrap. p_holm is Holm's over the contrasts that can be tested here, and the verdict is after it; unadjusted is
+    the verdict of the interval alone, also of what the simulation rules out. p of "not different" is that of two one-sided
     tests against the margin, doubled to go with the 95 % interval (Schuirmann 1987, J Pharmacokinet Biopharm 15:657).
     auc_seed_sd (levels of AUC) and delta_seed_sd (contrasts, optimism too) are the spread over single fits
     (`contrast_seed_sd`), and no part of interval or verdict. The columns of a comparator (`Model.comparator`) hold the same
     contrast against a fairer model of the other one's data, judged by the same rule; p_holm does not know of it.
-    What is not there is "not testable here", with the stage to run. Raises ValueError for a provenance that is neither,
+    What is not there "cannot be tested here", with the stage to run. Raises ValueError for a provenance that is neither,
     or if two models disagree on a label.
     """
     if provenance not in ("simulated", "real"):
@@ -173,18 +197,25 @@ def claims_ledger(
             row |= {"cohort": cohort, "provenance": provenance, "margin": margin}
             row |= dict(zip(("model", "other_model"), [*names.values(), ""], strict=False))
             if reason := _not_testable(study, claim, names, of_study, sides, level, predicted):
-                row |= {"verdict": "not testable here", "why": reason}
+                row |= {"verdict": CANNOT, "why": reason, "unadjusted": ""}
             else:
                 sizes, tested = _measured(claim, sides, level, rng, n_bootstrap)
                 row |= sizes | _judged(study, claim, sizes["n_patients"], tested, margin)
                 row |= _seed_part(claim, [(names[model], split) for model, split in claim.sides], of_study)
                 row |= _comparator_part(study, claim, sides[0], of_study, margin)
-            rows.append(row | _attainable_part(study, claim, list(names.values()), best, margin))
-    ledger = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))
-    ledger["p_holm"] = holm(ledger["p"].astype(float))
-    judged = ledger["p_holm"].notna() & ledger["verdict"].eq("supported")
-    ledger["after_holm"] = np.where(judged, np.where(ledger["p_holm"] < 0.05, "stands", "does not stand"), "")
-    return ledger.astype(dict.fromkeys(["n", "n_patients", "n_positive", "patients_needed_approximate"], "Int64"))
+            row |= _attainable_part(study, claim, list(names.values()), best, margin)
+            rows.append(row | _ruled_out(row) | _needed_at_best(row))
+    tested = [row for row in rows if row["verdict"] != CANNOT]
+    for row, p in zip(tested, holm([float(row["p"]) for row in tested]), strict=True):
+        row["p_holm"] = p
+        if not isnan(p):
+            ends = row["difference_low"], row["difference_high"]
+            published = None if isnan(row["published_difference"]) else row["published_difference"]
+            row |= verdict_of(row["kind"], *ends, published, margin, p)._asdict()
+    for row in rows:
+        row["in_words"] = _in_words(row)
+    counted = ["n", "n_patients", "n_positive", "patients_needed_approximate", "patients_needed_attainable"]
+    return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS)).astype(dict.fromkeys(counted, "Int64"))
 
 
 def _published_part(study: Study, claim: Claim) -> dict[str, object]:
@@ -271,7 +302,8 @@ def _judged(study: Study, claim: Claim, n_patients: int, tested: Estimate, margi
     published = None if figure is None else figure.value
     part = dict(zip(("value", "value_of_other"), tested.values, strict=False))
     part |= tested.named("value" if level else "difference") | {"method": tested.method}
-    part |= verdict_of(claim.kind, tested.low, tested.high, published, margin)._asdict()
+    verdict, why = verdict_of(claim.kind, tested.low, tested.high, published, margin)
+    part |= {"verdict": verdict, "unadjusted": verdict, "why": why}
     part["p"] = nan if tested.p is None else tested.p
     if published is not None and isfinite(tested.low):
         part["published_in_interval"] = "yes" if tested.low <= published <= tested.high else "no"
@@ -317,7 +349,7 @@ def _attainable_part(
 
     could_hold "same data": both models are shown the same, so only how well they learn can tell them apart.
     """
-    if not best or claim.metric != "auc" or claim.kind == "optimism":
+    if not best or claim.metric != "auc" or claim.kind == "optimism" or claim.split == "train":
         return {"could_hold": "not known"}
     center = "external" if claim.split == "external" else "primary"
     shown = [shown_to(study.key, name) for name in names]
@@ -333,6 +365,46 @@ def _attainable_part(
         return part | {"could_hold": "same data"}
     could = limits[0] > limits[1] if claim.kind == "better" else abs(limits[0] - limits[1]) < margin
     return part | {"could_hold": "yes" if could else "no"}
+
+
+def _ruled_out(row: Mapping[str, object]) -> dict[str, str]:
+    """Verdict and reason of a tested claim that the simulation rules out by construction; empty if it does not."""
+    same, best, other = row["could_hold"] == "same data", row["attainable"], row["attainable_of_other"]
+    if row["verdict"] == CANNOT or not (row["could_hold"] == "no" or (same and row["kind"] == "better")):
+        return {}
+    if same:
+        why = f"both models are shown the same data, from which at best {best:.3f} is possible"
+    elif row["kind"] == "level":
+        why = f"at best {best:.3f} is possible, more than the margin below the published value"
+    elif row["kind"] == "better" and best == other:
+        why = f"at best {best:.3f} is possible with either model's data"
+    else:
+        why = f"at best {best:.3f} is possible with the one model's data and {other:.3f} with the other's"
+    return {"verdict": CANNOT, "why": why}
+
+
+def _needed_at_best(row: Mapping[str, object]) -> dict[str, int]:
+    """Patients at which the attainable difference would be found, from the interval met here."""
+    width = row["difference_high"] - row["difference_low"]
+    if row["kind"] != "better" or not width > 0 or not row["attainable_difference"] > 0:
+        return {}
+    error = width / 2 / stats.norm.ppf(0.975)
+    return {"patients_needed_attainable": patients_needed(row["n_patients"], error, row["attainable_difference"])}
+
+
+def _in_words(row: Mapping[str, object]) -> str:
+    """What the row says, in a sentence or two."""
+    said = f"{row['verdict'].capitalize()}: {row['why']}."
+    needed = row["patients_needed_attainable"]
+    if row["verdict"] == "inconclusive" and not isnan(needed):
+        tested = row["n_patients"]
+        said += f" The best possible models differ by {row['attainable_difference']:.3f}"
+        said += (
+            f"; with the error met here about {needed} patients would show that, and {tested} were tested."
+            if needed > tested
+            else f", which {tested} patients would mostly show: these models fall short of them."
+        )
+    return said
 
 
 def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
@@ -355,8 +427,8 @@ def published_rows(study: str, metrics: Sequence[str]) -> pd.DataFrame:
 def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
     """The ledger in words, one row per claim; the columns of this run's numbers carry "simulated" or "real" in their names.
 
-    Columns: study, claim, split, published, here (PROVENANCE), n, difference here (PROVENANCE), SD over seeds, p (Holm),
-    verdict, why. What a paper does not print is "not available".
+    Columns: study, claim, split, published, here (PROVENANCE), n, difference here (PROVENANCE), attainable (PROVENANCE), SD
+    over seeds, p (Holm), in words, which begins with the verdict. What a paper does not print is "not available".
     """
     provenance = ledger["provenance"].iloc[0]
     rows = []
@@ -371,24 +443,26 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
                 f"here ({provenance})": _here_text(row),
                 "n": "-" if pd.isna(row["n"]) else str(row["n"]),
                 f"difference here ({provenance})": _interval(row, "difference"),
+                f"attainable ({provenance})": _interval(
+                    row, "attainable" if row["kind"] == "level" else "attainable_difference"
+                ),
                 "SD over seeds": _interval(row, "auc_seed_sd" if row["kind"] == "level" else "delta_seed_sd"),
                 "p (Holm)": "-" if pd.isna(row["p_holm"]) else format_p(row["p_holm"]),
-                "verdict": row["verdict"],
-                "why": row["why"],
+                "in words": row["in_words"],
             }
         )
     return pd.DataFrame(rows)
 
 
 def against_comparators(ledger: pd.DataFrame) -> pd.DataFrame:
-    """The contrasts that a fairer comparator was there for, in words: difference and verdict against either.
+    """The contrasts that a fairer comparator was there for, in words: difference and verdict against either, before Holm.
 
     Columns: study, claim, split, difference, verdict, comparator, difference to it, verdict against it.
     """
     held = ledger[ledger["comparator"].notna()]
     rows = held.to_dict("records")
     table = held[["study", "claim"]].assign(split=held["split"].map(SPLIT_NAMES))
-    table["difference"], table["verdict"] = [_interval(row, "difference") for row in rows], held["verdict"]
+    table["difference"], table["verdict"] = [_interval(row, "difference") for row in rows], held["unadjusted"]
     table["comparator"] = held["comparator"]
     table["difference to it"] = [_interval(row, "comparator_difference") for row in rows]
     return table.assign(**{"verdict against it": held["comparator_verdict"]}).reset_index(drop=True)
@@ -423,7 +497,7 @@ def plot_claims(ledger: pd.DataFrame, ax: Axes) -> Axes:
 
     Square and line: here, with 95 % interval; open diamond (gray line): published, on other patients; red tick: attainable
     in the simulation; pale band: the margin, where the claim is that two models do not differ. An interval that leaves
-    FOREST_LIMITS ends in an arrow. The verdict stands at the right.
+    FOREST_LIMITS ends in an arrow. The verdict stands at the right; what cannot be tested here is paler.
     """
     contrasts = ledger[ledger["kind"] != "level"].to_dict("records")
     places, (left, right) = np.arange(len(contrasts))[::-1], FOREST_LIMITS
@@ -434,15 +508,16 @@ def plot_claims(ledger: pd.DataFrame, ax: Axes) -> Axes:
         _published_mark(row, place + 0.22, ax)
         if pd.notna(row["attainable_difference"]):
             ax.plot(row["attainable_difference"], place, "|", color="crimson", ms=13, mew=2, zorder=3)
-        ax.text(1.01, place, row["verdict"], va="center", fontsize=8, color=INK, transform=ax.get_yaxis_transform())
+        ink = "0.55" if row["verdict"] == CANNOT else INK
+        ax.text(1.03, place, row["verdict"], va="center", fontsize=8, color=ink, transform=ax.get_yaxis_transform())
         if pd.isna(row["difference"]):
             continue
         low, high = row["difference_low"], row["difference_high"]
-        ax.plot(np.clip([low, high], left, right), [place, place], color=INK, lw=1.5, solid_capstyle="butt")
-        ax.plot(np.clip(row["difference"], left, right), place, "s", color=INK, ms=5)
+        ax.plot(np.clip([low, high], left, right), [place, place], color=ink, lw=1.5, solid_capstyle="butt")
+        ax.plot(np.clip(row["difference"], left, right), place, "s", color=ink, ms=5)
         for beyond, edge, marker in ((low < left, left, "<"), (high > right, right, ">")):
             if beyond:
-                ax.plot(edge, place, marker, color=INK, ms=5, clip_on=False)
+                ax.plot(edge, place, marker, color=ink, ms=5, clip_on=False)
     ax.set_yticks(places, [_contrast_label(row) for row in contrasts])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -474,8 +549,7 @@ def ledger_numbers(ledger: pd.DataFrame) -> dict[str, object]:
     numbers: dict[str, object] = {
         f"claims_{verdict.replace(' ', '_')}": int((ledger["verdict"] == verdict).sum()) for verdict in VERDICTS
     }
-    stands = ledger["verdict"].eq("supported") & ledger["after_holm"].eq("stands")
-    numbers |= {"claims_supported_after_holm": int(stands.sum()), "claims": len(ledger)}
+    numbers |= {"claims_supported_unadjusted": int(ledger["unadjusted"].eq("supported").sum()), "claims": len(ledger)}
     for row in ledger[ledger["kind"].ne("level") & ledger["difference"].notna()].to_dict("records"):
         key = f"claim_{row['study']}_{row['model']}_{row['other_model'] or 'train'}_{row['split']}_difference"
         numbers[key] = {"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
