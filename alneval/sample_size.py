@@ -141,6 +141,13 @@ def normal_linear_predictor(prevalence: float, auc: float) -> tuple[float, float
     return _mean_for(share, spread), float(spread)
 
 
+def auc_variance(n: float, prevalence: float, auc: float) -> float:
+    """Variance of the AUC of n patients (Newcombe 2006, Stat Med 25:559, method 4), for a true AUC and a prevalence."""
+    share, area = _inside(prevalence, "prevalence"), _auc(auc)
+    growth = (1 - area) / (2 - area) + area / (1 + area)
+    return area * (1 - area) * (1 + (n / 2 - 1) * growth) / (n**2 * share * (1 - share))
+
+
 def auc_validation_size(prevalence: float, auc: float, width: float = AUC_WIDTH) -> int:
     """Patients for a 95 % interval of the AUC no wider than `width`.
 

@@ -200,9 +200,9 @@ class RunFolder:
         return path
 
     def save_table(self, table: pd.DataFrame, name: str) -> None:
-        """Write a CSV. In a folder that is not one of UNLABELED it gets a last column `provenance`."""
+        """Write a CSV. In a folder that is not one of UNLABELED it gets a last column `provenance`, unless it has one."""
         folder, _, _ = name.rpartition("/")
-        if folder and folder not in UNLABELED:
+        if folder and folder not in UNLABELED and "provenance" not in table:
             table = table.assign(provenance=self.provenance)
         write_csv(table, self.output(name, len(table)))
 
@@ -211,9 +211,12 @@ class RunFolder:
         with atomic_path(self.output(name, len(features))) as temporary:
             features.to_parquet(temporary, index=False)
 
-    def save_figure(self, figure: Figure, name: str) -> None:
-        """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version."""
-        figure.text(0.995, -0.01, self.label, ha="right", va="top", fontsize=7.5, color="0.35")
+    def save_figure(self, figure: Figure, name: str, label: str = "") -> None:
+        """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version.
+
+        label: that origin, where it is not the run's patients.
+        """
+        figure.text(0.995, -0.01, label or self.label, ha="right", va="top", fontsize=7.5, color="0.35")
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=FIGURE_DPI, bbox_inches="tight")
         figure.set_layout_engine("none")  # it is laid out; where a notebook draws it again, that is a third of the time
@@ -235,7 +238,7 @@ class RunFolder:
             entry = dict(value) if isinstance(value, Mapping) else {"value": value}
             entry = {name: _plain(item) for name, item in entry.items()}
             entry.setdefault("text", number_text(**{k: entry.get(k) for k in ("value", "low", "high")}))
-            entries[key] = entry | {"provenance": self.provenance}
+            entries[key] = {"provenance": self.provenance} | entry
         write_json(entries, self.output(f"numbers/{stage}.json", len(entries)))
 
     def written(self) -> pd.DataFrame:
