@@ -96,8 +96,9 @@ class Model:
 class Study:
     """One of the five systems.
 
-    n: patients by cohort part as published; endpoint: column of patients.csv; contrasts: the published statements beside
-    the levels that `published` gives; split_names: {our split: what the paper calls it}, where it differs.
+    n: patients by cohort part as published; tested: {our split: patients that the paper tests}, where known; endpoint: column
+    of patients.csv; contrasts: the published statements beside the levels that `published` gives; split_names: {our split:
+    what the paper calls it}, where it differs.
     """
 
     key: str
@@ -110,6 +111,7 @@ class Study:
     published: tuple[Published, ...]
     contrasts: tuple[Claim, ...]
     split_names: dict[str, str] = field(default_factory=dict)
+    tested: dict[str, int] = field(default_factory=dict)
 
     @property
     def claims(self) -> tuple[Claim, ...]:

@@ -1,0 +1,120 @@
+"""What the studies' designs could have known: the claims of the ledger at published sizes of test sets, by simulated studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from scipy.special import logit
+
+from alneval.design import Design, spread_and_optimism, what_could_be_known
+from alneval.figures import INK, SPLIT_NAMES
+from alnlib.studies import STUDIES, shown_to
+
+_COLORS = {"attainable": "crimson", "as trained": INK}
+"""The scenarios: the best possible models of either's data; models that recover what this run's do on average."""
+
+
+def design_table(
+    ledger: pd.DataFrame,
+    predictions: pd.DataFrame,
+    oracle: pd.DataFrame,
+    share: float,
+    rng: np.random.Generator,
+    n_studies: int = 2000,
+) -> pd.DataFrame:
+    """What studies of the published size find, of every contrast of patients that can hold in the simulation.
+
+    Columns: study, claim, split, n, n_positive, n_from ("published", or "this run" where the size of the test set is not in the
+    abstract), scenario, auc, auc_of_other, correlation, difference, power, width, type_s, type_m, n_80. Prevalence is this
+    run's. share: of AUC - 0.5, that models "as trained" recover. Correlation is that of two scores' logits within the classes:
+    of the oracles over all patients (oracle: sources/oracle.csv), of models as trained over the patients that they were tested
+    on here. Nodes are left out: a patient has several.
+    """
+    rows = []
+    could = ledger["kind"].eq("better") & ledger["could_hold"].eq("yes") & ledger["n"].eq(ledger["n_patients"])
+    for row in ledger[could].to_dict("records"):
+        published = STUDIES[row["study"]].tested.get(row["split"])
+        n = published or int(row["n"])
+        n_positive = round(n * row["n_positive"] / row["n"])
+        known = {name: row[name] for name in ("study", "claim", "split")}
+        known |= {"n": n, "n_positive": n_positive, "n_from": "published" if published else "this run"}
+        of_study = predictions[predictions["study"] == row["study"]]
+        labels = of_study.drop_duplicates("patient_id").set_index("patient_id")["y_true"]
+        names = [row["model"], row["other_model"]]
+        best = _side_by_side(oracle, "modality", [shown_to(row["study"], name) for name in names], "probability")
+        tested = _side_by_side(of_study[of_study["split"] == row["split"]], "model", names, "y_score")
+        aucs = np.array([row["attainable"], row["attainable_of_other"]])
+        taken = {"attainable": (aucs, best), "as trained": (0.5 + share * (aucs - 0.5), tested)}
+        for scenario, (true, scores) in taken.items():
+            correlation = within_class_correlation(scores, labels)
+            design = Design(n_positive, n - n_positive, *true, correlation)
+            found = asdict(what_could_be_known(design, rng, n_studies))
+            truth = {"scenario": scenario, "auc": true[0], "auc_of_other": true[1], "correlation": correlation}
+            rows.append(known | truth | {"difference": design.difference} | found)
+    return pd.DataFrame(rows)
+
+
+def _side_by_side(rows: pd.DataFrame, column: str, names: Sequence[str], score: str) -> pd.DataFrame:
+    """Scores of two models or modalities, a row per patient that has both."""
+    own = rows[rows[column].isin(names)]
+    return own.pivot_table(index="patient_id", columns=column, values=score)[list(names)].dropna()
+
+
+def within_class_correlation(scores: pd.DataFrame, labels: pd.Series) -> float:
+    """Correlation of the logits of two scores (n, 2) once each class has its mean taken off; clipped to 0.99."""
+    logits = pd.DataFrame(logit(scores.clip(1e-6, 1 - 1e-6)))
+    centered = logits - logits.groupby(labels.reindex(scores.index)).transform("mean")
+    return float(np.clip(np.corrcoef(centered.to_numpy().T)[0, 1], -0.99, 0.99))
+
+
+def level_table(
+    ledger: pd.DataFrame, rng: np.random.Generator, ks: Sequence[int], correlation: float, n_studies: int = 2000
+) -> pd.DataFrame:
+    """How far a test set of the published size lets an AUC wander whose true value is the published one, and what the best of k
+    equally good models, chosen on it, gains. Columns: study, claim, split, n, n_positive, auc, low, high, optimism_of_K."""
+    rows = []
+    levels = ledger[ledger["kind"].eq("level") & ledger["metric"].eq("AUC") & ledger["n"].eq(ledger["n_patients"])]
+    for row in levels[levels["split"].ne("train")].to_dict("records"):
+        n = STUDIES[row["study"]].tested.get(row["split"]) or int(row["n"])
+        n_positive = round(n * row["n_positive"] / row["n"])
+        known = {name: row[name] for name in ("study", "claim", "split")} | {"n": n, "n_positive": n_positive}
+        known["auc"] = row["published_value"]
+        for k in ks:
+            found = spread_and_optimism(n_positive, n - n_positive, known["auc"], rng, k, correlation, n_studies)
+            known |= {"low": found["low"], "high": found["high"], f"optimism_of_{k}": found["optimism"]}
+        rows.append(known)
+    return pd.DataFrame(rows)
+
+
+def design_figure(table: pd.DataFrame) -> Figure:
+    """Power of every contrast at its size, for either scenario, and by how much a significant difference exaggerates."""
+    names = table[["study", "claim", "split"]].drop_duplicates().reset_index(drop=True)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10.5, 1.4 + 0.34 * len(names)), width_ratios=[2, 1], sharey=True
+    )
+    for ax, column in ((left, "power"), (right, "type_m")):
+        for scenario, color in _COLORS.items():
+            own = table[table["scenario"] == scenario].merge(names.reset_index(), on=["study", "claim", "split"])
+            ax.plot(own[column], len(names) - own["index"], "o", color=color, ms=5.5, label=scenario)
+    left.axvline(0.8, color="0.6", lw=1, ls="--", zorder=0)
+    right.axvline(1, color="0.6", lw=1, ls="--", zorder=0)
+    sizes = table.drop_duplicates(["study", "claim", "split"])["n"]
+    labels = [
+        f"{row.claim}, {SPLIT_NAMES[row.split]} (n = {n})" for row, n in zip(names.itertuples(), sizes, strict=True)
+    ]
+    left.set_yticks(len(names) - np.arange(len(names)), labels, fontsize=7.5)
+    left.set(xlim=(0, 1), xlabel="power: share of studies that find a difference")
+    right.set(xscale="log", xlabel="exaggeration of what is found (type M)")
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50) if tick <= max(2, 1.5 * table["type_m"].max())]
+    right.set_xticks(ticks, [str(tick) for tick in ticks])
+    right.minorticks_off()
+    for ax in (left, right):
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", color="0.93")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure

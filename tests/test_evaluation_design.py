@@ -1,0 +1,161 @@
+"""Simulated studies: their spread in closed form, power, errors of sign and size, and the claims at their published sizes."""
+
+from __future__ import annotations
+
+import json
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from scipy import stats
+from scipy.special import expit
+
+from alneval.delong import auc_difference
+from alneval.design import Design, exact_error, simulated_aucs, spread_and_optimism, what_could_be_known
+from alneval.sample_size import auc_variance
+from alneval.units import Units
+from alnlib.paths import repository_root
+from alnlib.report import designs
+from alnlib.studies import STUDIES
+
+REFERENCES = json.loads((repository_root() / "tests/references/design/expected.json").read_text())["designs"]
+LARGE = Design(120, 180, 0.82, 0.75, 0.6)
+
+
+def of_reference(row: dict) -> Design:
+    n_positive, n_negative, auc, other, correlation = row["design"]
+    return Design(int(n_positive), int(n_negative), auc, other, correlation)
+
+
+@pytest.mark.parametrize("row", REFERENCES, ids=lambda row: str(row["design"]))
+def test_the_spread_of_simulated_differences_is_the_closed_form(row):
+    """4,000 studies know a standard deviation to 1.1 %; the parametric AUC of Obuchowski & McClish varies a little less."""
+    design = of_reference(row)
+    true = np.array([design.auc, design.auc_of_other])
+    sizes = design.n_positive, design.n_negative
+    areas, _, _ = simulated_aucs(*sizes, true, design.correlation, 4000, np.random.default_rng(1))
+    np.testing.assert_allclose(areas.mean(axis=0), true, atol=0.004)
+    assert (areas[:, 0] - areas[:, 1]).std() == pytest.approx(exact_error(design), rel=0.04)
+    assert 1.0 < exact_error(design) / row["error"] < 1.08
+
+
+def test_one_auc_varies_as_hanley_and_mcneil_or_newcombe_say():
+    areas, _, _ = simulated_aucs(60, 90, np.array([0.8]), 0.0, 4000, np.random.default_rng(2))
+    assert areas.std() == pytest.approx(sqrt(auc_variance(150, 0.4, 0.8)), rel=0.06)
+
+
+def test_two_copies_of_one_score_never_differ():
+    assert exact_error(Design(40, 60, 0.8, 0.8, 0.999999)) == pytest.approx(0, abs=1e-3)
+
+
+def test_power_is_that_of_a_normal_test_with_the_closed_form_where_patients_are_many():
+    """The t of 119 degrees of freedom is nearly normal; 4,000 studies know a power of 0.6 to 0.008."""
+    found = what_could_be_known(LARGE, np.random.default_rng(3), 4000)
+    error, bar = exact_error(LARGE), stats.norm.ppf(0.975)
+    expected = stats.norm.sf(bar - LARGE.difference / error)
+    assert found.power == pytest.approx(expected, abs=0.03)
+    assert found.width == pytest.approx(2 * bar * error, rel=0.03)
+    assert found.n_80 == pytest.approx(300 * ((bar + stats.norm.ppf(0.8)) * error / LARGE.difference) ** 2, abs=1)
+
+
+def test_every_simulated_study_is_tested_as_a_real_one_is():
+    """The same draws through `delong.auc_difference`, one by one."""
+    design = Design(15, 25, 0.85, 0.7, 0.5)
+    found = what_could_be_known(design, np.random.default_rng(4), 60)
+    shift = sqrt(2) * stats.norm.ppf([design.auc, design.auc_of_other])
+    rng, root = np.random.default_rng(4), np.linalg.cholesky([[1, 0.5], [0.5, 1]])
+    positive = rng.normal(size=(60, 15, 2)) @ root.T + shift
+    negative = rng.normal(size=(60, 25, 2)) @ root.T
+    y = np.repeat([1, 0], [15, 25])
+    tested = [auc_difference(Units.of(y, *np.concatenate([p, n]).T)) for p, n in zip(positive, negative, strict=True)]
+    assert found.power == pytest.approx(np.mean([one.p < 0.05 for one in tested]))
+    assert found.width == pytest.approx(np.mean([one.high - one.low for one in tested]))
+
+
+def test_what_is_significant_in_small_studies_is_exaggerated_and_may_point_the_wrong_way():
+    small = what_could_be_known(Design(15, 25, 0.72, 0.70, 0.5), np.random.default_rng(5), 4000)
+    large = what_could_be_known(Design(400, 600, 0.82, 0.70, 0.5), np.random.default_rng(5), 400)
+    assert small.type_m > 5 and 0.05 < small.type_s < 0.5
+    assert large.power > 0.99 and large.type_m == pytest.approx(1, abs=0.05) and large.type_s == 0
+    nothing = what_could_be_known(Design(40, 60, 0.8, 0.8, 0.5), np.random.default_rng(6), 4000)
+    assert nothing.power == pytest.approx(0.05, abs=0.015) and np.isnan([nothing.type_s, nothing.n_80]).all()
+
+
+def test_choosing_the_best_on_the_test_set_gains_more_of_more_and_less_alike_models():
+    gains = {
+        (k, r): spread_and_optimism(20, 30, 0.8, np.random.default_rng(7), k, r)["optimism"]
+        for k in (1, 3, 9)
+        for r in (0.3, 0.9)
+    }
+    assert abs(gains[1, 0.3]) < 0.005
+    assert gains[9, 0.3] > gains[3, 0.3] > gains[3, 0.9] > 0.005
+
+
+@pytest.mark.parametrize("values", [(1, 9, 0.8, 0.7, 0.5), (9, 9, 1.0, 0.7, 0.5), (9, 9, 0.8, 0.7, 1.0)])
+def test_impossible_designs_are_refused(values):
+    with pytest.raises(ValueError, match="give at least 2|must lie between"):
+        Design(*values)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    """A ledger of three claims, oracles and predictions of 400 patients whose scores correlate by 0.6 within a class."""
+    rng = np.random.default_rng(8)
+    y = np.arange(400) % 5 < 2
+    common = {
+        "kind": "better",
+        "n": 100,
+        "n_patients": 100,
+        "n_positive": 40,
+        "published_value": 0.819,
+        "metric": "AUC",
+    }
+    beats = common | {"study": "tang", "claim": "c", "model": "DL_MRI+US+Clinical", "could_hold": "yes"}
+    beats |= {"attainable": 0.86, "attainable_of_other": 0.78, "other_model": "DL_US"}
+    ledger = [beats | {"split": "test"}, beats | {"split": "external"}, beats | {"split": "test", "could_hold": "no"}]
+    ledger += [common | {"kind": "level", "study": "tang", "claim": "l", "split": "external"}]
+    ids = [f"p{i}" for i in range(400)]
+    drawn = rng.normal(size=(400, 2)) @ np.linalg.cholesky([[1, 0.6], [0.6, 1]]).T + 1.3 * y[:, None]
+    oracle, predictions = [], []
+    for column, (modality, model) in enumerate(
+        [("clinical_ultrasound_mri", "DL_MRI+US+Clinical"), ("ultrasound", "DL_US")]
+    ):
+        score = expit(drawn[:, column])
+        oracle.append(pd.DataFrame({"patient_id": ids, "modality": modality, "probability": score}))
+        own = pd.DataFrame(
+            {"patient_id": ids, "study": "tang", "model": model, "y_true": y.astype(int), "y_score": score}
+        )
+        predictions += [own.assign(split=split) for split in ("test", "external")]
+    return {"ledger": pd.DataFrame(ledger), "predictions": pd.concat(predictions), "oracle": pd.concat(oracle)}
+
+
+def test_claims_are_simulated_at_the_published_size_or_at_this_runs(tables):
+    found = designs.design_table(**tables, share=0.75, rng=np.random.default_rng(9), n_studies=200)
+    assert found["scenario"].tolist() == ["attainable", "as trained"] * 2, "and not what the simulation rules out"
+    assert found["n"].tolist() == [100, 100, 123, 123] and STUDIES["tang"].tested == {"external": 123}
+    assert found["n_from"].tolist() == ["this run"] * 2 + ["published"] * 2
+    assert found["n_positive"].tolist() == [40, 40, 49, 49], "the prevalence of this run"
+    np.testing.assert_allclose(found["correlation"], 0.6, atol=0.08)
+    np.testing.assert_allclose(found.loc[1, ["auc", "auc_of_other"]].astype(float), [0.77, 0.71])
+    assert (found.loc[[1, 3], "power"].to_numpy() <= found.loc[[0, 2], "power"].to_numpy()).all()
+    figure = designs.design_figure(found)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
+        "c, internal test (n = 100)",
+        "c, external test (n = 123)",
+    ]
+    plt.close(figure)
+    assert designs.design_table(
+        tables["ledger"].assign(could_hold="not known"),
+        tables["predictions"],
+        tables["oracle"],
+        0.7,
+        np.random.default_rng(),
+    ).empty
+
+
+def test_levels_wander_around_the_published_value(tables):
+    row = designs.level_table(tables["ledger"], np.random.default_rng(10), [3, 9], 0.7, 500).iloc[0]
+    assert (row["n"], row["auc"]) == (123, 0.819)
+    assert row["low"] < 0.76 and row["high"] > 0.87 and 0 < row["optimism_of_3"] < row["optimism_of_9"]
