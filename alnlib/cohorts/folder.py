@@ -435,10 +435,10 @@ def _check_unique(path: Path, table: pd.DataFrame, keys: list[str], draft: _Draf
     if not len(table) or not set(keys) <= set(table.columns):
         return
     named = table[(table[keys] != "").all(axis=1)]
-    for _, rows in named[named.duplicated(keys, keep=False)].groupby(keys, sort=False).groups.items():
-        for row in rows[1:]:
-            value = " ".join(named.loc[row, keys])
-            draft.note(path, f"{message} (first at row {rows[0]})", remedy, row, keys[-1], value)
+    for _, same in named[named.duplicated(keys, keep=False)].groupby(keys, sort=False):
+        first, *others = same.index
+        for row in others:
+            draft.note(path, f"{message} (first at row {first})", remedy, row, keys[-1], " ".join(named.loc[row, keys]))
 
 
 def _examine_patients(path: Path, draft: _Draft) -> None:
