@@ -22,13 +22,17 @@ from alnlib.paths import repository_root
 WHOLE = "whole run"
 
 
-def stage_times(commit: str, folder: Path) -> pd.DataFrame:
-    """Rows of stage_times.csv of one commit, cloned into `folder` and run there."""
+def run_from_nothing(commit: str, folder: Path) -> Path:
+    """The run folder of a commit, cloned into `folder` and run there."""
     subprocess.run(["git", "clone", "--quiet", str(repository_root()), str(folder)], check=True)
     subprocess.run(["git", "-C", str(folder), "checkout", "--quiet", commit], check=True)
     alone = os.environ | {"ALN_ENVIRONMENT": "current", "PYTHONPATH": str(folder)}
     subprocess.run([sys.executable, "run_all.py"], cwd=folder, env=alone, check=True)
-    run = folder / "results/simulated-demo"
+    return folder / "results/simulated-demo"
+
+
+def stage_times(run: Path) -> pd.DataFrame:
+    """Rows of stage_times.csv of a run folder that one run made whole."""
     rows = pd.read_csv(run / "run_log.csv")
     provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     began = pd.to_datetime(rows["started"]).min()
@@ -44,7 +48,7 @@ def main() -> None:
     tables = []
     for commit in ["HEAD", *sys.argv[1:2]]:
         with tempfile.TemporaryDirectory() as folder:
-            tables.append(stage_times(commit, Path(folder) / "clone"))
+            tables.append(stage_times(run_from_nothing(commit, Path(folder) / "clone")))
     table = pd.concat(tables)
     write_csv(table, Path(__file__).with_suffix(".csv"))
     print(table.pivot_table("seconds", "stage", "commit", sort=False).to_string())
