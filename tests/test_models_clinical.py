@@ -363,12 +363,25 @@ def test_an_interval_without_information_is_left_empty_and_said(monkeypatch):
     assert table.loc["a", "odds_ratio"] == 1.0
 
 
+def test_a_score_that_runs_against_the_outcome_is_left_out_of_the_joint_model(patients):
+    """Stacked scores have positive weights or none: turned round in the patients fitted on, they are noise."""
+    frame, y = patients, patients["node"].to_numpy()
+    rng = np.random.default_rng(0)
+    with_score = CLINICAL | {"signature": ClinicalVariable("Signature", "continuous", "logit")}
+    for sign in (1, -1):
+        scored = frame.assign(signature=sign * y + rng.normal(size=len(frame)))
+        model = clinical_pipeline(with_score, p_enter=0.0, always=["Signature"]).fit(scored, y)["model"]
+        assert (model.selected_variables_ == ("Signature",)) == (sign > 0)
+        assert (model.coef_["Signature"] > 0) == (sign > 0) and ("left out" in model.note_) == (sign < 0)
+    assert model.predict_proba(pd.DataFrame(0.0, index=[0], columns=model.coef_.index))[0, 1] == pytest.approx(y.mean())
+
+
 def test_a_variable_that_is_always_in_stays_whatever_its_p(patients):
     """The signature of a joint model: alone it is the unselected fit, beside others it changes only who else is in."""
     frame, y = patients, patients["node"].to_numpy()
-    alone = clinical_pipeline(CLINICAL, p_enter=0.0, always=["Age"]).fit(frame, y)["model"]
-    assert alone.selected_variables_ == ("Age",)
-    unselected = clinical_pipeline({"age": CLINICAL["age"]}, p_enter=1.1).fit(frame, y)["model"]
-    assert alone.coef_["Age"] == pytest.approx(unselected.coef_["Age"], rel=1e-6)
+    alone = clinical_pipeline(CLINICAL, p_enter=0.0, always=["Size"]).fit(frame, y)["model"]
+    assert alone.selected_variables_ == ("Size",)
+    unselected = clinical_pipeline({"size_cm": CLINICAL["size_cm"]}, p_enter=1.1).fit(frame, y)["model"]
+    assert alone.coef_["Size"] == pytest.approx(unselected.coef_["Size"], rel=1e-6)
     with pytest.raises(ValueError, match="always names .*Aeg"):
         clinical_pipeline(CLINICAL, always=["Aeg"]).fit(frame, y)

@@ -29,7 +29,8 @@ def test_every_source_becomes_a_column_and_the_others_pass():
     assert list(out) == ["age", "deep", "hand"] == list(made.get_feature_names_out()) and out.index.equals(X.index)
     deep = X.filter(regex="^d")
     head = LinearHead(strengths=(2.0 / 40,)).fit(deep, y)
-    np.testing.assert_allclose(out["deep"], head.decision_function(deep))
+    np.testing.assert_allclose(out["deep"], head.decision_function(deep) - head.intercept_)
+    assert out["deep"].mean() == pytest.approx(0, abs=1e-8), "the prevalence is left to what comes after"
 
 
 def test_rows_fitted_on_get_signatures_of_heads_that_never_saw_them():

@@ -120,9 +120,10 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
 class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     """Logistic regression on the variables that pass a univariable test, selected anew in every fit.
 
-    p_enter: a variable (all its columns together) enters if its univariable likelihood-ratio p is below this. always:
-    variables that are in the model whatever their p, such as the signature of a joint model. groups: {feature: variable};
-    every column its own variable if not given. Where separation leaves no maximum of the likelihood
+    p_enter: a variable (all its columns together) enters if its univariable likelihood-ratio p is below this. always: scores
+    that are in the model whatever their p, such as the signature of a joint model, with a positive coefficient or not at all
+    (Breiman 1996, Mach Learn 24:49: a score turned round is noise). groups: {feature: variable}; every column its own
+    variable if not given. Where separation leaves no maximum of the likelihood
     (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalized likelihood.
 
     Fitted: `selected_variables_` (tuple), `univariable_` (variable, p_likelihood_ratio, note), `odds_ratios_` (variable,
@@ -167,8 +168,13 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         selected = list(self.univariable_.loc[passed, "variable"])
 
         fit = _fit_logit(X[[feature for variable in selected for feature in variables[variable]]], y)
+        turned = [name for name in self.always if (fit.coefficients.reindex(variables[name]) < 0).any()]
+        if turned:
+            selected = [variable for variable in selected if variable not in turned]
+            fit = _fit_logit(X[[feature for variable in selected for feature in variables[variable]]], y)
         self.selected_variables_ = tuple(selected)
         notes = [] if selected else ["no variable passed selection: intercept only"]
+        notes += [f"{', '.join(turned)} left out, whose coefficient would be negative"] if turned else []
         notes += [fit.note] if fit.note else []
         intercept, coefficients, errors = fit.intercept, fit.coefficients, fit.standard_errors
         if fit.separated:

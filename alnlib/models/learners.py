@@ -139,9 +139,14 @@ class TunedLearners:
         return pd.DataFrame({name: _probability(model, X) for name, model in self.fitted.items()}, index=X.index)
 
 
-def signature(probability: pd.DataFrame | np.ndarray) -> pd.DataFrame | np.ndarray:
-    """Probabilities on the scale of logits, cut where `SCORE_DIGITS` end; how one model enters another."""
-    return logit(np.clip(probability, _CLIP, 1 - _CLIP))
+def signature(probability: np.ndarray, prevalence: float | np.ndarray) -> np.ndarray:
+    """Probabilities (n,) as logits less that of the prevalence in the patients that the model was fitted to, () or (n,).
+
+    That is how one model enters another. Of out-of-fold scores each row has the prevalence of its own fit: a fold with more
+    positives leaves fewer to the fit that scores it, so that plain logits of a weak model run against the outcome.
+    Probabilities are cut where `SCORE_DIGITS` end.
+    """
+    return logit(np.clip(probability, _CLIP, 1 - _CLIP)) - logit(prevalence)
 
 
 @dataclass(frozen=True)

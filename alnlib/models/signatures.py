@@ -19,7 +19,8 @@ from alnlib.models.frozen import LinearHead
 
 
 class Signatures(TransformerMixin, BaseEstimator):
-    """Frame in, frame out: the columns of each source become one, the logit of a ridge logistic regression on them.
+    """Frame in, frame out: the columns of each source become one, the logit of a ridge logistic regression on them, less its
+    intercept, which says how many of the patients fitted on are positive and nothing of the patient.
 
     sources: {name of the new column: regular expression that its columns match from their start}; other columns pass as they
     are, before the signatures. strength: of a source of p columns, C is strength / p, so that it does not depend on how many
@@ -86,7 +87,8 @@ class Signatures(TransformerMixin, BaseEstimator):
         }
 
     def _logits(self, heads: Mapping[str, LinearHead], X: pd.DataFrame) -> np.ndarray:
-        return np.column_stack([head.decision_function(X[self.columns_[name]]) for name, head in heads.items()])
+        parts = [head.decision_function(X[self.columns_[name]]) - head.intercept_ for name, head in heads.items()]
+        return np.column_stack(parts)
 
     def _frame(self, X: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         values = np.column_stack([X[self._others].to_numpy(dtype=np.float64), logits])
