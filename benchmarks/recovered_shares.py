@@ -52,6 +52,12 @@ def shares(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(found).T
 
 
+def head_commit() -> str:
+    """Of this checkout, shortened."""
+    command = ["git", "rev-parse", "--short=7", "HEAD"]
+    return subprocess.run(command, cwd=repository_root(), check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     """Run the stages on every cohort and write the table."""
     seeds = [int(text) for text in sys.argv[1:]] or list(range(101, 106))
@@ -65,6 +71,7 @@ def main() -> None:
     columns = {"cohorts": len(seeds)}
     for name in ("share", "share_of_oracle"):
         columns |= {f"mean_{name}": by_seed[name].mean(axis=1), f"sd_of_{name}": by_seed[name].std(axis=1)}
+    columns["commit"] = head_commit()
     table = pd.DataFrame(columns).join(by_seed["share"]).round(3).rename_axis(["study", "model"]).reset_index()
     write_csv(table.assign(provenance="simulated"), Path(__file__).with_suffix(".csv"))
     print(table.to_string(index=False))
