@@ -142,8 +142,8 @@ def test_claims_are_simulated_at_the_published_size_or_at_this_runs(tables):
     assert (found.loc[[1, 3], "power"].to_numpy() <= found.loc[[0, 2], "power"].to_numpy()).all()
     figure = designs.design_figure(found)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
-        "c, internal test (n = 100)",
-        "c, external test (n = 123)",
+        "Tang 2025: c, internal test (n = 100*)",
+        "Tang 2025: c, external test (n = 123)",
     ]
     plt.close(figure)
     assert designs.design_table(
@@ -155,7 +155,18 @@ def test_claims_are_simulated_at_the_published_size_or_at_this_runs(tables):
     ).empty
 
 
+def test_contrasts_without_patients_or_with_a_constant_score_are_left_out(tables):
+    """A ledger of models that share nobody has n 0; a score that is the same for all correlates with nothing."""
+    options = {"share": 0.7, "rng": np.random.default_rng(), "n_studies": 50}
+    nobody = tables["ledger"].assign(n=0, n_patients=0, n_positive=0)
+    assert designs.design_table(nobody, tables["predictions"], tables["oracle"], **options).empty
+    assert designs.level_table(nobody, np.random.default_rng(), [3], 0.7, 50).empty
+    constant = tables["predictions"].assign(y_score=0.3)
+    found = designs.design_table(tables["ledger"], constant, tables["oracle"], **options)
+    assert found["scenario"].unique().tolist() == ["attainable"]
+
+
 def test_levels_wander_around_the_published_value(tables):
     row = designs.level_table(tables["ledger"], np.random.default_rng(10), [3, 9], 0.7, 500).iloc[0]
-    assert (row["n"], row["auc"]) == (123, 0.819)
+    assert (row["n"], row["n_from"], row["auc"]) == (123, "published", 0.819)
     assert row["low"] < 0.76 and row["high"] > 0.87 and 0 < row["optimism_of_3"] < row["optimism_of_9"]

@@ -374,14 +374,11 @@ def test_what_the_simulation_rules_out_has_its_numbers_but_no_verdict(ledger):
     assert level["could_hold"].eq("not known").all(), "what is attainable is no limit on patients that were learned"
 
 
-def test_every_claim_is_said_in_words_with_the_patients_that_would_be_needed(ledger):
+def test_every_claim_is_said_in_words(ledger):
     for row in ledger.to_dict("records"):
         assert row["in_words"].startswith(row["verdict"].capitalize() + ": " + row["why"])
     row = row_of(ledger, "park", "DenseNet121 FSC+ASC beats DenseNet121 ASC")
-    error = (row["difference_high"] - row["difference_low"]) / 2 / stats.norm.ppf(0.975)
-    assert row["patients_needed_attainable"] == patients_needed(row["n_patients"], error, 0.03)
-    assert row["verdict"] == "inconclusive" and row["patients_needed_attainable"] > 90
-    assert f"about {row['patients_needed_attainable']} patients would show that, and 90 were tested" in row["in_words"]
+    assert row["verdict"] == "inconclusive" and "The best possible models differ by 0.030" in row["in_words"]
 
 
 def test_a_level_takes_its_interval_from_the_table_of_discrimination(ledger, discrimination):

@@ -89,6 +89,14 @@ def test_standard_errors_come_from_the_interval_or_the_size(changes, error, sour
     assert row["standard_error"] == pytest.approx(error, rel=1e-5, nan_ok=True)
 
 
+def test_later_patients_of_the_same_hospital_are_internal_and_others_of_whom_nothing_is_known_are_left_out():
+    assert literature.held_out(one_row(internal_is="later patients"))["tested"].tolist() == ["internal"]
+    luo = one_row(internal_is="", auc_internal=np.nan, auc_external=0.91, external_is="later patients", auc_train=0.75)
+    assert literature.held_out(luo)["tested"].tolist() == ["internal"]
+    assert literature.falls(luo)[["internal", "external"]].isna().to_numpy().tolist() == [[False, True]]
+    assert literature.held_out(luo.assign(external_is="unclear")).empty
+
+
 def test_cross_validated_values_are_not_held_out():
     assert literature.held_out(one_row(internal_is="cross-validated")).empty
     assert literature.falls(one_row(internal_is="cross-validated", auc_train=0.9)).empty
@@ -146,13 +154,15 @@ def test_figures_mark_the_five_and_label_the_run(field, values):
     discrimination = pd.DataFrame([own | {"split": split} for split in ("train", "test", "external")])
     here = literature.here_rows(discrimination)
     assert here["tested"].tolist() == ["internal", "external"]
-    figure = literature.sizes_figure(values, here, "simulated", 0.4, 0.8)
+    lines = literature.yardsticks(field)
+    assert sorted(lines.loc[lines["what"] == "clinical variables alone", "auc"]) == [0.69, 0.74]
+    figure = literature.sizes_figure(values, lines, here, "simulated", 0.4, 0.8)
     assert "this run (simulated)" in [text.get_text() for text in figure.legends[0].get_texts()]
     patients = figure.axes[0]
     stars = [line for line in patients.lines if line.get_marker() == "*" and len(line.get_xdata())]
     assert [line.get_xdata()[0] for line in stars] == [80, 80]
     named = {text.get_text() for axes in figure.axes for text in axes.texts}
-    assert named == {STUDIES[study].source.split(",")[0] for study in STUDIES}
+    assert named == {STUDIES[study].source.split(",")[0] for study in STUDIES} | {"Tang 2025, external"}
     plt.close(figure)
     summary = literature.pooled_table(values)
     assert set(summary["tested"]) == {"internal", "external"} and summary["auc"].between(0.7, 0.9).all()

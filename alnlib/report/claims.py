@@ -81,8 +81,7 @@ LEDGER_COLUMNS = (
     *("value", "value_low", "value_high", "value_of_other", "difference", "difference_low", "difference_high"),
     *("auc_seed_sd", "delta_seed_sd"),
     *("method", "p", "p_holm", "margin", "verdict", "unadjusted", "why", "in_words", "published_in_interval"),
-    *("attainable", "attainable_of_other", "attainable_difference", "could_hold"),
-    *("patients_needed_approximate", "patients_needed_attainable"),
+    *("attainable", "attainable_of_other", "attainable_difference", "could_hold", "patients_needed_approximate"),
     *("comparator", "value_of_comparator", "comparator_difference", "comparator_difference_low"),
     *("comparator_difference_high", "comparator_verdict"),
 )
@@ -204,7 +203,7 @@ def claims_ledger(
                 row |= _seed_part(claim, [(names[model], split) for model, split in claim.sides], of_study)
                 row |= _comparator_part(study, claim, sides[0], of_study, margin)
             row |= _attainable_part(study, claim, list(names.values()), best, margin)
-            rows.append(row | _ruled_out(row) | _needed_at_best(row))
+            rows.append(row | _ruled_out(row))
     tested = [row for row in rows if row["verdict"] != CANNOT]
     for row, p in zip(tested, holm([float(row["p"]) for row in tested]), strict=True):
         row["p_holm"] = p
@@ -214,7 +213,7 @@ def claims_ledger(
             row |= verdict_of(row["kind"], *ends, published, margin, p)._asdict()
     for row in rows:
         row["in_words"] = _in_words(row)
-    counted = ["n", "n_patients", "n_positive", "patients_needed_approximate", "patients_needed_attainable"]
+    counted = ["n", "n_patients", "n_positive", "patients_needed_approximate"]
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS)).astype(dict.fromkeys(counted, "Int64"))
 
 
@@ -383,26 +382,13 @@ def _ruled_out(row: Mapping[str, object]) -> dict[str, str]:
     return {"verdict": CANNOT, "why": why}
 
 
-def _needed_at_best(row: Mapping[str, object]) -> dict[str, int]:
-    """Patients at which the attainable difference would be found, from the interval met here."""
-    width = row["difference_high"] - row["difference_low"]
-    if row["kind"] != "better" or not width > 0 or not row["attainable_difference"] > 0:
-        return {}
-    error = width / 2 / stats.norm.ppf(0.975)
-    return {"patients_needed_attainable": patients_needed(row["n_patients"], error, row["attainable_difference"])}
-
-
 def _in_words(row: Mapping[str, object]) -> str:
     """What the row says, in a sentence or two."""
     said = f"{row['verdict'].capitalize()}: {row['why']}."
-    needed = row["patients_needed_attainable"]
-    if row["verdict"] == "inconclusive" and not isnan(needed):
-        tested = row["n_patients"]
-        said += f" The best possible models differ by {row['attainable_difference']:.3f}"
+    if row["verdict"] == "inconclusive" and row["kind"] == "better" and row["could_hold"] == "yes":
         said += (
-            f"; with the error met here about {needed} patients would show that, and {tested} were tested."
-            if needed > tested
-            else f", which {tested} patients would mostly show: these models fall short of them."
+            f" The best possible models differ by {row['attainable_difference']:.3f}; how often a study of this size would "
+            "show that, notebook 93 says."
         )
     return said
 

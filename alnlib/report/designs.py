@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import isnan, nan
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,11 @@ from alnlib.studies import STUDIES, shown_to
 
 _COLORS = {"attainable": "crimson", "as trained": INK}
 """The scenarios: the best possible models of either's data; models that recover what this run's do on average."""
+
+_LABELS = {
+    "attainable": "attainable: the best possible models",
+    "as trained": "as trained: models that recover what this run's do on average",
+}
 
 
 def design_table(
@@ -36,13 +43,9 @@ def design_table(
     on here. Nodes are left out: a patient has several.
     """
     rows = []
-    could = ledger["kind"].eq("better") & ledger["could_hold"].eq("yes") & ledger["n"].eq(ledger["n_patients"])
+    could = ledger["kind"].eq("better") & ledger["could_hold"].eq("yes") & _of_patients(ledger)
     for row in ledger[could].to_dict("records"):
-        published = STUDIES[row["study"]].tested.get(row["split"])
-        n = published or int(row["n"])
-        n_positive = round(n * row["n_positive"] / row["n"])
-        known = {name: row[name] for name in ("study", "claim", "split")}
-        known |= {"n": n, "n_positive": n_positive, "n_from": "published" if published else "this run"}
+        known = _at_size(row)
         of_study = predictions[predictions["study"] == row["study"]]
         labels = of_study.drop_duplicates("patient_id").set_index("patient_id")["y_true"]
         names = [row["model"], row["other_model"]]
@@ -52,11 +55,28 @@ def design_table(
         taken = {"attainable": (aucs, best), "as trained": (0.5 + share * (aucs - 0.5), tested)}
         for scenario, (true, scores) in taken.items():
             correlation = within_class_correlation(scores, labels)
-            design = Design(n_positive, n - n_positive, *true, correlation)
+            if isnan(correlation):
+                continue
+            design = Design(known["n_positive"], known["n"] - known["n_positive"], *true, correlation)
             found = asdict(what_could_be_known(design, rng, n_studies))
             truth = {"scenario": scenario, "auc": true[0], "auc_of_other": true[1], "correlation": correlation}
             rows.append(known | truth | {"difference": design.difference} | found)
     return pd.DataFrame(rows)
+
+
+def _of_patients(ledger: pd.DataFrame) -> pd.Series:
+    """Rows of tested patients, each with one unit, of whom each class has at least two."""
+    smaller = ledger[["n_positive"]].assign(negative=ledger["n"] - ledger["n_positive"]).min(axis=1)
+    return ledger["n"].eq(ledger["n_patients"]) & smaller.ge(2)
+
+
+def _at_size(row: Mapping[str, Any]) -> dict[str, Any]:
+    """study, claim, split, n, n_positive, n_from of a row of the ledger: the published size of its test set, else its own."""
+    published = STUDIES[row["study"]].tested.get(row["split"])
+    n = published or int(row["n"])
+    known = {name: row[name] for name in ("study", "claim", "split")} | {"n": n}
+    known["n_positive"] = round(n * row["n_positive"] / row["n"])
+    return known | {"n_from": "published" if published else "this run"}
 
 
 def _side_by_side(rows: pd.DataFrame, column: str, names: Sequence[str], score: str) -> pd.DataFrame:
@@ -66,33 +86,36 @@ def _side_by_side(rows: pd.DataFrame, column: str, names: Sequence[str], score: 
 
 
 def within_class_correlation(scores: pd.DataFrame, labels: pd.Series) -> float:
-    """Correlation of the logits of two scores (n, 2) once each class has its mean taken off; clipped to 0.99."""
+    """Correlation of the logits of two scores (n, 2) once each class has its mean taken off, clipped to
+    0.99; nan where one of them is constant."""
     logits = pd.DataFrame(logit(scores.clip(1e-6, 1 - 1e-6)))
     centered = logits - logits.groupby(labels.reindex(scores.index)).transform("mean")
-    return float(np.clip(np.corrcoef(centered.to_numpy().T)[0, 1], -0.99, 0.99))
+    return float(centered.corr().iloc[0, 1].clip(-0.99, 0.99)) if len(centered) > 2 else nan
 
 
 def level_table(
     ledger: pd.DataFrame, rng: np.random.Generator, ks: Sequence[int], correlation: float, n_studies: int = 2000
 ) -> pd.DataFrame:
     """How far a test set of the published size lets an AUC wander whose true value is the published one, and what the best of k
-    equally good models, chosen on it, gains. Columns: study, claim, split, n, n_positive, auc, low, high, optimism_of_K."""
+    equally good models, chosen on it, gains. Columns: study, claim, split, n, n_positive, n_from, auc, low,
+    high, optimism_of_K."""
     rows = []
-    levels = ledger[ledger["kind"].eq("level") & ledger["metric"].eq("AUC") & ledger["n"].eq(ledger["n_patients"])]
+    levels = ledger[ledger["kind"].eq("level") & ledger["metric"].eq("AUC") & _of_patients(ledger)]
     for row in levels[levels["split"].ne("train")].to_dict("records"):
-        n = STUDIES[row["study"]].tested.get(row["split"]) or int(row["n"])
-        n_positive = round(n * row["n_positive"] / row["n"])
-        known = {name: row[name] for name in ("study", "claim", "split")} | {"n": n, "n_positive": n_positive}
-        known["auc"] = row["published_value"]
+        known = _at_size(row) | {"auc": row["published_value"]}
+        n_positive = known["n_positive"]
         for k in ks:
-            found = spread_and_optimism(n_positive, n - n_positive, known["auc"], rng, k, correlation, n_studies)
+            found = spread_and_optimism(
+                n_positive, known["n"] - n_positive, known["auc"], rng, k, correlation, n_studies
+            )
             known |= {"low": found["low"], "high": found["high"], f"optimism_of_{k}": found["optimism"]}
         rows.append(known)
     return pd.DataFrame(rows)
 
 
 def design_figure(table: pd.DataFrame) -> Figure:
-    """Power of every contrast at its size, for either scenario, and by how much a significant difference exaggerates."""
+    """Power of every contrast at its size, for either scenario, and by how much a significant difference exaggerates. A size
+    with a star is this run's, as the abstract gives none."""
     names = table[["study", "claim", "split"]].drop_duplicates().reset_index(drop=True)
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10.5, 1.4 + 0.34 * len(names)), width_ratios=[2, 1], sharey=True
@@ -100,21 +123,23 @@ def design_figure(table: pd.DataFrame) -> Figure:
     for ax, column in ((left, "power"), (right, "type_m")):
         for scenario, color in _COLORS.items():
             own = table[table["scenario"] == scenario].merge(names.reset_index(), on=["study", "claim", "split"])
-            ax.plot(own[column], len(names) - own["index"], "o", color=color, ms=5.5, label=scenario)
+            ax.plot(own[column], len(names) - own["index"], "o", color=color, ms=5.5, label=_LABELS[scenario])
     left.axvline(0.8, color="0.6", lw=1, ls="--", zorder=0)
     right.axvline(1, color="0.6", lw=1, ls="--", zorder=0)
-    sizes = table.drop_duplicates(["study", "claim", "split"])["n"]
     labels = [
-        f"{row.claim}, {SPLIT_NAMES[row.split]} (n = {n})" for row, n in zip(names.itertuples(), sizes, strict=True)
+        f"{STUDIES[row.study].source.split(',')[0]}: {row.claim}, {SPLIT_NAMES[row.split]} "
+        f"(n = {row.n}{'' if row.n_from == 'published' else '*'})"
+        for row in table.drop_duplicates(["study", "claim", "split"]).itertuples()
     ]
     left.set_yticks(len(names) - np.arange(len(names)), labels, fontsize=7.5)
     left.set(xlim=(0, 1), xlabel="power: share of studies that find a difference")
     right.set(xscale="log", xlabel="exaggeration of what is found (type M)")
-    ticks = [tick for tick in (1, 2, 5, 10, 20, 50) if tick <= max(2, 1.5 * table["type_m"].max())]
+    ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20) if tick <= 1.1 * max(2, table["type_m"].max())]
     right.set_xticks(ticks, [str(tick) for tick in ticks])
     right.minorticks_off()
     for ax in (left, right):
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", color="0.93")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    handles, words = left.get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside lower left", title="* size of this run", alignment="left")
     return figure

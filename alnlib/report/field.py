@@ -28,11 +28,16 @@ CAVEAT = "Published values as open pages gave them, not a systematic review"
 MODELS = ("radiomics", "deep learning", "deep learning radiomics", "fusion", "clinical")
 """Kinds of rows that are models; the others are readers and meta-analyses."""
 
+TESTED = {"held out": "internal", "later patients": "internal", "other hospital": "external"}
+"""What patients that were tested are; cross-validated ones and those of whom it is unclear are neither."""
+
 PREVALENCE = 0.4
 """Assumed where a test set's positives are not known: our choice, near the five studies'."""
 
 CENTERED = (0.25, 0.75)
 """Where in its interval, from 0 to 1, an estimate must lie for the interval to give a standard error."""
+
+YARDSTICK_LINES = {"clinical variables alone": ":", "reader without help": "-"}
 
 _STEPS = ("training", "internal", "external")
 _Z = float(stats.norm.ppf(0.975))
@@ -60,18 +65,20 @@ def held_out(field: pd.DataFrame, prevalence: float = PREVALENCE) -> pd.DataFram
     """One row per AUC on patients that were not trained on: paper, study, unit, kind, endpoint, tested ("internal",
     "external"), auc, low, high, n, logit, standard_error (of the logit), error_from.
 
-    Standard errors come from the printed interval, from its lower half where it ends at 1; without one, or where the
-    estimate is near one of its ends (CENTERED), from the size of the test set and an assumed prevalence (`auc_variance`);
-    else NaN. Cross-validated and apparent values are not held out.
+    External is another hospital; later patients of the same one are internal. Cross-validated and apparent values, and those
+    of patients of whom it is not clear, are left out. Standard errors come from the printed interval, from its lower half
+    where it ends at 1; without one, or where the estimate is near one of its ends (CENTERED), from the size of the test set
+    and an assumed prevalence (`auc_variance`); else NaN.
     """
     parts = []
-    for tested in ("internal", "external"):
-        own = field[field[f"auc_{tested}"].notna() & field[f"{tested}_is"].ne("cross-validated")]
-        names = {f"auc_{tested}": "auc", f"auc_{tested}_low": "low", f"auc_{tested}_high": "high"}
-        names |= {f"n_{tested}_test": "n", f"{tested}_is": "patients"}
+    for column in ("internal", "external"):
+        own = field[field[f"auc_{column}"].notna() & field[f"{column}_is"].isin(TESTED)]
+        names = {f"auc_{column}": "auc", f"auc_{column}_low": "low", f"auc_{column}_high": "high"}
+        names |= {f"n_{column}_test": "n", f"{column}_is": "patients"}
         shared = ["paper", "study", "unit", "kind", "endpoint", "patients_of"]
-        parts.append(own[[*shared, *names]].rename(columns=names).assign(tested=tested))
+        parts.append(own[[*shared, *names]].rename(columns=names))
     table = pd.concat(parts, ignore_index=True)
+    table["tested"] = table["patients"].map(TESTED)
     table["logit"] = logit(table["auc"])
     by_interval = _error_of_interval(table)
     sized = table["n"].notna() & by_interval.isna() & table["unit"].eq("patient")
@@ -99,12 +106,14 @@ def falls(field: pd.DataFrame) -> pd.DataFrame:
     """AUC of training, internal and external patients side by side, of models of patients that have at least two of them.
 
     Columns: paper, study, training, internal, external, and the falls between neighbors: from_training (to internal, else
-    external), from_internal. Cross-validated values do not count as internal.
+    external), from_internal. What counts as internal and external, `held_out` says.
     """
     own = field[field["unit"].eq("patient")]
-    names = {"auc_train": "training", "auc_internal": "internal", "auc_external": "external"}
-    table = own[["paper", "study", "kind", "endpoint", *names]].rename(columns=names)
-    table["internal"] = table["internal"].mask(own["internal_is"].eq("cross-validated"))
+    table = own[["paper", "study", "kind", "endpoint"]].assign(training=own["auc_train"])
+    found = {column: own[f"{column}_is"].map(TESTED) for column in ("internal", "external")}
+    for step in _STEPS[1:]:
+        of_step = [own[f"auc_{column}"].where(is_of == step) for column, is_of in found.items()]
+        table[step] = of_step[0].fillna(of_step[1])
     table = table[table[list(_STEPS)].notna().sum(axis=1) >= 2]
     new = table["internal"].fillna(table["external"])
     return table.assign(
@@ -173,6 +182,18 @@ def egger(values: np.ndarray, errors: np.ndarray) -> dict[str, float]:
     frame = pd.DataFrame({"y": values, "error": errors})
     fit = smf.wls("y ~ error", frame, weights=1 / frame["error"] ** 2).fit()
     return {"slope": fit.params["error"], "t": fit.tvalues["error"], "p": fit.pvalues["error"]}
+
+
+def yardsticks(field: pd.DataFrame) -> pd.DataFrame:
+    """What models are held to, of patients: what ("clinical variables alone", "reader without help"), auc. No image is behind the
+    former; one of the two is cross-validated."""
+    auc = field["auc_internal"].fillna(field["auc_external"])
+    names = {
+        "clinical variables alone": field["modality"].eq("clinical"),
+        "reader without help": field["kind"].eq("reader"),
+    }
+    parts = [auc[own & field["unit"].eq("patient")].to_frame("auc").assign(what=what) for what, own in names.items()]
+    return pd.concat(parts, ignore_index=True).dropna()
 
 
 def pooled_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -245,7 +266,12 @@ def falls_figure(table: pd.DataFrame) -> Figure:
 
 
 def sizes_figure(
-    values: pd.DataFrame, here: pd.DataFrame, provenance: str, prevalence: float, true_auc: float
+    values: pd.DataFrame,
+    lines: pd.DataFrame,
+    here: pd.DataFrame,
+    provenance: str,
+    prevalence: float,
+    true_auc: float,
 ) -> Figure:
     """Held-out AUCs against the size of the test set, of patients at the left, of nodes at the right, where few sizes are known.
 
@@ -254,27 +280,26 @@ def sizes_figure(
     without a known size stand in the margin. `here`: `here_rows`, labeled with their provenance.
     """
     figure, (ax, nodes) = plt.subplots(1, 2, figsize=(10.5, 5), width_ratios=[3.4, 1], sharey=True)
-    sizes = np.geomspace(20, 400, 60)
+    sizes = np.geomspace(20, 380, 60)
     ax.fill_between(sizes, *band(sizes, prevalence, true_auc), color="0.92", zorder=0)
     ax.axhline(true_auc, color="0.6", lw=1, ls="--", zorder=0)
-    models = values[values["kind"].isin(MODELS) & values["kind"].ne("clinical")]
-    _scatter(ax, models[models["unit"].eq("patient")], margin=16)
-    _scatter(nodes, models[models["unit"].eq("node")], margin=None)
-    for row in here[here["study"].ne("park")].to_dict("records"):
-        ax.plot(row["n"], row["auc"], "*", color=_HERE, ms=11, mec="white", mew=0.6, zorder=5)
-    for row in here[here["study"].eq("park")].to_dict("records"):
-        nodes.plot(0.5, row["auc"], "*", color=_HERE, ms=11, mec="white", mew=0.6, zorder=5)
-    for kind, style in (("clinical", ":"), ("reader", "-")):
-        for auc in values.loc[values["kind"].eq(kind) & values["unit"].eq("patient"), "auc"]:
-            ax.plot([300, 460], [auc, auc], style, color="0.45", lw=1)
+    _scatter(ax, values[values["unit"].eq("patient")], margin=16)
+    _scatter(nodes, values[values["unit"].eq("node")], margin=None)
+    for row in here.to_dict("records"):
+        axes, x = (nodes, 0.5) if row["study"] == "park" else (ax, row["n"])
+        axes.plot(x, row["auc"], "*", color=_HERE, ms=10, mec="white", mew=0.6, zorder=5)
+        named = _short(row["study"]) + (", external" if row["tested"] == "external" else "")
+        axes.annotate(named, (x, row["auc"]), (6, -9), textcoords="offset points", fontsize=6.5, color=_HERE, zorder=6)
+    for row in lines.itertuples():
+        ax.plot([420, 560], [row.auc, row.auc], YARDSTICK_LINES[row.what], color="0.45", lw=1)
     ax.set(
         xscale="log",
-        xlim=(14, 480),
+        xlim=(14, 600),
         ylim=(0.5, 1.01),
         xlabel="patients in the test set",
         ylabel="AUC, patients not trained on",
     )
-    ax.set_xticks([16, 25, 50, 100, 200, 400], ["not\nknown", "25", "50", "100", "200", "400"])
+    ax.set_xticks([16, 25, 50, 100, 200, 490], ["not\nknown", "25", "50", "100", "200", "held\nagainst"])
     ax.minorticks_off()
     ax.set_title("Patients")
     nodes.set_xticks([0.5], ["sizes in nodes\nand images"])
@@ -283,8 +308,8 @@ def sizes_figure(
     for marker, face, label in _legend_of(provenance):
         ax.plot([], [], marker, color=_HERE if marker == "*" else _OTHERS, mfc=face, mec=None, ms=8, label=label)
     ax.plot([], [], "o", color=_FIVE, label="one of the five")
-    ax.plot([], [], ":", color="0.45", label="clinical variables alone")
-    ax.plot([], [], "-", color="0.45", label="reader without help")
+    for what, style in YARDSTICK_LINES.items():
+        ax.plot([], [], style, color="0.45", label=what)
     ax.fill_between([], [], [], color="0.92", label=f"95 % of test sets if the true AUC is {true_auc:.2f}")
     figure.legend(loc="outside lower left", ncols=4, fontsize=8)
     return figure
@@ -338,8 +363,10 @@ def pooled_figure(values: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         places = np.arange(len(part)) + 2
         for place, row in zip(places, part.to_dict("records"), strict=True):
             color = _FIVE if row["study"] else INK
+            printed = row["error_from"] == "interval"
             ends = expit(row["logit"] + _Z * row["standard_error"] * np.array([-1, 1]))
-            ax.plot(ends, [place, place], color=color, lw=1.3, ls="-" if row["error_from"] == "interval" else ":")
+            ends = (row["low"], row["high"]) if printed else ends
+            ax.plot(ends, [place, place], color=color, lw=1.3, ls="-" if printed else ":")
             ax.plot(row["auc"], place, "s", color=color, ms=4)
         found = summary[summary["tested"].eq(tested)].iloc[-1]
         ax.plot([found["prediction_low"], found["prediction_high"]], [0, 0], color="0.7", lw=3)
@@ -351,7 +378,8 @@ def pooled_figure(values: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         ax.set_title(f"{tested} patients, {len(part)} values")
         ax.set_xlabel("AUC (95 % interval)")
     figure.suptitle(
-        "Solid: interval as printed; dotted: from the size of the test set. Gray bar: where a new study would lie",
+        "Solid: interval as printed; dotted: from the size of the test set; red: of the five. Pooled: mean, its interval, and in "
+        "gray where a new study would lie",
         fontsize=9,
     )
     return figure
