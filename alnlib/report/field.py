@@ -288,8 +288,10 @@ def sizes_figure(
     for row in here.to_dict("records"):
         axes, x = (nodes, 0.5) if row["study"] == "park" else (ax, row["n"])
         axes.plot(x, row["auc"], "*", color=_HERE, ms=10, mec="white", mew=0.6, zorder=5)
-        named = _short(row["study"]) + (", external" if row["tested"] == "external" else "")
-        axes.annotate(named, (x, row["auc"]), (6, -9), textcoords="offset points", fontsize=6.5, color=_HERE, zorder=6)
+        external = row["tested"] == "external"
+        named = _short(row["study"]) + (", external" if external else "")
+        beside = {"xytext": (6, -9) if external else (-6, 4), "ha": "left" if external else "right"}
+        axes.annotate(named, (x, row["auc"]), textcoords="offset points", fontsize=6.5, color=_HERE, zorder=6, **beside)
     for row in lines.itertuples():
         ax.plot([420, 560], [row.auc, row.auc], YARDSTICK_LINES[row.what], color="0.45", lw=1)
     ax.set(
