@@ -28,6 +28,7 @@ SPLIT_NAMES = {
     "test": "internal test",
     "external": "external test",
     "cross_validation": "cross-validation",
+    "population": "population",
 }
 """Splits as figures name them."""
 

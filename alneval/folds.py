@@ -15,8 +15,11 @@ import pandas as pd
 from alnlib.errors import InputError, Problem
 from alnlib.files import write_csv
 
-GIVEN_SPLITS = ("train", "validation", "test", "external")
-"""Those that a cohort may give and a patient has one of; predictions also know cross_validation and population."""
+GIVEN_SPLITS = ("train", "validation", "test", "external", "population")
+"""Those that a cohort may give and a patient has one of; predictions also know cross_validation."""
+
+POPULATION = "population"
+"""Patients who train nothing and whom no study has: many, to see what a trained model is worth."""
 
 SPLIT_COLUMNS = ("patient_id", "split")
 DEVELOPMENT_SPLITS = ("train", "validation", "test")
@@ -31,7 +34,7 @@ def patient_level_splits(
     validation_fraction_of_rest: float = 0.20,
     external_centers: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Assign every patient to train, validation, test or external; return patient_id and split, sorted by patient_id.
+    """Assign every patient to a split of GIVEN_SPLITS; return patient_id and split, sorted by patient_id.
 
     patients: one row per patient, the endpoint known for all (`Cohort.known`). Patients of `external_centers` are
     external. Of the others, round(test_fraction n) are tested and round(validation_fraction_of_rest (n - test)) validate,
@@ -39,7 +42,7 @@ def patient_level_splits(
     and on the set of patients, not on the order of rows.
 
     A `split` column that comes with the patients is kept; only where it names no validation patients are they drawn from
-    its training patients, by the same rule.
+    its training patients, by the same rule. Where it names the population alone, the other patients are split as above.
 
     Raises ValueError for an unknown endpoint value or a repeated patient, InputError where a class is too small for three
     splits or a given split is incomplete.
@@ -51,11 +54,13 @@ def patient_level_splits(
     ):
         if not 0 < fraction < 1:
             raise ValueError(f"{name} must be between 0 and 1, not {fraction}")
-    if "split" in frame.columns and frame["split"].notna().any():
+    given = frame["split"] if "split" in frame else pd.Series("", index=frame.index)
+    given = given.mask(given == "")
+    if given.dropna().ne(POPULATION).any():
         split = _given_splits(frame)
     else:
-        split = pd.Series("train", index=frame.index)
-        split[frame["center"].isin(list(external_centers))] = "external"
+        split = given.fillna("train").astype("str")
+        split[frame["center"].isin(list(external_centers)) & split.ne(POPULATION)] = "external"
         rest = frame[split == "train"]
         _require_patients(rest, endpoint, 3)
         split[_draw(rest, endpoint, test_fraction, rng)] = "test"

@@ -14,11 +14,15 @@ from scipy.special import expit
 
 from alneval.delong import auc_difference
 from alneval.estimate import format_interval
+from alneval.folds import POPULATION
 from alneval.tables import PREDICTION_COLUMNS
 from alneval.units import Units
 
 TESTED_SPLITS = ("cross_validation", "test", "external")
 """Splits on which models are compared, and their calibration and net benefit judged."""
+
+JUDGED_ROLES = ("main", "companion")
+"""Models that stand for their study, and those that stand beside one."""
 
 Key = tuple[str, str, str]
 """study, model, split"""
@@ -36,7 +40,10 @@ def prediction_rows(
     role: str = "main",
 ) -> pd.DataFrame:
     """Rows of a predictions file, (n, 8) in the contract's order; the unit is the patient unless unit_id is given, and
-    role says what the model is (`tables.ROLES`)."""
+    role says what the model is (`tables.ROLES`).
+
+    Of the population only a main model and its companions are asked: rows of others are left out.
+    """
     rows = {
         "study": study,
         "model": model,
@@ -47,7 +54,8 @@ def prediction_rows(
         "y_true": np.asarray(y_true, dtype=int),
         "y_score": np.asarray(y_score, dtype=float),
     }
-    return pd.DataFrame(rows)[list(PREDICTION_COLUMNS)]
+    made = pd.DataFrame(rows)[list(PREDICTION_COLUMNS)]
+    return made if role in JUDGED_ROLES else made[made["split"] != POPULATION].reset_index(drop=True)
 
 
 def seed_rows(
@@ -74,7 +82,7 @@ def seed_rows(
 
 def main_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """Rows of the models that stand for their study, and of those that stand beside one: no candidates, no single fits."""
-    return predictions[predictions["role"].isin(("main", "companion"))]
+    return predictions[predictions["role"].isin(JUDGED_ROLES)]
 
 
 def judged_rows(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +132,7 @@ def recovered_share(
     for (study, model, split), part in predictions.groupby(["study", "model", "split"], sort=False):
         modality = modality_of.get((study, model), modality_of.get(model))
         attainable = best.get((modality, "external" if split == "external" else "primary"))
-        if attainable is None or split not in ("cross_validation", "test", "external") or part["y_true"].nunique() < 2:
+        if attainable is None or split not in TESTED_SPLITS or part["y_true"].nunique() < 2:
             continue
         known = part.merge(oracle[oracle["modality"] == modality], on=["patient_id", "unit_id"], how="left")
         if known["probability"].isna().any() or len(known) != len(part):

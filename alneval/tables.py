@@ -32,7 +32,7 @@ ROLES = ("main", "candidate", "companion", MEMBER)
 beside a main model, such as one that also has a reader's read; a member is one of the fits, "<main model>/seed <k>", whose
 mean logit a main model is (see `seeds`). A file without the column holds main models."""
 
-SPLITS = ("train", "validation", "cross_validation", "test", "external")
+SPLITS = ("train", "validation", "cross_validation", "test", "external", "population")
 THRESHOLD_SOURCES = ("validation", "cross_validation", "train")
 ONE_SCORE = "one score for all: an AUC of 0.5 that says nothing"
 SEPARATED = "zero DeLong variance: AUC interval from the size of the smaller class"

@@ -36,6 +36,9 @@ ENDPOINTS = {
     "aln_metastasis": {"label": "Axillary lymph node metastasis", "positive": "pN+", "negative": "pN0"},
     "apcr": {"label": "Axillary pathological complete response", "positive": "ypN0", "negative": "ypN+"},
 }
+POPULATION = "population"
+"""The split of patients whom no study has."""
+
 BATCH = 8
 """Patients per parallel task."""
 
@@ -105,9 +108,7 @@ def _write(spec: SimulationSpec, part: Path, seed: int, n_jobs: int, truth_patie
             delayed(_write_batch)(batch, spec, part, seed) for batch in batches
         )
     images = [row for batch in made for row in batch]
-    latent = pd.DataFrame(
-        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
-    )
+    latent = pd.DataFrame([{"patient_id": p.patient_id, "center": p.center, **p.latent} for p in people])
     latent = latent.join(truth.oracle_scores(latent, truth.KEPT_ORACLES, spec).add_prefix("oracle_"))
     _write_tables(spec, part, latent, images)
     ordered = [*LATENT_ORDER, *(column for column in latent.columns if column not in LATENT_ORDER)]
@@ -130,39 +131,41 @@ def _write_batch(people: list[Person], spec: SimulationSpec, part: Path, seed: i
 def draw_people(spec: SimulationSpec, seed: int) -> list[Person]:
     """Every patient with hidden state, clinical values, traits and nodes, in the order of patients.csv; no pixels.
 
-    What a patient is depends on the seed and its place in its group alone. Which patients have a sweep, CT or
+    What a patient is depends on the seed and its place in its block alone. Which patients have a sweep, CT or
     mammograms depends on a number drawn with each: the smallest are chosen. Nodes on CT are drawn per patient; the few
     that lack or exceed the asked total are added or taken away in random patients.
     """
     intercept = model.nodal_intercept(spec)
     treated = model.response_intercept(spec, intercept) if spec.n_neoadjuvant else None
-    who = [(group, index) for group in GROUPS for index in range(spec.patients_of(group))]
-    rows = [_draw_patient(spec, seed, intercept, treated, group, index) for group, index in who]
+    sizes = {group: spec.patients_of(group) for group in GROUPS}
+    sizes |= {block: spec.n_population for block, group in model.DRAWN_AS.items() if sizes[group]}
+    who = [(block, index) for block, size in sizes.items() for index in range(size)]
+    rows = [_draw_patient(spec, seed, intercept, treated, block, index) for block, index in who]
     _allot(rows, spec)
     _adjust_node_counts(rows, spec, np.random.default_rng([seed, COHORT_STREAM]))
     people = []
-    for number, ((group, index), row) in enumerate(zip(who, rows, strict=True), start=1):
+    for number, ((block, index), row) in enumerate(zip(who, rows, strict=True), start=1):
         patient_id = f"SIM-{number:04d}"
-        nodes = _draw_nodes(patient_id, row, spec, random_stream(seed, group, index, "node_traits"))
+        nodes = _draw_nodes(patient_id, row, spec, random_stream(seed, block, index, "node_traits"))
         share = 0.5 * (1.0 + spec.center_mark if row["aln_metastasis"] else 1.0 - spec.center_mark)
-        coin = random_stream(seed, group, index, "center_mark")
-        marked = group != "neoadjuvant" and bool(spec.center_mark > 0.0 and coin.random() < share)
+        coin = random_stream(seed, block, index, "center_mark")
+        marked = row["group"] != "neoadjuvant" and bool(spec.center_mark > 0.0 and coin.random() < share)
         latent = {name: value for name, value in row.items() if name not in ("allotment", "laterality")}
         latent["center_marked"] = marked
         latent["ct_log_likelihood_ratio"] = _node_ratio(nodes, spec)
-        people.append(Person(patient_id, group, index, row["laterality"], marked, latent, tuple(nodes)))
+        people.append(Person(patient_id, block, index, row["laterality"], marked, latent, tuple(nodes)))
     return people
 
 
 def _draw_patient(
-    spec: SimulationSpec, seed: int, intercept: float, response_intercept: float | None, group: str, index: int
+    spec: SimulationSpec, seed: int, intercept: float, response_intercept: float | None, block: str, index: int
 ) -> dict[str, Any]:
     """One patient's row: everything but pixels, nodes and the allotment of images."""
 
     def stream(name: str) -> np.random.Generator:
-        return random_stream(seed, group, index, name)
+        return random_stream(seed, block, index, name)
 
-    rng = stream("patient")
+    rng, group = stream("patient"), model.DRAWN_AS.get(block, block)
     center = model.GROUP_CENTER[group]
     if group == "neoadjuvant":
         clinical, axilla = model.draw_neoadjuvant(1, intercept, spec, rng)
@@ -189,12 +192,16 @@ def _draw_patient(
     row |= {f"grade_by_{reader}": int(values[0]) for reader, values in readers.items()}
     counts = traits.draw_node_counts(np.array([int(row["aln_metastasis"])]), spec, stream("node_count"))
     row |= {"group": group, "laterality": laterality, "nodes_on_ct": int(counts[0])}
+    row |= {"split": POPULATION} if block in model.DRAWN_AS else {}
     return row | {"allotment": stream("allotment").random(4)}
 
 
 def _allot(rows: list[dict[str, Any]], spec: SimulationSpec) -> None:
-    """Say who has a sweep, CT and mammograms: of the eligible, those with the smallest number drawn for it."""
-    operated = [row for row in rows if row["group"] in CENTERS]
+    """Say who has a sweep, CT and mammograms: of the eligible, those with the smallest number drawn for it.
+
+    Of the population everybody operated at once has everything.
+    """
+    operated = [row for row in rows if row["group"] in CENTERS and "split" not in row]
     primary = [row for row in operated if row["group"] == "primary"]
     external = [row for row in operated if row["group"] == "external"]
     for row in rows:
@@ -210,11 +217,13 @@ def _allot(rows: list[dict[str, Any]], spec: SimulationSpec) -> None:
         for row in sorted(eligible, key=lambda row, key=key: row["allotment"][key])[:wanted]:
             row[flag] = True
     for row in rows:
+        if row.get("split") == POPULATION and row["group"] in CENTERS:
+            row |= dict.fromkeys(("has_mri", "has_video", "has_ct", "has_mammography"), True)
         row["nodes_on_ct"] *= row["has_ct"]
 
 
 def _adjust_node_counts(rows: list[dict[str, Any]], spec: SimulationSpec, rng: np.random.Generator) -> None:
-    imaged = [row for row in rows if row["has_ct"]]
+    imaged = [row for row in rows if row["has_ct"] and "split" not in row]
     excess = sum(row["nodes_on_ct"] for row in imaged) - spec.n_ct_nodes
     step = -1 if excess > 0 else 1
     while excess:
@@ -301,6 +310,9 @@ def _write_tables(spec: SimulationSpec, folder: Path, latent: pd.DataFrame, imag
     }
     write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=120), folder / "cohort.yaml")
     columns = ["patient_id", "center", *endpoints, *model.CLINICAL]
+    if "split" in latent:
+        patients["split"] = latent["split"].fillna("")
+        columns.insert(2, "split")
     write_csv(patients[columns].astype(dict.fromkeys(endpoints, "Int64")), folder / "patients.csv")
     write_csv(
         pd.DataFrame(images).reindex(columns=IMAGE_COLUMNS).astype({"unit_label": "Int64"}), folder / "images.csv"
@@ -309,6 +321,6 @@ def _write_tables(spec: SimulationSpec, folder: Path, latent: pd.DataFrame, imag
         (row["patient_id"], reader, float(row[f"grade_by_{reader}"]))
         for row in latent.to_dict("records")
         for reader in readers
-        if not pd.isna(row[f"grade_by_{reader}"])
+        if not pd.isna(row[f"grade_by_{reader}"]) and row.get("split") != POPULATION
     ]
     write_csv(pd.DataFrame(scores, columns=["patient_id", "reader_id", "score"]), folder / "readers.csv")

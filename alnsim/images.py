@@ -55,14 +55,14 @@ MARK_PLACE = (6, 15)
 
 @dataclass(frozen=True)
 class Person:
-    """One simulated patient. group, index: with the cohort's seed, the address of every random stream.
+    """One simulated patient. block, index: with the cohort's seed, the address of every random stream.
 
     latent: the row of latent.csv; nodes: rows of latent_nodes.csv, one per node imaged on CT. marked: whether images
     carry the center mark.
     """
 
     patient_id: str
-    group: str
+    block: str
     index: int
     laterality: str
     marked: bool
@@ -72,16 +72,16 @@ class Person:
     @property
     def center(self) -> str:
         """Center whose machines make the images."""
-        return model.GROUP_CENTER[self.group]
+        return model.GROUP_CENTER[self.latent["group"]]
 
     def stream(self, seed: int, name: str) -> np.random.Generator:
         """The random generator of one kind of draw for this patient."""
-        return random_stream(seed, self.group, self.index, name)
+        return random_stream(seed, self.block, self.index, name)
 
 
-def random_stream(seed: int, group: str, index: int, name: str) -> np.random.Generator:
-    """A generator that depends on nothing but the cohort's seed, the patient's place in its group and the kind of draw."""
-    return np.random.default_rng([seed, model.GROUP_CODES[group], index, STREAMS[name]])
+def random_stream(seed: int, block: str, index: int, name: str) -> np.random.Generator:
+    """A generator that depends on nothing but the cohort's seed, the patient's place in its block and the kind of draw."""
+    return np.random.default_rng([seed, model.GROUP_CODES[block], index, STREAMS[name]])
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Exam:
 def write_images(person: Person, spec: SimulationSpec, folder: Path, seed: int) -> list[dict[str, Any]]:
     """Write every image and mask of a patient below `folder`; return their rows of images.csv."""
     exam = Exam(person, spec, folder, seed)
-    therapy = person.group == "neoadjuvant"
+    therapy = person.latent["group"] == "neoadjuvant"
     writers = [
         writer
         for name, (flag, writer) in WRITERS.items()

@@ -61,7 +61,12 @@ CHEMOSENSITIVITY_LOG_ODDS = 2.2
 TARGET_RESPONSE = 0.36
 """Share of apCR, near the 50 of 149 in the Duke sheet. Our choice."""
 
-GROUP_CODES = {"primary": 0, "external": 1, "neoadjuvant": 2}
+GROUP_CODES = {"primary": 0, "external": 1, "neoadjuvant": 2, "population": 3, "population, treated": 4}
+"""{block of patients: its word in their random seeds}."""
+
+DRAWN_AS = {"population": "primary", "population, treated": "neoadjuvant"}
+"""{block of the population: the group that its patients are of}; every other block is a group."""
+
 GROUP_CENTER = {"primary": "primary", "external": "external", "neoadjuvant": "primary"}
 SIZE_MEDIAN_MM = 20.0
 SIZE_LOG_SD = 0.42

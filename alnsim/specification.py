@@ -58,7 +58,9 @@ class SimulationSpec:
     n_primary, n_external: patients operated at once (each has an ultrasound still), development and external center.
     n_mri, n_video_primary, n_video_external, n_ct, n_mammography: how many of them also have MRI, a sweep, CT, mammograms;
     n_ct_nodes: node images of the CT patients, one to four each; n_neoadjuvant: further patients, node-positive, with
-    MRI before and after therapy. None: the published share of the studies (`PUBLISHED_SHARE`), read back as a number.
+    MRI before and after therapy. n_population: fresh patients of the development center operated at once, with every
+    kind of image, and as many treated first, whom nobody reads and no study has: on them a trained model shows what it is
+    worth. None: the published share of the studies (`PUBLISHED_SHARE`), read back as a number.
     image_rows, image_columns: pixels of a still; the field is 38-54 mm deep whatever their number. detail: "demo" or
     "full", the sampling of every other modality.
     signal_clinical: 1 = the odds ratios of `patients.NODAL_ODDS` and `RESPONSE_ODDS`, 0 = clinical variables say
@@ -82,6 +84,7 @@ class SimulationSpec:
     n_ct_nodes: int | None = None
     n_mammography: int | None = None
     n_neoadjuvant: int | None = None
+    n_population: int = 0
     image_rows: int = 256
     image_columns: int = 256
     detail: str = "demo"
@@ -97,7 +100,7 @@ class SimulationSpec:
     center_mark: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("n_primary", "n_external", *PUBLISHED_SHARE, "image_rows", "image_columns"):
+        for name in ("n_primary", "n_external", "n_population", *PUBLISHED_SHARE, "image_rows", "image_columns"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (int, np.integer)):
                 raise InputError(f"{name} is {value!r}; give a whole number")
@@ -122,8 +125,9 @@ class SimulationSpec:
                 f"{self.n_ct_nodes} nodes do not fit {self.n_ct} CT patients, who have one to four each and {usual:.0f} "
                 "as a rule: change n_ct_nodes"
             )
-        if self.n_neoadjuvant < 0:
-            raise InputError(f"n_neoadjuvant is {self.n_neoadjuvant}; give a number from 0 up")
+        for name in ("n_neoadjuvant", "n_population"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; give a number from 0 up")
         if min(self.image_rows, self.image_columns) < SMALLEST_IMAGE:
             raise InputError(
                 f"simulated images of {self.image_rows} x {self.image_columns} pixels are too small; "

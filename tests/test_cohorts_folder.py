@@ -161,6 +161,18 @@ def test_a_split_column_is_kept(folder):
     assert read_cohort(folder).patients["split"].tolist() == splits[1:]
 
 
+def test_the_population_may_be_the_only_split_that_is_given(folder):
+    splits = ["split", "", "population", "population", ""]
+    text = "\n".join(f"{line},{split}" for line, split in zip(PATIENTS.splitlines(), splits, strict=True))
+    (folder / "patients.csv").write_text(text + "\n")
+    cohort = read_cohort(folder)
+    assert cohort.patients["split"].tolist() == splits[1:]
+    study = cohort.without_population()
+    assert study.patients["patient_id"].tolist() == ["007", "010"]
+    assert set(study.images["patient_id"]) | set(study.readers["patient_id"]) <= {"007", "010"}
+    assert set(cohort.images["patient_id"]) - {"007", "010"}, "somebody's images must go with the patient"
+
+
 # -------------------------------------------------------------------------------------------------- one mistake each
 
 

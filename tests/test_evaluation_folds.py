@@ -81,6 +81,18 @@ def test_external_centers_are_external_and_take_no_part_in_the_fractions():
     assert (merged.loc[merged["center"] == "A", "split"] != "external").all()
 
 
+def test_the_population_is_in_no_split_of_the_study_and_changes_none():
+    frame = patients(120, 60)
+    frame.loc[::6, "center"] = "B"
+    more = frame.assign(patient_id="q" + frame["patient_id"], split="population")
+    options = {"external_centers": ["B"]}
+    alone = patient_level_splits(frame, "y", rng=np.random.default_rng(0), **options)
+    both = pd.concat([frame.assign(split=""), more], ignore_index=True)
+    splits = patient_level_splits(both, "y", rng=np.random.default_rng(0), **options)
+    pd.testing.assert_frame_equal(splits.iloc[: len(frame)], alone)
+    assert set(splits["split"].iloc[len(frame) :]) == {"population"}
+
+
 def test_a_given_split_is_kept_and_validation_drawn_from_training_only_where_it_is_missing():
     frame = patients(100, 50, split=["train", "test", "external", "validation"] * 25)
     splits = patient_level_splits(frame, "y", rng=np.random.default_rng(0))

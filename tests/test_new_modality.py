@@ -70,8 +70,8 @@ COHORT_NOTEBOOK = [
 ]
 
 EVALUATION_NOTEBOOK = [
-    "from alneval.tables import read_predictions\nfrom alnlib.pipeline.results import RunFolder",
-    "results = RunFolder(run)\nrows = read_predictions(results.predictions())",
+    "from alnlib.pipeline.results import RunFolder",
+    "results = RunFolder(run)\nrows = results.read_predictions()",
     "means = rows.groupby(['model', 'y_true'])['y_score'].mean().reset_index()",
     "results.save_table(means, 'evaluation/discrimination.csv')",
 ]

@@ -31,6 +31,7 @@ from alnsim import SimulationSpec, simulate_cohort
 from alnsim.build import draw_people
 from alnsim.patients import CLINICAL
 from alnsim.traits import ULTRASOUND
+from alnsim.truth import read_oracle
 from alnsim.ultrasound import SCANNERS, _look, appearance_from_traits, simulate_bmode
 
 SMALL = SimulationSpec(
@@ -89,6 +90,26 @@ def test_a_patient_does_not_depend_on_how_many_others_there_are(small, tmp_path)
     assert described["centers"] == ["primary"] and described["external_centers"] == []
 
 
+def test_a_population_is_added_and_changes_no_patient_of_the_study(small, tmp_path):
+    """Its patients have everything, no reads, the split `population`; the study's files keep their bytes."""
+    spec = SimulationSpec(**{**SMALL.described(), "n_population": 2})
+    root = simulate_cohort(spec, tmp_path / "more", seed=7, truth_patients=TRUTH_PATIENTS)
+    more, before, after = read_cohort(root), checksums(small.root), checksums(root)
+    pictures = [name for name in before if name.startswith(("images/", "masks/"))]
+    assert pictures and all(after[name] == before[name] for name in pictures)
+    assert all(after[name] == before[name] for name in ("truth.json", "readers.csv", "cohort.yaml"))
+    assert str(more.without_population()) == str(small)
+    for name in ("patients", "images", "readers"):
+        of_study = getattr(more.without_population(), name)
+        pd.testing.assert_frame_equal(of_study[getattr(small, name).columns], getattr(small, name))
+    fresh = more.patients[more.patients["split"] == "population"]
+    assert len(fresh) == 4 and set(fresh["center"]) == {"primary"} and fresh["apcr"].notna().sum() == 2
+    images = more.images[more.images["patient_id"].isin(fresh["patient_id"])]
+    assert images.groupby("modality")["patient_id"].nunique().to_dict() == {"US": 2, "USV": 2, "MRI": 4, "CT": 2, "MG": 2}
+    oracle = read_oracle(root)
+    assert set(fresh["patient_id"]) <= set(oracle["patient_id"])
+
+
 def test_the_folder_keeps_the_contract(small):
     assert str(read_cohort(small.root)) == str(small)  # raises what is wrong
     assert small.clinical == {
@@ -130,15 +151,19 @@ def test_full_size_is_that_of_the_five_studies():
             assert any(node["malignant"] for node in person.nodes) == bool(person.latent["aln_metastasis"])
 
 
+RECIPES = {"demo": SimulationSpec.demo(), "full": SimulationSpec.full()}
+RECIPES["published"] = SimulationSpec(n_primary=465, n_external=123, n_population=2000)
+
+
 def test_the_notebooks_sizes_are_those_of_the_recipes():
-    """Notebook 01 and its profiles spell the sizes out, so that a reader can change them; `demo` and `full` are the truth."""
+    """Notebook 01 and its profiles spell the sizes out, so that a reader can change them; the recipes are the truth."""
     notebook = json.loads((repository_root() / "notebooks/01_sources.ipynb").read_text())
     (cell,) = (cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
     written = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse("".join(cell["source"])).body}
-    profiles = {name: repository_root() / f"notebooks/profiles/{name}.yaml" for name in ("demo", "full")}
+    profiles = {name: repository_root() / f"notebooks/profiles/{name}.yaml" for name in ("demo", "full", "published")}
     for name, path in profiles.items():
         asked = written | yaml.safe_load(path.read_text())["01_sources"]
-        recipe = getattr(SimulationSpec, name)().described()
+        recipe = RECIPES[name].described()
         assert asked["image_side"] == recipe["image_rows"] == recipe["image_columns"]
         assert recipe["n_mri"] == recipe["n_primary"] + recipe["n_external"]
         for field in set(recipe) & set(asked):

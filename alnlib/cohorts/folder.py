@@ -20,6 +20,7 @@ from alnlib.cohorts.schema import (
     IMAGE_COLUMNS,
     IMAGE_REQUIRED_COLUMNS,
     PATIENT_ID_COLUMNS,
+    POPULATION,
     PROVENANCES,
     READER_COLUMNS,
     VARIABLE_KINDS,
@@ -477,13 +478,13 @@ def _check_repeated_patients(path: Path, table: pd.DataFrame, draft: _Draft) -> 
 
 
 def _check_given_splits(path: Path, table: pd.DataFrame, external: tuple[str, ...], draft: _Draft) -> None:
-    if "split" not in table.columns or (table["split"] == "").all():
+    if "split" not in table.columns or table["split"].isin(["", POPULATION]).all():
         return
     for row, split in table["split"].items():
         if split == "":
-            remedy = "give every patient a split, or leave the whole column out and let the compendium split"
+            remedy = "give every patient a split, or none but the population one, and let the compendium split"
             draft.note(path, "split is empty, though other patients have one", remedy, row, "split")
-        elif "center" in table.columns and split in GIVEN_SPLITS:
+        elif "center" in table.columns and split in GIVEN_SPLITS and split != POPULATION:
             from_external = table.at[row, "center"] in external
             if from_external != (split == "external"):
                 message = f"split disagrees with the center, which is {'external' if from_external else 'not external'}"

@@ -6,13 +6,13 @@ Reading and writing a cohort folder lives in `alnlib.cohorts.folder`; the public
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alneval.folds import GIVEN_SPLITS
+from alneval.folds import GIVEN_SPLITS, POPULATION
 
 PROVENANCES = ("real", "simulated")
 VARIABLE_KINDS = ("continuous", "ordinal", "nominal")
@@ -87,6 +87,15 @@ class Cohort:
             raise ValueError(f"unknown endpoint {endpoint!r}; this cohort has {', '.join(self.endpoints)}")
         eligible = self.patients[self.patients[endpoint].notna()].reset_index(drop=True)
         return eligible.assign(**{endpoint: eligible[endpoint].astype(np.int64)})
+
+    def without_population(self) -> Cohort:
+        """The same without patients of the split "population", their images and reads."""
+        if "split" not in self.patients:
+            return self
+        outside = set(self.patients.loc[self.patients["split"] == POPULATION, "patient_id"])
+        tables = {name: getattr(self, name) for name in ("patients", "images", "readers")}
+        kept = {name: rows[~rows["patient_id"].isin(outside)] for name, rows in tables.items()}
+        return replace(self, **{name: rows.reset_index(drop=True) for name, rows in kept.items()})
 
     def __repr__(self) -> str:
         labels = self.patients[list(self.endpoints)]

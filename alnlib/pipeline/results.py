@@ -108,6 +108,14 @@ class RunFolder:
             raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
         return self.target / name if (self.target / name).exists() else self.folder / name
 
+    def read_predictions(self, population: bool = False) -> pd.DataFrame:
+        """Every row of `predictions()`; population: those of the split "population", which are else left out, alone."""
+        from alneval.folds import POPULATION
+        from alneval.tables import read_predictions
+
+        rows = read_predictions(self.predictions())
+        return rows[rows["split"].eq(POPULATION) == population].reset_index(drop=True)
+
     def predictions(self) -> list[Path]:
         """The predictions files with rows that stages of the table made, in its order; InputError if no model was run."""
         declared = [self.folder / made for stage in STAGES for made in stage.predictions]
@@ -157,10 +165,11 @@ class RunFolder:
         """A JSON file of the run."""
         return json.loads(self.path(name).read_text(encoding="utf-8"))
 
-    def read_study(self) -> StudyCohort:
+    def read_study(self, population: bool = False) -> StudyCohort:
         """The cohort as stage 11 froze it, with the patients of the endpoint and their splits.
 
-        Image paths count from the data folder; whether the images are there is looked at only if `data` was given.
+        population: with the patients of the split "population" too, whom no study has. Image paths count from the data
+        folder; whether the images are there is looked at only if `data` was given.
         """
         from alneval.folds import attach_splits, read_splits
         from alnlib.cohorts.folder import read_cohort
@@ -168,6 +177,7 @@ class RunFolder:
         frozen = self.read_json("cohort/study.json")
         folder = self.path("cohort/cohort.yaml").parent
         cohort = read_cohort(folder, root=self.data, check_images=self.data is not None)
+        cohort = cohort if population else cohort.without_population()
         splits = read_splits(self.path("cohort/splits.csv"), digest=frozen["digest"])
         return StudyCohort(cohort, frozen["endpoint"], attach_splits(cohort.known(frozen["endpoint"]), splits))
 

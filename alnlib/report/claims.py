@@ -86,6 +86,13 @@ LEDGER_COLUMNS = (
     *("comparator_difference_high", "comparator_verdict"),
 )
 
+POPULATION_COLUMNS = (
+    *("population_n", "population_value", "population_value_low", "population_value_high"),
+    *("population_difference", "population_difference_low", "population_difference_high"),
+    *("population_verdict", "population_agrees"),
+)
+"""What `beside_population` adds."""
+
 
 class Verdict(NamedTuple):
     """One of VERDICTS, and why in a few words."""
@@ -215,6 +222,30 @@ def claims_ledger(
         row["in_words"] = _in_words(row)
     counted = ["n", "n_patients", "n_positive", "patients_needed_approximate"]
     return pd.DataFrame(rows, columns=list(LEDGER_COLUMNS)).astype(dict.fromkeys(counted, "Int64"))
+
+
+def beside_population(ledger: pd.DataFrame, on_population: pd.DataFrame) -> pd.DataFrame:
+    """The ledger with POPULATION_COLUMNS: what the same trained models show on many patients whom no study has.
+
+    on_population: `claims_ledger` of the population as the test split. Claims of other splits than test have none: the
+    population is of the development center. population_agrees: "yes" or "no" where both give a verdict and that of the
+    study's size is not inconclusive, else empty.
+    """
+    key = ["study", "claim", "split", "metric"]
+    names = ["n", "value", *(f"value_{end}" for end in ("low", "high"))]
+    names += ["difference", "difference_low", "difference_high", "verdict"]
+    there = on_population.loc[on_population["split"].eq("test") & on_population["n"].notna(), key + names]
+    table = ledger.merge(there.rename(columns={name: f"population_{name}" for name in names}), on=key, how="left")
+    decided = ~table["verdict"].isin(["inconclusive", CANNOT]) & table["population_verdict"].notna()
+    same = np.where(table["verdict"] == table["population_verdict"], "yes", "no")
+    table["population_agrees"] = np.where(decided, same, "")
+    for row in table[table["population_verdict"].notna()].itertuples():
+        where = f"on {row.population_n} units of the population"
+        found = (
+            f"{row.population_value:.3f}" if row.kind == "level" else f"a difference of {row.population_difference:.3f}"
+        )
+        table.loc[row.Index, "in_words"] += f" The same models reach {found} {where}: {row.population_verdict}."
+    return table[[*LEDGER_COLUMNS, *POPULATION_COLUMNS]]
 
 
 def _published_part(study: Study, claim: Claim) -> dict[str, object]:
@@ -414,7 +445,8 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
     """The ledger in words, one row per claim; the columns of this run's numbers carry "simulated" or "real" in their names.
 
     Columns: study, claim, split, published, here (PROVENANCE), n, difference here (PROVENANCE), attainable (PROVENANCE), SD
-    over seeds, p (Holm), in words, which begins with the verdict. What a paper does not print is "not available".
+    over seeds, p (Holm), population (PROVENANCE) where one was scored, in words, which begins with the verdict. What a paper
+    does not print is "not available".
     """
     provenance = ledger["provenance"].iloc[0]
     rows = []
@@ -434,6 +466,7 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
                 ),
                 "SD over seeds": _interval(row, "auc_seed_sd" if row["kind"] == "level" else "delta_seed_sd"),
                 "p (Holm)": "-" if pd.isna(row["p_holm"]) else format_p(row["p_holm"]),
+                **_population_text(row, provenance),
                 "in words": row["in_words"],
             }
         )
@@ -463,6 +496,14 @@ def _published_text(row: Mapping[str, object]) -> str:
     if pd.isna(row.get("published_value")) and pd.isna(row["published_value_of_other"]):
         return f"difference {difference}"
     return f"{value} against {_interval(row, 'published_value_of_other', 'not available')}, difference {difference}"
+
+
+def _population_text(row: Mapping[str, object], provenance: str) -> dict[str, str]:
+    if "population_verdict" not in row:
+        return {}
+    name = f"population_{'value' if row['kind'] == 'level' else 'difference'}"
+    known = isinstance(row["population_verdict"], str)
+    return {f"population ({provenance})": f"{_interval(row, name)}: {row['population_verdict']}" if known else "-"}
 
 
 def _here_text(row: Mapping[str, object]) -> str:
@@ -498,6 +539,9 @@ def plot_claims(ledger: pd.DataFrame, ax: Axes) -> Axes:
         ax.text(1.03, place, row["verdict"], va="center", fontsize=8, color=ink, transform=ax.get_yaxis_transform())
         if pd.isna(row["difference"]):
             continue
+        if pd.notna(row.get("population_difference")):
+            ends = np.clip([row["population_difference_low"], row["population_difference_high"]], left, right)
+            ax.plot(ends, [place - 0.25] * 2, color="C1", lw=3, solid_capstyle="butt", zorder=4)
         low, high = row["difference_low"], row["difference_high"]
         ax.plot(np.clip([low, high], left, right), [place, place], color=ink, lw=1.5, solid_capstyle="butt")
         ax.plot(np.clip(row["difference"], left, right), place, "s", color=ink, ms=5)
@@ -525,6 +569,8 @@ def claims_figure(ledger: pd.DataFrame) -> Figure:
     axes[0].plot([], [], "D", mfc="white", mec="0.4", label="published (other patients)")
     if ledger["attainable_difference"].notna().any():
         axes[0].plot([], [], "|", color="crimson", ms=13, mew=2, label="attainable (simulation)")
+    if "population_difference" in contrasts and contrasts["population_difference"].notna().any():
+        axes[0].plot([], [], color="C1", lw=3, label="the same models on the population (interval)")
     axes[0].bar([0], [0], color="0.9", label="margin of no difference")
     figure.legend(loc="outside lower left", ncols=2)
     return figure
@@ -535,6 +581,13 @@ def ledger_numbers(ledger: pd.DataFrame) -> dict[str, object]:
     numbers: dict[str, object] = {
         f"claims_{verdict.replace(' ', '_')}": int((ledger["verdict"] == verdict).sum()) for verdict in VERDICTS
     }
+    if "population_verdict" in ledger:
+        decided = ledger["population_agrees"].ne("")
+        numbers |= {"claims_decided_and_on_population": int(decided.sum())}
+        numbers["claims_decided_as_on_population"] = int(ledger["population_agrees"].eq("yes").sum())
+        judged = ledger["population_verdict"].isin(VERDICTS[:3])
+        numbers["claims_judged_on_population"] = int(judged.sum())
+        numbers["claims_inconclusive_on_population"] = int(ledger["population_verdict"].eq("inconclusive").sum())
     numbers |= {"claims_supported_unadjusted": int(ledger["unadjusted"].eq("supported").sum()), "claims": len(ledger)}
     for row in ledger[ledger["kind"].ne("level") & ledger["difference"].notna()].to_dict("records"):
         key = f"claim_{row['study']}_{row['model']}_{row['other_model'] or 'train'}_{row['split']}_difference"

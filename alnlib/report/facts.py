@@ -22,7 +22,6 @@ import yaml
 from alneval.figures import SPLIT_NAMES
 from alneval.seeds import models_only
 from alneval.table_one import OVERALL
-from alneval.tables import read_predictions
 from alnlib.errors import InputError
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import STAGES, find_stage
@@ -77,7 +76,7 @@ def _made(run: RunFolder, pattern: str) -> list[str]:
 
 def _content(run: RunFolder, name: str, files: Iterable[str]) -> Any:
     if name == PREDICTIONS:
-        return read_predictions(run.predictions())
+        return run.read_predictions()
     if "*" in name:
         return {file: _content(run, file, ()) for file in files}
     if name.endswith(".csv"):
@@ -150,7 +149,7 @@ def patient_disjoint(run: RunFolder) -> Fact:
     twice = int(run.read_table("cohort/splits.csv")["patient_id"].duplicated().sum())
     text = f"by patient; {_count(twice, 'patient')} in several splits"
     if predictions := _made(run, PREDICTIONS):
-        models = len(_models(read_predictions(run.predictions())))
+        models = len(_models(run.read_predictions()))
         text += f", none in several splits of the predictions of {_count(models, 'model')}"
     return Fact(text, ("cohort/splits.csv", *predictions))
 
@@ -469,7 +468,7 @@ def _tested(table: pd.DataFrame) -> pd.DataFrame:
 def _performance(run: RunFolder, split: str) -> Fact:
     table = run.read_table("evaluation/discrimination.csv")
     judged = table[(table["split"] == split) & table["auc"].notna()]
-    roles = _models(read_predictions(run.predictions()))
+    roles = _models(run.read_predictions())
     judged = judged.merge(roles, on=["study", "model"], how="left").query("role != 'candidate'")
     if judged.empty:
         raise InputError(f"no model was evaluated on {SPLIT_NAMES[split]} patients; this cohort has none")
