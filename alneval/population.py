@@ -8,8 +8,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from alneval.delong import auc_difference
-from alneval.figures import plot_forest, shown_name
+from alneval.figures import plot_forest
 from alneval.folds import POPULATION
+from alneval.panels import shown_name
 from alneval.units import Units
 
 COLUMNS = (
@@ -71,6 +72,8 @@ def population_figure(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         style = {"ls": "", "marker": "|", "color": "crimson", "ms": 11, "mew": 2, "label": "oracle, on the population"}
         ax.plot(of_study["oracle_auc"].to_numpy(float), places - 0.22, **style)
         ax.set(title=titles.get(study, study), ylim=(-0.7, len(of_study) - 0.4))
-    axes[-1, 0].set(xlabel="AUC (95 % interval); black: the study's own test set", xlim=(0.4, 1.0))
+    axes[-1, 0].set(
+        xlabel="AUC (95 % interval); black: the study's own test set", xlim=(min(0.4, rows["auc"].min() - 0.03), 1.0)
+    )
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure

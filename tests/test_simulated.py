@@ -105,7 +105,13 @@ def test_a_population_is_added_and_changes_no_patient_of_the_study(small, tmp_pa
     fresh = more.patients[more.patients["split"] == "population"]
     assert len(fresh) == 4 and set(fresh["center"]) == {"primary"} and fresh["apcr"].notna().sum() == 2
     images = more.images[more.images["patient_id"].isin(fresh["patient_id"])]
-    assert images.groupby("modality")["patient_id"].nunique().to_dict() == {"US": 2, "USV": 2, "MRI": 4, "CT": 2, "MG": 2}
+    assert images.groupby("modality")["patient_id"].nunique().to_dict() == {
+        "US": 2,
+        "USV": 2,
+        "MRI": 4,
+        "CT": 2,
+        "MG": 2,
+    }
     oracle = read_oracle(root)
     assert set(fresh["patient_id"]) <= set(oracle["patient_id"])
 

@@ -239,7 +239,7 @@ def beside_population(ledger: pd.DataFrame, on_population: pd.DataFrame) -> pd.D
     decided = ~table["verdict"].isin(["inconclusive", CANNOT]) & table["population_verdict"].notna()
     same = np.where(table["verdict"] == table["population_verdict"], "yes", "no")
     table["population_agrees"] = np.where(decided, same, "")
-    for row in table[table["population_verdict"].notna()].itertuples():
+    for row in table[table["population_verdict"].isin(VERDICTS[:3])].itertuples():
         where = f"on {row.population_n} units of the population"
         found = (
             f"{row.population_value:.3f}" if row.kind == "level" else f"a difference of {row.population_difference:.3f}"
@@ -536,7 +536,10 @@ def plot_claims(ledger: pd.DataFrame, ax: Axes) -> Axes:
         if pd.notna(row["attainable_difference"]):
             ax.plot(row["attainable_difference"], place, "|", color="crimson", ms=13, mew=2, zorder=3)
         ink = "0.55" if row["verdict"] == CANNOT else INK
-        ax.text(1.03, place, row["verdict"], va="center", fontsize=8, color=ink, transform=ax.get_yaxis_transform())
+        beside = {"va": "center", "transform": ax.get_yaxis_transform()}
+        ax.text(1.03, place, row["verdict"], fontsize=8, color=ink, **beside)
+        if row.get("population_verdict") in VERDICTS[:3]:
+            ax.text(1.03, place - 0.36, row["population_verdict"], fontsize=6.5, color="C1", **beside)
         if pd.isna(row["difference"]):
             continue
         if pd.notna(row.get("population_difference")):
@@ -559,7 +562,7 @@ def claims_figure(ledger: pd.DataFrame) -> Figure:
     """`plot_claims` of every study below one another, under one legend."""
     contrasts = ledger[ledger["kind"] != "level"]
     sizes = contrasts.groupby("study", sort=False).size()
-    height = 1.2 + 0.55 * len(sizes) + 0.36 * sizes.sum()
+    height = 1.2 + 0.55 * len(sizes) + (0.42 if "population_verdict" in ledger else 0.36) * sizes.sum()
     figure, axes = plt.subplots(len(sizes), 1, figsize=(9.5, height), height_ratios=sizes + 1)
     for ax, study in zip(axes, sizes.index, strict=True):
         plot_claims(ledger[ledger["study"] == study], ax)

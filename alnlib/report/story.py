@@ -1,0 +1,113 @@
+"""The five studies in five paragraphs, made from the ledger and the tables beside it: said, found, true, to take away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from alneval.estimate import format_interval
+from alnlib.report.claims import CANNOT, VERDICTS
+from alnlib.studies import STUDIES, Study
+
+FAR = 0.05
+"""A model further than this below what its data allow has something left to learn. Our choice, as the margin of the ledger."""
+
+
+def story(ledger: pd.DataFrame, design: pd.DataFrame) -> str:
+    """Markdown, one paragraph per study of the ledger.
+
+    ledger: report/claims.csv, with the columns of the population where there is one; design: report/design.csv (may be
+    empty). A sentence stands only where its numbers are known.
+    """
+    paragraphs = []
+    for letter, (key, of_study) in zip("ABCDE", ledger.groupby("study", sort=False), strict=False):
+        study = STUDIES[key]
+        main = study.claims[0].better
+        levels = of_study.query("kind == 'level' and metric == 'AUC' and split == 'test'").to_dict("records")
+        level = next((row for row in levels if row["claim"].startswith(f"{main} ")), {})
+        contrasts = of_study[of_study["kind"] != "level"]
+        parts = {
+            "The paper": _said(study, main, level),
+            "Here": _here(level, contrasts),
+            "The truth": _true(level, contrasts),
+            "To take away": _lesson(level, contrasts, design[design["study"] == key] if len(design) else design),
+        }
+        told = " ".join(f"*{name}:* {text}" for name, text in parts.items() if text)
+        paragraphs.append(f"**{letter}. {study.title}** ({study.source}). {told}")
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _known(row: Mapping[str, Any], name: str) -> bool:
+    return bool(pd.notna(row.get(name)))
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    return f"{value:.3f}" if pd.isna(low) else format_interval(value, low, high)
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _said(study: Study, main: str, level: Mapping[str, Any]) -> str:
+    reached = (
+        f"{main} reaches an AUC of {_interval(level, 'published_value')}. " if _known(level, "published_value") else ""
+    )
+    return reached + " ".join(dict.fromkeys(claim.sentence for claim in study.claims if claim.kind != "level"))
+
+
+def _here(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
+    if not _known(level, "value"):
+        return "not scored."
+    who = f"{int(level['n_patients'])} {level['provenance']} test patients"
+    reached = f"{_interval(level, 'value')} on {who}"
+    counts = contrasts["verdict"].value_counts()
+    told = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS[:3] if verdict in counts]
+    left = f"{counts[CANNOT]} cannot be tested" if CANNOT in counts else ""
+    judged = f"; of {len(contrasts)} comparisons {_listed([*told, left] if left else told)}" if len(contrasts) else ""
+    return f"{reached}{judged}."
+
+
+def _true(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
+    if not _known(level, "attainable"):
+        return ""
+    told = f"such data allow {level['attainable']:.3f} at best."
+    if _known(level, "population_value"):
+        inside = level["value_low"] <= level["population_value"] <= level["value_high"]
+        told += (
+            f" On {int(level['population_n']):,} units of the population the same model reaches "
+            f"{_interval(level, 'population_value')}, which the interval of its own test set {'holds' if inside else 'misses'}."
+        )
+        open_here = contrasts[(contrasts["verdict"] == "inconclusive") & contrasts["population_verdict"].notna()]
+        if len(open_here):
+            found = open_here["population_verdict"].value_counts()
+            decided = [f"{found[verdict]} {verdict}" for verdict in VERDICTS[:3] if verdict in found]
+            told += f" Of what its test set left open, the population finds {_listed(decided)}."
+    return told
+
+
+def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFrame) -> str:
+    told = []
+    asked = design[design["scenario"].eq("attainable") & design["split"].eq("test")] if len(design) else design
+    if len(asked):
+        power, needed = asked["power"].median(), asked["n_80"].median()
+        told.append(
+            f"a test set of {int(asked['n'].iloc[0])} patients finds the difference that is there in {100 * power:.0f} of 100 "
+            f"studies, even with the best possible models; for 80 it takes {int(needed):,}."
+        )
+    elif len(contrasts) and contrasts["verdict"].eq(CANNOT).all():
+        told.append(
+            "both sides of its comparisons are shown the same data, so no cohort simulated here can tell them apart."
+        )
+    reached = level.get("population_value", level.get("value")) if _known(level, "value") else None
+    if reached is not None and pd.notna(reached) and _known(level, "attainable"):
+        left = level["attainable"] - reached
+        told.append(
+            f"The model stays {left:.3f} below what its data allow: there learning is the limit, not the data."
+            if left > FAR
+            else "The model comes near to what its data allow."
+        )
+    return " ".join(told)[:1].upper() + " ".join(told)[1:]
