@@ -43,8 +43,8 @@ def _known(row: Mapping[str, Any], name: str) -> bool:
     return bool(pd.notna(row.get(name)))
 
 
-def _interval(row: Mapping[str, Any], name: str) -> str:
-    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+def _interval(row: Mapping[str, Any], name: str, ends: str = "") -> str:
+    value, low, high = row[name], row.get(f"{ends or name}_low"), row.get(f"{ends or name}_high")
     return f"{value:.3f}" if pd.isna(low) else format_interval(value, low, high)
 
 
@@ -53,10 +53,12 @@ def _listed(words: list[str]) -> str:
 
 
 def _said(study: Study, main: str, level: Mapping[str, Any]) -> str:
-    reached = (
-        f"{main} reaches an AUC of {_interval(level, 'published_value')}. " if _known(level, "published_value") else ""
-    )
-    return reached + " ".join(dict.fromkeys(claim.sentence for claim in study.claims if claim.kind != "level"))
+    known = _known(level, "published_value")
+    told = [f"{main} reaches an AUC of {_interval(level, 'published_value', 'published')}."] if known else []
+    for claim in study.claims:
+        if claim.kind in ("better", "not different") and not any(claim.sentence.startswith(said[:-1]) for said in told):
+            told.append(claim.sentence)
+    return " ".join(told)
 
 
 def _here(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
@@ -66,9 +68,10 @@ def _here(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
     reached = f"{_interval(level, 'value')} on {who}"
     counts = contrasts["verdict"].value_counts()
     told = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS[:3] if verdict in counts]
-    left = f"{counts[CANNOT]} cannot be tested" if CANNOT in counts else ""
-    judged = f"; of {len(contrasts)} comparisons {_listed([*told, left] if left else told)}" if len(contrasts) else ""
-    return f"{reached}{judged}."
+    if not told:
+        return f"{reached}; none of its {len(contrasts)} comparisons can be tested."
+    left = [f"{counts[CANNOT]} cannot be tested"] if CANNOT in counts else []
+    return f"{reached}; of {len(contrasts)} comparisons {_listed(told + left)}."
 
 
 def _true(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
@@ -76,9 +79,10 @@ def _true(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
         return ""
     told = f"such data allow {level['attainable']:.3f} at best."
     if _known(level, "population_value"):
+        units = "patients" if level["n"] == level["n_patients"] else "nodes"
         inside = level["value_low"] <= level["population_value"] <= level["value_high"]
         told += (
-            f" On {int(level['population_n']):,} units of the population the same model reaches "
+            f" On {int(level['population_n']):,} {units} of the population the same model reaches "
             f"{_interval(level, 'population_value')}, which the interval of its own test set {'holds' if inside else 'misses'}."
         )
         open_here = contrasts[(contrasts["verdict"] == "inconclusive") & contrasts["population_verdict"].notna()]
@@ -102,9 +106,8 @@ def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFr
         told.append(
             "both sides of its comparisons are shown the same data, so no cohort simulated here can tell them apart."
         )
-    reached = level.get("population_value", level.get("value")) if _known(level, "value") else None
-    if reached is not None and pd.notna(reached) and _known(level, "attainable"):
-        left = level["attainable"] - reached
+    if _known(level, "population_value") and _known(level, "attainable"):
+        left = level["attainable"] - level["population_value"]
         told.append(
             f"The model stays {left:.3f} below what its data allow: there learning is the limit, not the data."
             if left > FAR
