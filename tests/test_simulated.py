@@ -158,7 +158,7 @@ def test_full_size_is_that_of_the_five_studies():
 
 
 RECIPES = {"demo": SimulationSpec.demo(), "full": SimulationSpec.full()}
-RECIPES["published"] = SimulationSpec(n_primary=465, n_external=123, n_population=2000)
+RECIPES["published"] = SimulationSpec(n_primary=465, n_external=123, n_population=1000)
 
 
 def test_the_notebooks_sizes_are_those_of_the_recipes():
