@@ -26,11 +26,15 @@ from alneval.units import Units
 from alnlib.paths import repository_root
 from alnlib.pipeline.stages import STAGES
 from alnlib.report.claims import (
+    CANNOT,
     LEDGER_COLUMNS,
     MARGIN,
+    POPULATION_COLUMNS,
     RULES,
     VERDICTS,
     against_comparators,
+    beside_population,
+    claims_figure,
     claims_ledger,
     ledger_numbers,
     patients_needed,
@@ -38,6 +42,7 @@ from alnlib.report.claims import (
     readable_claims,
     verdict_of,
 )
+from alnlib.report.story import story
 from alnlib.studies import (
     CLAIM_KINDS,
     METRIC_NAMES,
@@ -578,3 +583,80 @@ def test_a_comparator_is_shown_what_the_model_is_that_it_stands_beside():
     assert (
         shown_to("li_nat", "clinical (ridge)") == "response_clinical" and shown_to("park", "clinical (ridge)") is None
     )
+
+
+# ------------------------------------------------------------------------------------------------------ the population
+
+
+def on_population(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The ledger of 3,000 patients per study in the place of the test set."""
+    fresh = pd.concat(
+        rows_of(study, models, "population", 3000, units=2 if study == "park" else 1) for study, models in HERE.items()
+    )
+    there = pd.concat([fresh.assign(split="test"), predictions[predictions["split"] == "train"]])
+    return ledger_of(there, discrimination_table(there, rng=np.random.default_rng(1), n_bootstrap=20))
+
+
+@pytest.fixture(scope="module")
+def beside(ledger, predictions) -> pd.DataFrame:
+    return beside_population(ledger, on_population(predictions))
+
+
+def test_the_ledger_beside_the_population_keeps_its_rows_and_verdicts(ledger, beside):
+    assert tuple(beside.columns) == (*LEDGER_COLUMNS, *POPULATION_COLUMNS)
+    unchanged = [name for name in LEDGER_COLUMNS if name != "in_words"]
+    pd.testing.assert_frame_equal(beside[unchanged], ledger[unchanged])
+    assert beside.loc[beside["split"] != "test", "population_verdict"].isna().all()
+
+
+def test_thousands_of_patients_decide_what_a_small_test_set_left_open(ledger, beside):
+    """TIN and the still differ by 0.8 standard deviations: 90 patients may not see it, 3,000 must."""
+    row = row_of(beside, "li_video", "TIN beats static image")
+    assert row["population_verdict"] == "supported" and row["population_n"] == 3000
+    assert row["population_difference_low"] > 0
+    assert row["in_words"].startswith(row_of(ledger, "li_video", "TIN beats static image")["in_words"])
+    assert f"{row['population_difference']:.3f} on 3,000 units of the population: supported" in row["in_words"]
+    judged = beside[beside["population_verdict"].isin(VERDICTS[:3]) & beside["kind"].ne("level")]
+    widths = [judged[f"{name}_high"] - judged[f"{name}_low"] for name in ("population_difference", "difference")]
+    assert (widths[0] < widths[1]).all()
+
+
+def test_agreement_is_said_of_decided_claims_alone(beside):
+    decided = ~beside["verdict"].isin(["inconclusive", CANNOT]) & beside["population_verdict"].notna()
+    assert (beside.loc[~decided, "population_agrees"] == "").all() and decided.any()
+    same = beside["verdict"] == beside["population_verdict"]
+    assert (beside.loc[decided, "population_agrees"] == np.where(same[decided], "yes", "no")).all()
+    numbers = ledger_numbers(beside)
+    assert numbers["claims_decided_and_on_population"] == decided.sum()
+    assert numbers["claims_decided_as_on_population"] == (decided & same).sum()
+
+
+def test_readers_see_the_population_in_words_and_in_the_picture(beside):
+    readable = readable_claims(beside)
+    shown = readable.loc[beside["population_verdict"].notna(), "population (simulated)"]
+    assert shown.str.contains("supported|inconclusive|cannot").all()
+    assert set(readable.loc[beside["population_verdict"].isna(), "population (simulated)"]) == {"-"}
+    legend = [text.get_text() for text in claims_figure(beside).legends[0].get_texts()]
+    assert any("population" in text for text in legend)
+
+
+def test_the_story_has_a_paragraph_a_study_and_says_only_what_is_known(ledger, beside):
+    design = pd.DataFrame(
+        [("tang", "attainable", "test", 90, power, n) for power, n in ((0.3, 200), (0.5, 150))],
+        columns=["study", "scenario", "split", "n", "power", "n_80"],
+    )
+    told = story(beside, design).strip().split("\n\n")
+    assert [paragraph[:5] for paragraph in told] == [f"**{letter}. " for letter in "ABCDE"]
+    level = row_of(beside, "tang", "DL_MRI+US+Clinical reaches the published AUC")
+    inside = level["value_low"] <= level["population_value"] <= level["value_high"]
+    assert f"{level['value']:.3f} (" in told[0] and f"{level['population_value']:.3f} (" in told[0]
+    assert ("holds" if inside else "misses") in told[0]
+    assert "finds the difference that is there in 40 of 100 studies" in told[0] and "for 80 it takes 175" in told[0]
+    alone = story(ledger, design.iloc[:0])
+    assert "population" not in alone and "of 100 studies" not in alone
+    assert alone.count("*The paper:*") == 5
+
+
+def test_of_real_patients_the_story_tells_no_truth(predictions, discrimination):
+    told = story(ledger_of(predictions, discrimination, provenance="real", truth=None), pd.DataFrame())
+    assert "real test patients" in told and "*The truth:*" not in told

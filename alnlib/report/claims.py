@@ -240,7 +240,7 @@ def beside_population(ledger: pd.DataFrame, on_population: pd.DataFrame) -> pd.D
     same = np.where(table["verdict"] == table["population_verdict"], "yes", "no")
     table["population_agrees"] = np.where(decided, same, "")
     for row in table[table["population_verdict"].isin(VERDICTS[:3])].itertuples():
-        where = f"on {row.population_n} units of the population"
+        where = f"on {int(row.population_n):,} units of the population"
         found = (
             f"{row.population_value:.3f}" if row.kind == "level" else f"a difference of {row.population_difference:.3f}"
         )

@@ -75,22 +75,20 @@ def _here(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
 
 
 def _true(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
-    if not _known(level, "attainable"):
-        return ""
-    told = f"such data allow {level['attainable']:.3f} at best."
+    told = [f"such data allow {level['attainable']:.3f} at best."] if _known(level, "attainable") else []
     if _known(level, "population_value"):
         units = "patients" if level["n"] == level["n_patients"] else "nodes"
         inside = level["value_low"] <= level["population_value"] <= level["value_high"]
-        told += (
-            f" On {int(level['population_n']):,} {units} of the population the same model reaches "
+        told.append(
+            f"On {int(level['population_n']):,} {units} of the population the same model reaches "
             f"{_interval(level, 'population_value')}, which the interval of its own test set {'holds' if inside else 'misses'}."
         )
         open_here = contrasts[(contrasts["verdict"] == "inconclusive") & contrasts["population_verdict"].notna()]
         if len(open_here):
             found = open_here["population_verdict"].value_counts()
             decided = [f"{found[verdict]} {verdict}" for verdict in VERDICTS[:3] if verdict in found]
-            told += f" Of what its test set left open, the population finds {_listed(decided)}."
-    return told
+            told.append(f"Of what its test set left open, the population finds {_listed(decided)}.")
+    return " ".join(told)
 
 
 def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFrame) -> str:
