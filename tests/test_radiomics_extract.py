@@ -185,6 +185,31 @@ def test_less_room_than_the_filter_needs_would_be_noticed(monkeypatch):
         assert_agree(extract_features(image, mask, settings), plain_pyradiomics(image, mask, settings), 1e-6)
 
 
+@pytest.mark.parametrize("shape", [(16, 30, 40), (1, 30, 40), (5, 7, 3)])
+def test_splines_by_axis_are_those_of_itk(shape):
+    """`sitkBSpline` on a turned grid that begins and ends beyond the image; beyond its border both give 0."""
+    image = SimpleITK.GetImageFromArray(np.random.default_rng(3).normal(0, 100, shape).astype(np.float32))
+    image.SetSpacing((1.5, 1.4, 3.0))
+    image.SetOrigin((3.0, -4.0, 5.0))
+    image.SetDirection((np.cos(0.2), -np.sin(0.2), 0.0, np.sin(0.2), np.cos(0.2), 0.0, 0.0, 0.0, 1.0))
+    spacing = (1.1, 1.3, 3.0 if shape[0] == 1 else 1.7)
+    resample = SimpleITK.ResampleImageFilter()
+    resample.SetOutputSpacing(spacing)
+    resample.SetOutputDirection(image.GetDirection())
+    lengths = zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
+    resample.SetSize([round(n * old / new) + 3 * (n > 1) for n, old, new in lengths])
+    resample.SetOutputOrigin(
+        image.TransformContinuousIndexToPhysicalPoint((-0.8, -0.3, 0.0 if shape[0] == 1 else -0.4))
+    )
+    resample.SetInterpolator(SimpleITK.sitkBSpline)
+    expected = resample.Execute(image)
+    found = extract._splined(image, expected)
+    assert found.GetOrigin() == expected.GetOrigin() and found.GetSpacing() == expected.GetSpacing()
+    values, wanted = (SimpleITK.GetArrayFromImage(each) for each in (found, expected))
+    assert values.dtype == wanted.dtype and (wanted == 0).any() and np.abs(wanted).max() > 200
+    np.testing.assert_allclose(values, wanted, atol=1e-4)
+
+
 def test_log_of_a_single_plane_is_the_laplacian_in_it():
     """scipy 1.17 gaussian_laplace times sigma squared (scale-normalized); ITK's recursive filter approximates it."""
     image, mask = phantom(shape=(1, 120, 130), spacing_mm=(1.0, 0.5, 0.5), center=(0, 60, 60), radius_mm=8.0)
