@@ -18,14 +18,16 @@ import pandas as pd
 from alnlib.files import write_text
 from alnlib.paths import repository_root
 from alnlib.pipeline.verify import classes, tolerances
-from alnlib.studies import published_value, shown_to
+from alnlib.studies import published_value
 
 STATES = ["identical", "within tolerance", "changed"]
 BLOCKS = Path(__file__).with_name("readme_blocks.md.jinja")
 BLOCK = re.compile(r"<!-- numbers: (\S+) -->\n(.*?)\n?<!-- end -->", re.DOTALL)
 
 SIMULATED = Path("results/simulated-demo/report/numbers.json")
+PUBLISHED = Path("results/simulated-published/report")
 TIMES = Path("benchmarks/stage_times.csv")
+PUBLISHED_TIMES = Path("benchmarks/published_times.csv")
 ARITHMETIC = Path("benchmarks/arithmetic.csv")
 """What `run_all.py verify --table` wrote of a whole run on another processor; the page does without it."""
 REAL = Path("tests/references/runs")
@@ -34,13 +36,18 @@ REAL = Path("tests/references/runs")
 
 def readme_blocks(root: Path) -> dict[str, str]:
     """{NAME: markdown} of every block, from the committed files."""
-    simulated, times = _read(root / SIMULATED), pd.read_csv(root / TIMES).drop_duplicates("stage").set_index("stage")
+    simulated, at_size = _read(root / SIMULATED), _read(root / PUBLISHED / "numbers.json")
 
     def reached(study: str, model: str) -> str:
-        """AUC and the oracle's, of internal and external test patients, and what is attainable; empty where there is none."""
-        keys = [f"{study}_{model}_{split}_{whose}auc" for split in ("test", "external") for whose in ("", "oracle_")]
-        keys += [f"attainable_{shown_to(study, model)}_primary_auc"]
-        return " | ".join(simulated[key]["text"] if key in simulated else "" for key in keys)
+        """AUC at the published size: test, population, oracle there, external; the demo's test. Empty where there is none."""
+        keys = [f"{study}_{model}_{what}auc" for what in ("test_", "population_", "population_oracle_", "external_")]
+        found = [at_size[key]["text"] if key in at_size else "" for key in keys]
+        return " | ".join([*found, simulated[keys[0]]["text"]])
+
+    def minutes(path: Path) -> int:
+        """Of a whole run, the newest."""
+        times = pd.read_csv(root / path).drop_duplicates("stage").set_index("stage")
+        return round(times.loc["whole run", "seconds"] / 60)
 
     def published(study: str, model: str) -> str:
         """AUC of the study's test patients."""
@@ -48,8 +55,10 @@ def readme_blocks(root: Path) -> dict[str, str]:
         return "not available" if figure is None or figure.value is None else f"{figure.value:.3f}"
 
     text = jinja2.Template(BLOCKS.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
-        minutes=round(times.loc["whole run", "seconds"] / 60),
+        minutes=minutes(TIMES),
+        published_minutes=minutes(PUBLISHED_TIMES),
         simulated=simulated,
+        story=(root / PUBLISHED / "summary.md").read_text(encoding="utf-8").partition("\n\n")[2].strip(),
         reached=reached,
         published=published,
         classes=classes(),
