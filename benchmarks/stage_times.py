@@ -3,6 +3,9 @@
 Clones this commit, and the other one if it is given, into a temporary folder each and runs `run_all.py` there, one after the
 other, with the installed environment: nothing is cached but what the system keeps of files. Writes stage_times.csv beside this
 file: wall seconds of each stage, of which two run side by side, and of the whole run, for each commit, the newest first.
+
+`python benchmarks/stage_times.py published` runs nothing: it writes published_times.csv from the log of the run that lies in
+results/simulated-published.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from alnlib.files import write_csv
-from alnlib.paths import repository_root
+from alnlib.paths import repository_root, results_folder
 
 WHOLE = "whole run"
 
@@ -45,6 +48,11 @@ def stage_times(run: Path) -> pd.DataFrame:
 
 def main() -> None:
     """Run the commits and write the table."""
+    if sys.argv[1:] == ["published"]:
+        write_csv(
+            stage_times(results_folder() / "simulated-published"), Path(__file__).with_name("published_times.csv")
+        )
+        return
     tables = []
     for commit in ["HEAD", *sys.argv[1:2]]:
         with tempfile.TemporaryDirectory() as folder:
