@@ -155,6 +155,27 @@ def test_claims_are_simulated_at_the_published_size_or_at_this_runs(tables):
     ).empty
 
 
+def test_with_a_population_models_as_trained_are_what_they_are_there(tables):
+    """Their AUCs, and the correlation of their scores on it: here 0, as the scores of one are shuffled within the classes."""
+    rng = np.random.default_rng(12)
+    fresh = tables["predictions"].query("split == 'test'").assign(split="population")
+    other = fresh["model"].eq("DL_US")
+    fresh.loc[other, "y_score"] = (
+        fresh[other].groupby("y_true")["y_score"].transform(lambda s: rng.permutation(s.to_numpy()))
+    )
+    known = {"population_value": 0.83, "population_difference": 0.06}
+    ledger = tables["ledger"].assign(**{name: [value, *[np.nan] * 3] for name, value in known.items()})
+    predictions = pd.concat([tables["predictions"], fresh])
+    options = {"share": 0.75, "rng": rng, "n_studies": 50}
+    found = designs.design_table(ledger, predictions, tables["oracle"], **options)
+    inside, external = found.loc[1], found.loc[3]
+    assert inside["scenario"] == "as trained" and [inside["auc"], inside["auc_of_other"]] == pytest.approx([0.83, 0.77])
+    assert abs(inside["correlation"]) < 0.15
+    assert external["auc"] == pytest.approx(0.77) and external["correlation"] > 0.5, (
+        "the population is of the other center"
+    )
+
+
 def test_contrasts_without_patients_or_with_a_constant_score_are_left_out(tables):
     """A ledger of models that share nobody has n 0; a score that is the same for all correlates with nothing."""
     options = {"share": 0.7, "rng": np.random.default_rng(), "n_studies": 50}

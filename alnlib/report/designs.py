@@ -18,11 +18,11 @@ from alneval.figures import INK, SPLIT_NAMES
 from alnlib.studies import STUDIES, shown_to
 
 _COLORS = {"attainable": "crimson", "as trained": INK}
-"""The scenarios: the best possible models of either's data; models that recover what this run's do on average."""
+"""The scenarios: the best possible models of either's data; models like those of this run."""
 
 _LABELS = {
     "attainable": "attainable: the best possible models",
-    "as trained": "as trained: models that recover what this run's do on average",
+    "as trained": "as trained: models like those of this run",
 }
 
 
@@ -38,9 +38,11 @@ def design_table(
 
     Columns: study, claim, split, n, n_positive, n_from ("published", or "this run" where the size of the test set is not in the
     abstract), scenario, auc, auc_of_other, correlation, difference, power, width, type_s, type_m, n_80. Prevalence is this
-    run's. share: of AUC - 0.5, that models "as trained" recover. Correlation is that of two scores' logits within the classes:
-    of the oracles over all patients (oracle: sources/oracle.csv), of models as trained over the patients that they were tested
-    on here. Nodes are left out: a patient has several.
+    run's. Models "as trained" have the AUCs that the population gives them (columns of `claims.beside_population`, for claims
+    of the test split); without one they recover `share` of AUC - 0.5. Correlation is that of two scores' logits within the
+    classes: of the oracles over all patients (oracle: sources/oracle.csv), of models as trained over the population, or else
+    over the patients that they were tested on here. predictions: with those of the population. Nodes are left out: a patient
+    has several.
     """
     rows = []
     could = ledger["kind"].eq("better") & ledger["could_hold"].eq("yes") & _of_patients(ledger)
@@ -50,9 +52,13 @@ def design_table(
         labels = of_study.drop_duplicates("patient_id").set_index("patient_id")["y_true"]
         names = [row["model"], row["other_model"]]
         best = _side_by_side(oracle, "modality", [shown_to(row["study"], name) for name in names], "probability")
-        tested = _side_by_side(of_study[of_study["split"] == row["split"]], "model", names, "y_score")
         aucs = np.array([row["attainable"], row["attainable_of_other"]])
-        taken = {"attainable": (aucs, best), "as trained": (0.5 + share * (aucs - 0.5), tested)}
+        split, trained = row["split"], 0.5 + share * (aucs - 0.5)
+        if pd.notna(row.get("population_difference")):
+            split, reached = "population", row["population_value"]
+            trained = np.array([reached, reached - row["population_difference"]])
+        tested = _side_by_side(of_study[of_study["split"] == split], "model", names, "y_score")
+        taken = {"attainable": (aucs, best), "as trained": (trained, tested)}
         for scenario, (true, scores) in taken.items():
             correlation = within_class_correlation(scores, labels)
             if isnan(correlation):
