@@ -41,11 +41,13 @@ def population_table(
             row[f"population_{name}"] = known[name]
         row["test_minus_population"] = row["auc"] - known["auc"]
         inside = row["auc_low"] <= known["auc"] <= row["auc_high"]
-        row["within_test_interval"] = "" if pd.isna(row["auc_low"]) else "yes" if inside else "no"
+        row["within_test_interval"] = (
+            "" if np.isnan([row["auc_low"], known["auc"]]).any() else "yes" if inside else "no"
+        )
         shown = population[(population[key] == [row["study"], row["model"]]).all(axis=1)]
         modality = modality_of.get((row["study"], row["model"]), modality_of.get(row["model"]))
         both = shown.merge(oracle[oracle["modality"] == modality], on=["patient_id", "unit_id"])
-        if len(both) == len(shown):
+        if len(both) == len(shown) and both["y_true"].nunique() == 2:
             scores = (both["y_true"], both["probability"], both["y_score"])
             best, reached = auc_difference(Units.of(*scores, patient=both["patient_id"])).values
             row |= {"oracle_auc": best, "recovered_share": (reached - 0.5) / (best - 0.5) if best > 0.5 else np.nan}

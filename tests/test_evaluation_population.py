@@ -121,4 +121,4 @@ def test_a_run_gives_the_study_alone_unless_the_population_is_asked_for(tmp_path
     made = pd.concat([scored("test", 9, rng), scored("population", 12, rng)])
     made.to_csv(predictions / "clinical.csv", index=False)
     assert set(run.read_predictions()["split"]) == {"test"}
-    assert len(run.read_predictions(population=True)) == 12
+    assert len(run.read_population_predictions()) == 12

@@ -185,6 +185,24 @@ def test_less_room_than_the_filter_needs_would_be_noticed(monkeypatch):
         assert_agree(extract_features(image, mask, settings), plain_pyradiomics(image, mask, settings), 1e-6)
 
 
+def test_a_filter_may_have_options_of_its_own(tmp_path):
+    """Such as a bin width: LoG with its own is binned by it and Original is not, as pyradiomics does."""
+    values = np.random.default_rng(4).normal(0, 30, (12, 24, 24)).cumsum(axis=2).astype(np.float32)
+    mask = np.zeros(values.shape, dtype=bool)
+    mask[3:9, 6:17, 7:18] = True
+    image = Volume(values, VolumeGeometry((1.0, 1.0, 1.0)), tmp_path)
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "setting: {binWidth: 20}\nimageType: {Original: {}, LoG: {sigma: [1.5], binWidth: 3}}\nfeatureClass: {glcm: }\n"
+    )
+    found = extract_features(image, mask, read_settings(path))
+    picture, roi = (SimpleITK.GetImageFromArray(each) for each in (values, mask.astype(np.uint8)))
+    expected = RadiomicsFeatureExtractor(str(path), additionalInfo=False).execute(picture, roi)
+    named = {name: float(value) for name, value in expected.items()}
+    assert set(found) == set(named) and any(name.startswith("log-") for name in named)
+    np.testing.assert_allclose([found[name] for name in named], list(named.values()), rtol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(16, 30, 40), (1, 30, 40), (5, 7, 3)])
 def test_splines_by_axis_are_those_of_itk(shape):
     """`sitkBSpline` on a turned grid that begins and ends beyond the image; beyond its border both give 0."""

@@ -26,7 +26,6 @@ from alneval.units import Units
 from alnlib.paths import repository_root
 from alnlib.pipeline.stages import STAGES
 from alnlib.report.claims import (
-    CANNOT,
     LEDGER_COLUMNS,
     MARGIN,
     POPULATION_COLUMNS,
@@ -622,7 +621,7 @@ def test_thousands_of_patients_decide_what_a_small_test_set_left_open(ledger, be
 
 
 def test_agreement_is_said_of_decided_claims_alone(beside):
-    decided = ~beside["verdict"].isin(["inconclusive", CANNOT]) & beside["population_verdict"].notna()
+    decided = beside["verdict"].isin(VERDICTS[:2]) & beside["population_verdict"].isin(VERDICTS[:2])
     assert (beside.loc[~decided, "population_agrees"] == "").all() and decided.any()
     same = beside["verdict"] == beside["population_verdict"]
     assert (beside.loc[decided, "population_agrees"] == np.where(same[decided], "yes", "no")).all()
@@ -642,8 +641,8 @@ def test_readers_see_the_population_in_words_and_in_the_picture(beside):
 
 def test_the_story_has_a_paragraph_a_study_and_says_only_what_is_known(ledger, beside):
     design = pd.DataFrame(
-        [("tang", "attainable", "test", 90, power, n) for power, n in ((0.3, 200), (0.5, 150))],
-        columns=["study", "scenario", "split", "n", "power", "n_80"],
+        [("tang", "attainable", "test", 90, "this run", power, n) for power, n in ((0.3, 200), (0.5, 150))],
+        columns=["study", "scenario", "split", "n", "n_from", "power", "n_80"],
     )
     told = story(beside, design).strip().split("\n\n")
     assert [paragraph[:5] for paragraph in told] == [f"**{letter}. " for letter in "ABCDE"]
@@ -652,6 +651,7 @@ def test_the_story_has_a_paragraph_a_study_and_says_only_what_is_known(ledger, b
     assert f"{level['value']:.3f} (" in told[0] and f"{level['population_value']:.3f} (" in told[0]
     assert ("holds" if inside else "misses") in told[0]
     assert "finds the difference that is there in 40 of 100 studies" in told[0] and "for 80 it takes 175" in told[0]
+    assert "a test set of 90 patients, the size here" in told[0].replace("A test", "a test")
     alone = story(ledger, design.iloc[:0])
     assert "population" not in alone and "of 100 studies" not in alone
     assert alone.count("*The paper:*") == 5
@@ -660,3 +660,6 @@ def test_the_story_has_a_paragraph_a_study_and_says_only_what_is_known(ledger, b
 def test_of_real_patients_the_story_tells_no_truth(predictions, discrimination):
     told = story(ledger_of(predictions, discrimination, provenance="real", truth=None), pd.DataFrame())
     assert "real test patients" in told and "*The truth:*" not in told
+    clinical = predictions[predictions["model"] == "clinical"]
+    told = story(ledger_of(clinical, discrimination, provenance="real", truth=None), pd.DataFrame())
+    assert told.count("*Here:* not scored.") == 5 and "same data" not in told

@@ -108,8 +108,15 @@ class RunFolder:
             raise InputError(f"results/{self.name}/{name} is missing; {remedy}")
         return self.target / name if (self.target / name).exists() else self.folder / name
 
-    def read_predictions(self, population: bool = False) -> pd.DataFrame:
-        """Every row of `predictions()`; population: those of the split "population", which are else left out, alone."""
+    def read_predictions(self) -> pd.DataFrame:
+        """Every row of `predictions()` but those of the split "population"."""
+        return self._predictions_of(population=False)
+
+    def read_population_predictions(self) -> pd.DataFrame:
+        """The rows of the split "population" alone."""
+        return self._predictions_of(population=True)
+
+    def _predictions_of(self, population: bool) -> pd.DataFrame:
         from alneval.folds import POPULATION
         from alneval.tables import read_predictions
 

@@ -351,7 +351,7 @@ class _Run:
     ) -> dict[str, Any]:
         """What `execute` gives; a filtered image is cut to the ROI before pyradiomics goes over it several times."""
         filtered = getattr(imageoperations, f"get{self.image_type}Image")
-        extractor.enabledImagetypes, values = {"Original": {}}, {}
+        extractor.enabledImagetypes, values = {"Original": dict(self.options)}, {}  # such as a bin width of its own
         for each, name, _ in filtered(image, roi, **extractor.settings | self.options):
             found = extractor.execute(*_cut(roi, np.ones(3, dtype=int), each, roi))
             values |= {key.replace("original", name, 1): value for key, value in found.items()}
@@ -398,7 +398,7 @@ def _resampled(
         raise InputError(
             f"the image cannot be resampled to {list(asked)} mm ({error}); correct resampledPixelSpacing"
         ) from error
-    if smooth and not np.allclose(resampled.GetSpacing(), old):
+    if smooth and not np.allclose(old, new):  # as pyradiomics asks
         resampled = _splined(image, resampled)
     return resampled, roi
 

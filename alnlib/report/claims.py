@@ -228,19 +228,20 @@ def beside_population(ledger: pd.DataFrame, on_population: pd.DataFrame) -> pd.D
     """The ledger with POPULATION_COLUMNS: what the same trained models show on many patients whom no study has.
 
     on_population: `claims_ledger` of the population as the test split. Claims of other splits than test have none: the
-    population is of the development center. population_agrees: "yes" or "no" where both give a verdict and that of the
-    study's size is not inconclusive, else empty.
+    population is of the development center. population_n of optimism: with the training patients. population_agrees: "yes" or
+    "no" where both are supported or not supported, else empty.
     """
     key = ["study", "claim", "split", "metric"]
     names = ["n", "value", *(f"value_{end}" for end in ("low", "high"))]
     names += ["difference", "difference_low", "difference_high", "verdict"]
     there = on_population.loc[on_population["split"].eq("test") & on_population["n"].notna(), key + names]
     table = ledger.merge(there.rename(columns={name: f"population_{name}" for name in names}), on=key, how="left")
-    decided = ~table["verdict"].isin(["inconclusive", CANNOT]) & table["population_verdict"].notna()
+    decided = table["verdict"].isin(VERDICTS[:2]) & table["population_verdict"].isin(VERDICTS[:2])
     same = np.where(table["verdict"] == table["population_verdict"], "yes", "no")
     table["population_agrees"] = np.where(decided, same, "")
     for row in table[table["population_verdict"].isin(VERDICTS[:3])].itertuples():
         where = f"on {int(row.population_n):,} units of the population"
+        where = "between training and population" if row.kind == "optimism" else where
         found = (
             f"{row.population_value:.3f}" if row.kind == "level" else f"a difference of {row.population_difference:.3f}"
         )

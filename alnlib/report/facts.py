@@ -20,6 +20,7 @@ import pyarrow.parquet
 import yaml
 
 from alneval.figures import SPLIT_NAMES
+from alneval.folds import POPULATION
 from alneval.seeds import models_only
 from alneval.table_one import OVERALL
 from alnlib.errors import InputError
@@ -80,11 +81,19 @@ def _content(run: RunFolder, name: str, files: Iterable[str]) -> Any:
     if "*" in name:
         return {file: _content(run, file, ()) for file in files}
     if name.endswith(".csv"):
-        return run.read_table(name)
+        table = run.read_table(name)
+        of_patients = name.startswith("cohort/") and "patient_id" in table
+        return table[~table["patient_id"].isin(_population(run))] if of_patients else table
     if name.endswith(".json"):
         return run.read_json(name)
     path = run.path(name)
     return yaml.safe_load(path.read_text(encoding="utf-8")) if name.endswith(".yaml") else path
+
+
+def _population(run: RunFolder) -> set[str]:
+    """Patients whom no study has."""
+    patients = run.read_table("cohort/patients.csv")
+    return set(patients.loc[patients["split"] == POPULATION, "patient_id"]) if "split" in patients else set()
 
 
 def read_facts(run: RunFolder) -> dict[str, Fact | str]:

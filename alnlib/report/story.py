@@ -71,21 +71,22 @@ def _here(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
     if not told:
         return f"{reached}; none of its {len(contrasts)} comparisons can be tested."
     left = [f"{counts[CANNOT]} cannot be tested"] if CANNOT in counts else []
-    return f"{reached}; of {len(contrasts)} comparisons {_listed(told + left)}."
+    where = ", on internal and external patients," if contrasts["split"].nunique() > 1 else ""
+    return f"{reached}; of {len(contrasts)} comparisons{where} {_listed(told + left)}."
 
 
 def _true(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
     told = [f"such data allow {level['attainable']:.3f} at best."] if _known(level, "attainable") else []
-    if _known(level, "population_value"):
+    if _known(level, "population_value") and _known(level, "value_low"):
         units = "patients" if level["n"] == level["n_patients"] else "nodes"
         inside = level["value_low"] <= level["population_value"] <= level["value_high"]
         told.append(
             f"On {int(level['population_n']):,} {units} of the population the same model reaches "
             f"{_interval(level, 'population_value')}, which the interval of its own test set {'holds' if inside else 'misses'}."
         )
-        open_here = contrasts[(contrasts["verdict"] == "inconclusive") & contrasts["population_verdict"].notna()]
-        if len(open_here):
-            found = open_here["population_verdict"].value_counts()
+        judged = contrasts["population_verdict"].isin(VERDICTS[:3])
+        found = contrasts.loc[judged & contrasts["verdict"].eq("inconclusive"), "population_verdict"].value_counts()
+        if len(found):
             decided = [f"{found[verdict]} {verdict}" for verdict in VERDICTS[:3] if verdict in found]
             told.append(f"Of what its test set left open, the population finds {_listed(decided)}.")
     return " ".join(told)
@@ -95,20 +96,23 @@ def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFr
     told = []
     asked = design[design["scenario"].eq("attainable") & design["split"].eq("test")] if len(design) else design
     if len(asked):
-        power, needed = asked["power"].median(), asked["n_80"].median()
+        size, several = asked.iloc[0], " (the median of its comparisons)" if len(asked) > 1 else ""
+        origin = "the published size" if size["n_from"] == "published" else "the size here"
         told.append(
-            f"a test set of {int(asked['n'].iloc[0])} patients finds the difference that is there in {100 * power:.0f} of 100 "
-            f"studies, even with the best possible models; for 80 it takes {int(needed):,}."
+            f"a test set of {size['n']} patients, {origin}, finds the difference that is there in "
+            f"{100 * asked['power'].median():.0f} of 100 studies{several}, even with the best possible models; for 80 it takes "
+            f"{int(asked['n_80'].median()):,}."
         )
-    elif len(contrasts) and contrasts["verdict"].eq(CANNOT).all():
+    elif len(contrasts) and contrasts["could_hold"].eq("same data").all():
         told.append(
             "both sides of its comparisons are shown the same data, so no cohort simulated here can tell them apart."
         )
     if _known(level, "population_value") and _known(level, "attainable"):
         left = level["attainable"] - level["population_value"]
-        told.append(
-            f"The model stays {left:.3f} below what its data allow: there learning is the limit, not the data."
-            if left > FAR
-            else "The model comes near to what its data allow."
-        )
+        if left <= FAR:
+            told.append("The model comes near to what its data hold.")
+        elif level["population_value_high"] < level["attainable"]:
+            told.append(
+                f"The model stays {left:.3f} below what its data hold: that is left to learn, from more patients or better."
+            )
     return " ".join(told)[:1].upper() + " ".join(told)[1:]
