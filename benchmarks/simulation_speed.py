@@ -43,7 +43,9 @@ def by_modality(profile: str, folder: Path) -> list[dict[str, object]]:
     rows = []
     for name, (flag, writer) in WRITERS.items():
         some = [person for person in people if flag is None or person.latent[flag]]
-        some = [person for person in some if (person.group == "neoadjuvant") == (name == "MRI, two visits")][:SAMPLE]
+        some = [person for person in some if (person.latent["group"] == "neoadjuvant") == (name == "MRI, two visits")][
+            :SAMPLE
+        ]
         start, images = time.process_time(), 0
         for person in some:
             images += len(list(writer(Exam(person, spec, folder, SEED))))

@@ -36,9 +36,7 @@ SPEC = SimulationSpec(n_primary=1200, n_external=0, n_neoadjuvant=300, **BARE)
 def cohort() -> Cohort:
     """1,200 simulated patients operated at once and 300 treated first, without a pixel."""
     people = draw_people(SPEC, seed=5)
-    latent = pd.DataFrame(
-        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
-    )
+    latent = pd.DataFrame([{"patient_id": p.patient_id, "center": p.center, **p.latent} for p in people])
     return cohort_of(recorded_patients(latent))
 
 

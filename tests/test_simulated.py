@@ -144,7 +144,7 @@ def test_every_patient_has_the_images_that_were_asked_for(small):
 def test_full_size_is_that_of_the_five_studies():
     """PAPERS.md: 465 + 123, 523 with 1,128 nodes, 271 + 49 videos, 270 with mammograms, 254 before and after therapy."""
     people = draw_people(SimulationSpec.full(), seed=2026)
-    latent = pd.DataFrame([{"group": person.group, **person.latent} for person in people])
+    latent = pd.DataFrame([person.latent for person in people])
     assert latent["group"].value_counts().to_dict() == {"primary": 465, "neoadjuvant": 254, "external": 123}
     assert latent.groupby("group")["has_video"].sum().to_dict() == {"primary": 271, "external": 49, "neoadjuvant": 0}
     assert latent["has_ct"].sum() == 523 and latent["has_mammography"].sum() == 270

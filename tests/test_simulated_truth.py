@@ -371,9 +371,7 @@ def test_truth_is_read_back_as_a_table(default_truth, tmp_path):
 def test_a_cohort_scores_itself_only_where_images_are():
     spec = SimulationSpec(n_primary=30, n_external=10, n_neoadjuvant=8)
     people = draw_people(spec, seed=5)
-    latent = pd.DataFrame(
-        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
-    )
+    latent = pd.DataFrame([{"patient_id": p.patient_id, "center": p.center, **p.latent} for p in people])
     for modality, flag in (("video", "has_video"), ("mammography", "has_mammography"), ("ct", "has_ct")):
         assert (np.isfinite(oracle_score(latent, modality, spec)) == latent[flag]).all()
     operated = latent["group"] != "neoadjuvant"
@@ -387,9 +385,7 @@ def test_oracles_of_one_cohort_reach_the_attainable_auc_within_their_interval(de
     """A cohort of the published size: the oracle's AUC, within 3.5 Hanley-McNeil standard errors (1982, Radiology 143:29)."""
     spec = SimulationSpec.full()
     people = draw_people(spec, seed=2026)
-    latent = pd.DataFrame(
-        [{"patient_id": p.patient_id, "center": p.center, "group": p.group, **p.latent} for p in people]
-    )
+    latent = pd.DataFrame([{"patient_id": p.patient_id, "center": p.center, **p.latent} for p in people])
     for modality in truth.KEPT_ORACLES:
         outcome = "apcr" if modality in truth.RESPONSE else "aln_metastasis"
         score = oracle_score(latent, modality, spec)
