@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
 def run(
     cohort: Annotated[str, typer.Option(help="simulated, duke, breast-lesions-usg, or a cohort folder")] = "simulated",
     data: Annotated[str | None, typer.Option(help="folder with the cohort's files (default data/COHORT)")] = None,
-    profile: Annotated[str, typer.Option(help="a file of notebooks/profiles: demo, full")] = "demo",
+    profile: Annotated[str, typer.Option(help="a file of notebooks/profiles: demo, published, full")] = "demo",
     only: Annotated[str | None, typer.Option(metavar="NN", help="run this stage alone")] = None,
     start: Annotated[str | None, typer.Option("--from", metavar="NN", help="run this stage and the later ones")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="NN", help="run no stage after this one")] = None,

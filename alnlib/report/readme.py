@@ -58,6 +58,7 @@ def readme_blocks(root: Path) -> dict[str, str]:
         minutes=minutes(TIMES),
         published_minutes=minutes(PUBLISHED_TIMES),
         simulated=simulated,
+        at_size=at_size,
         story=(root / PUBLISHED / "summary.md").read_text(encoding="utf-8").partition("\n\n")[2].strip(),
         reached=reached,
         published=published,

@@ -100,7 +100,7 @@ def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFr
         origin = "the published size" if size["n_from"] == "published" else "the size here"
         told.append(
             f"a test set of {size['n']} patients, {origin}, finds the difference that is there in "
-            f"{100 * asked['power'].median():.0f} of 100 studies{several}, even with the best possible models; for 80 it takes "
+            f"{100 * asked['power'].median():.0f} of 100 studies{several}, with the best possible models; for 80 it takes "
             f"{int(asked['n_80'].median()):,}."
         )
     elif len(contrasts) and contrasts["could_hold"].eq("same data").all():
@@ -112,7 +112,5 @@ def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFr
         if left <= FAR:
             told.append("The model comes near to what its data hold.")
         elif level["population_value_high"] < level["attainable"]:
-            told.append(
-                f"The model stays {left:.3f} below what its data hold: that is left to learn, from more patients or better."
-            )
+            told.append(f"The model stays {left:.3f} below what its data hold: so much is left to learn.")
     return " ".join(told)[:1].upper() + " ".join(told)[1:]
