@@ -1,7 +1,8 @@
 """What a study of a given size could have known: power, width of intervals, and errors of sign and size, by simulated studies.
 
 Two models score the same patients; their scores are normal in either class, shifted so that the AUCs are those given, with one
-correlation within the classes. Each simulated study is tested as a real one is, by DeLong's test (`alneval.delong`).
+correlation within the classes. Each simulated study is tested as a real one is, by DeLong's test (`alneval.delong`), or
+Obuchowski's where patients have several units, such as nodes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from math import ceil, sqrt
 import numpy as np
 from scipy import stats
 
-STUDIES_AT_ONCE = 200
+from alneval.delong import auc_difference
+from alneval.units import Units
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,47 @@ class Design:
         return self.auc - self.auc_of_other
 
 
+@dataclass(frozen=True, eq=False)
+class NodeDesign:
+    """The same where patients have several units: n_patients are drawn from `patterns` (k, 2), of each of which the positive and
+    negative units are counted. alike: correlation of a model's scores between two units of a patient and class.
+
+    Raises ValueError as `Design`, for fewer than 2 patients that hold a class, or an `alike` outside [0, 1].
+    """
+
+    n_patients: int
+    patterns: np.ndarray
+    auc: float
+    auc_of_other: float
+    correlation: float
+    alike: float
+
+    def __post_init__(self) -> None:
+        holding = (np.asarray(self.patterns) > 0).mean(axis=0) * self.n_patients
+        Design(*(int(count) for count in holding), self.auc, self.auc_of_other, self.correlation)
+        if not 0 <= self.alike <= 1:
+            raise ValueError(f"units of a patient correlate by 0 to 1, not {self.alike}")
+
+    @property
+    def difference(self) -> float:
+        """Of the true AUCs, over units of different patients."""
+        return self.auc - self.auc_of_other
+
+    def study(self, rng: np.random.Generator) -> Units:
+        """One study: units of its patients with both scores. Patients are drawn anew until two hold either class."""
+        while True:
+            counts = self.patterns[rng.integers(len(self.patterns), size=self.n_patients)]
+            if (np.count_nonzero(counts, axis=0) >= 2).all():
+                break
+        patient = np.repeat(np.arange(self.n_patients), counts.sum(axis=1))
+        y = np.concatenate([np.repeat([1, 0], own) for own in counts])
+        root = np.linalg.cholesky([[1, self.correlation], [self.correlation, 1]])
+        common, own = rng.normal(size=(self.n_patients, 2)), rng.normal(size=(len(y), 2))
+        noise = (sqrt(self.alike) * common[patient] + sqrt(1 - self.alike) * own) @ root.T
+        shift = sqrt(2) * stats.norm.ppf([self.auc, self.auc_of_other])
+        return Units.of(y, *(noise + y[:, None] * shift).T, patient=patient)
+
+
 @dataclass(frozen=True)
 class Knowable:
     """What studies of a design find: share that is significant, mean width of the 95 % interval, and of the significant ones the
@@ -68,12 +111,15 @@ def simulated_aucs(
     root = np.linalg.cholesky(within)
     positive = rng.normal(size=(n_studies, n_positive, len(shift))) @ root.T + shift
     negative = rng.normal(size=(n_studies, n_negative, len(shift))) @ root.T
-    of_positive, of_negative = np.empty_like(positive), np.empty_like(negative)
-    for start in range(0, n_studies, STUDIES_AT_ONCE):
-        part = slice(start, start + STUDIES_AT_ONCE)
-        outranks = positive[part, :, None] > negative[part, None]
-        of_positive[part], of_negative[part] = outranks.mean(axis=2), outranks.mean(axis=1)
+    everyone = _ranks(np.concatenate([positive, negative], axis=1))
+    of_positive = (everyone[:, :n_positive] - _ranks(positive)) / n_negative
+    of_negative = 1 - (everyone[:, n_positive:] - _ranks(negative)) / n_positive
     return of_positive.mean(axis=1), of_positive, of_negative
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """From 0, along the second axis; normal scores have no ties."""
+    return scores.argsort(axis=1).argsort(axis=1)
 
 
 def what_could_be_known(design: Design, rng: np.random.Generator, n_studies: int = 2000) -> Knowable:
@@ -85,15 +131,28 @@ def what_could_be_known(design: Design, rng: np.random.Generator, n_studies: int
     variance = sum(
         (placed[..., 0] - placed[..., 1]).var(axis=1, ddof=1) / placed.shape[1] for placed in (of_positive, of_negative)
     )
-    quantile = stats.t.ppf(0.975, min(sizes) - 1)
-    significant = np.abs(found) > quantile * np.sqrt(variance)
-    width, power = 2 * quantile * np.sqrt(variance).mean(), significant.mean()
-    if design.difference == 0 or not significant.any():
+    reach = stats.t.ppf(0.975, min(sizes) - 1) * np.sqrt(variance)
+    return _knowable(design.difference, found, reach, sum(sizes), exact_error(design))
+
+
+def what_nodes_could_tell(design: NodeDesign, rng: np.random.Generator, n_studies: int = 2000) -> Knowable:
+    """The same of units of patients, by Obuchowski's test; n_80 counts patients, by the spread that the studies have."""
+    tested = [auc_difference(design.study(rng)) for _ in range(n_studies)]
+    found = np.array([one.value for one in tested])
+    reach = np.array([one.high for one in tested]) - found
+    return _knowable(design.difference, found, reach, design.n_patients, float(found.std(ddof=1)))
+
+
+def _knowable(true: float, found: np.ndarray, reach: np.ndarray, n: int, error: float) -> Knowable:
+    """From differences (n_studies,) and half their intervals; n, error: patients of a study, and its true standard error."""
+    significant = np.abs(found) > reach
+    width, power = 2 * reach.mean(), significant.mean()
+    if true == 0 or not significant.any():
         return Knowable(power, width, np.nan, np.nan, np.nan)
-    wrong = np.sign(found[significant]) != np.sign(design.difference)
-    exaggeration = np.abs(found[significant]).mean() / abs(design.difference)
-    needed = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * exact_error(design) / design.difference
-    return Knowable(power, width, wrong.mean(), exaggeration, ceil(sum(sizes) * needed**2))
+    wrong = np.sign(found[significant]) != np.sign(true)
+    exaggeration = np.abs(found[significant]).mean() / abs(true)
+    needed = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error / true
+    return Knowable(power, width, wrong.mean(), exaggeration, ceil(n * needed**2))
 
 
 def exact_error(design: Design) -> float:

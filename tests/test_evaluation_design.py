@@ -13,7 +13,15 @@ from scipy import stats
 from scipy.special import expit
 
 from alneval.delong import auc_difference
-from alneval.design import Design, exact_error, simulated_aucs, spread_and_optimism, what_could_be_known
+from alneval.design import (
+    Design,
+    NodeDesign,
+    exact_error,
+    simulated_aucs,
+    spread_and_optimism,
+    what_could_be_known,
+    what_nodes_could_tell,
+)
 from alneval.sample_size import auc_variance
 from alneval.units import Units
 from alnlib.paths import repository_root
@@ -74,6 +82,31 @@ def test_every_simulated_study_is_tested_as_a_real_one_is():
     assert found.width == pytest.approx(np.mean([one.high - one.low for one in tested]))
 
 
+def test_one_node_per_patient_is_the_design_of_patients():
+    """Within Monte Carlo error; the number of positives is not fixed there, which costs next to nothing."""
+    patients = Design(40, 60, 0.85, 0.75, 0.6)
+    single = NodeDesign(100, np.repeat([[1, 0], [0, 1]], [40, 60], axis=0), 0.85, 0.75, 0.6, 0.3)
+    expected = what_could_be_known(patients, np.random.default_rng(14), 2000)
+    found = what_nodes_could_tell(single, np.random.default_rng(15), 2000)
+    assert found.power == pytest.approx(expected.power, abs=0.05)
+    assert found.width == pytest.approx(expected.width, rel=0.04)
+    assert found.n_80 == pytest.approx(expected.n_80, rel=0.1)
+
+
+def test_nodes_of_one_patient_that_look_alike_tell_less_than_as_many_apart():
+    """The spread is that of the simulated studies, and the clustered test keeps its level where nothing differs."""
+    patterns = np.array([[2, 0], [3, 0], [0, 2], [1, 1], [0, 1], [0, 3]])
+    apart, alike = (
+        what_nodes_could_tell(NodeDesign(60, patterns, 0.88, 0.78, 0.5, value), np.random.default_rng(16), 600)
+        for value in (0.0, 0.8)
+    )
+    assert alike.power < apart.power - 0.05 and alike.width > 1.15 * apart.width and alike.n_80 > 1.2 * apart.n_80
+    nothing = what_nodes_could_tell(NodeDesign(60, patterns, 0.8, 0.8, 0.5, 0.5), np.random.default_rng(17), 1500)
+    assert nothing.power == pytest.approx(0.05, abs=0.02) and np.isnan(nothing.n_80)
+    study = NodeDesign(7, np.array([[1, 0], [0, 1], [0, 0]]), 0.8, 0.7, 0.5, 0.5).study(np.random.default_rng(18))
+    assert min(study.holders()) >= 2, "drawn anew until it can be tested"
+
+
 def test_what_is_significant_in_small_studies_is_exaggerated_and_may_point_the_wrong_way():
     small = what_could_be_known(Design(15, 25, 0.72, 0.70, 0.5), np.random.default_rng(5), 4000)
     large = what_could_be_known(Design(400, 600, 0.82, 0.70, 0.5), np.random.default_rng(5), 400)
@@ -97,6 +130,10 @@ def test_choosing_the_best_on_the_test_set_gains_more_of_more_and_less_alike_mod
 def test_impossible_designs_are_refused(values):
     with pytest.raises(ValueError, match="give at least 2|must lie between"):
         Design(*values)
+    with pytest.raises(ValueError, match="give at least 2|must lie between"):
+        NodeDesign(18, np.repeat([[1, 0], [0, 1]], values[:2], axis=0), *values[2:], 0.3)
+    with pytest.raises(ValueError, match="correlate by 0 to 1"):
+        NodeDesign(18, np.eye(2, dtype=int), 0.8, 0.7, 0.5, 1.2)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +160,9 @@ def tables() -> dict[str, pd.DataFrame]:
         [("clinical_ultrasound_mri", "DL_MRI+US+Clinical"), ("ultrasound", "DL_US")]
     ):
         score = expit(drawn[:, column])
-        oracle.append(pd.DataFrame({"patient_id": ids, "modality": modality, "probability": score}))
+        oracle.append(pd.DataFrame({"patient_id": ids, "unit_id": ids, "modality": modality, "probability": score}))
         own = pd.DataFrame(
-            {"patient_id": ids, "study": "tang", "model": model, "y_true": y.astype(int), "y_score": score}
+            {"patient_id": ids, "unit_id": ids, "study": "tang", "model": model, "y_true": y.astype(int), "y_score": score}
         )
         predictions += [own.assign(split=split) for split in ("test", "external")]
     return {"ledger": pd.DataFrame(ledger), "predictions": pd.concat(predictions), "oracle": pd.concat(oracle)}
@@ -174,6 +211,31 @@ def test_with_a_population_models_as_trained_are_what_they_are_there(tables):
     assert external["auc"] == pytest.approx(0.77) and external["correlation"] > 0.5, (
         "the population is of the other center"
     )
+
+
+def test_nodes_are_drawn_with_their_patients_and_tested_by_patient(tables):
+    """The same scores, two nodes to a patient whose logits share a part: 60 % of the variance."""
+    ledger = tables["ledger"].head(1).assign(n=400, n_patients=200, n_positive=160)
+    rng = np.random.default_rng(19)
+    shared = dict(zip([f"p{i}" for i in range(200)], rng.normal(size=200), strict=True))
+
+    def paired(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+        own = rows.assign(patient_id="p" + (rows["unit_id"].str[1:].astype(int) // 2).astype(str))
+        drawn = np.sqrt(0.6) * own["patient_id"].map(shared) + np.sqrt(0.4) * rng.normal(size=len(own))
+        column = "model" if score == "y_score" else "modality"
+        label = own["unit_id"].str[1:].astype(int) % 5 < 2
+        own[score] = expit(drawn + own[column].str.contains("linical") * 0.3 + 1.3 * label)
+        return own
+
+    predictions = paired(tables["predictions"].query("split == 'test'"), "y_score")
+    oracle = paired(tables["oracle"], "probability")
+    found = designs.design_table(ledger, predictions, oracle, 0.75, np.random.default_rng(20), n_studies=100)
+    assert found[["unit", "n", "n_positive", "n_patients"]].values.tolist() == [["node", 400, 160, 200]] * 2
+    scores = predictions.pivot_table(index=["patient_id", "unit_id"], columns="model", values="y_score")
+    labels = predictions.drop_duplicates("unit_id").set_index(["patient_id", "unit_id"])["y_true"]
+    assert designs.within_patient_correlation(scores, labels) == pytest.approx(0.6, abs=0.1)
+    assert designs.within_patient_correlation(scores.groupby(level=0).head(1), labels) == 0
+    assert found["power"].between(0, 1).all() and found["width"].gt(0).all()
 
 
 def test_contrasts_without_patients_or_with_a_constant_score_are_left_out(tables):

@@ -81,7 +81,7 @@ def _true(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
         units = "patients" if level["n"] == level["n_patients"] else "nodes"
         inside = level["value_low"] <= level["population_value"] <= level["value_high"]
         told.append(
-            f"On {int(level['population_n']):,} {units} of the population the same model reaches "
+            f"The true AUC of this model, known from {int(level['population_n']):,} {units} of the population, is "
             f"{_interval(level, 'population_value')}, which the interval of its own test set {'holds' if inside else 'misses'}."
         )
         judged = contrasts["population_verdict"].isin(VERDICTS[:3])
@@ -99,7 +99,7 @@ def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFr
         size, several = asked.iloc[0], " (the median of its comparisons)" if len(asked) > 1 else ""
         origin = "the published size" if size["n_from"] == "published" else "the size here"
         told.append(
-            f"a test set of {size['n']} patients, {origin}, finds the difference that is there in "
+            f"a test set of {size['n_patients']} patients, {origin}, finds the difference that is there in "
             f"{100 * asked['power'].median():.0f} of 100 studies{several}, with the best possible models; for 80 it takes "
             f"{int(asked['n_80'].median()):,}."
         )
