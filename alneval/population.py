@@ -24,7 +24,9 @@ COLUMNS = (
 )
 
 
-def auc_beside_oracle(units: Units, attainable: float, standard_error: float = 0.0, confidence: float = 0.95) -> Estimate:
+def auc_beside_oracle(
+    units: Units, attainable: float, standard_error: float = 0.0, confidence: float = 0.95
+) -> Estimate:
     """True AUC of the first score, from the second's, an oracle's whose true AUC is known: a control variate.
 
     units: of two scores. attainable, standard_error: the oracle's AUC over endless patients, and how exactly it is known.

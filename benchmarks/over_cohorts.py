@@ -49,7 +49,11 @@ RESAMPLES = 200
 
 HERE = Path(__file__).parent
 MODELS, CLAIMS = HERE / "over_cohorts_models.csv", HERE / "over_cohorts_claims.csv"
-BY_MODEL, BY_CLAIM, FIGURE = HERE / "models_over_cohorts.csv", HERE / "claims_over_cohorts.csv", HERE / "over_cohorts.png"
+BY_MODEL, BY_CLAIM, FIGURE = (
+    HERE / "models_over_cohorts.csv",
+    HERE / "claims_over_cohorts.csv",
+    HERE / "over_cohorts.png",
+)
 MODEL, CLAIM = ["study", "model"], ["study", "kind", "claim", "metric", "split"]
 KEPT = ["verdict", "unadjusted", "difference", "difference_low", "difference_high", "p_holm", "attainable_difference"]
 KEPT += ["population_verdict", "population_difference", "population_difference_low", "population_difference_high"]
@@ -116,7 +120,11 @@ def by_model(rows: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for (study, model), part in rows.groupby(MODEL, sort=False):
         row = {"study": study, "model": model, "cohorts": part["seed"].nunique()}
-        for name, column in (("share", "share"), ("share_of_oracle", "share_of_oracle"), ("true_share", "recovered_share")):
+        for name, column in (
+            ("share", "share"),
+            ("share_of_oracle", "share_of_oracle"),
+            ("true_share", "recovered_share"),
+        ):
             row |= {f"mean_{name}": part[column].mean(), f"sd_of_{name}": part[column].std()}
         row["mean_true_auc"] = part["true_auc"].mean()
         row["mean_distance_of_test_auc"] = part["test_minus_true"].abs().mean()
@@ -164,12 +172,16 @@ def draw(claims: pd.DataFrame) -> Figure:
                 for place, count, start in zip(places, counts, left, strict=True):
                     if count and not prefix:
                         ink = "white" if color != COLORS[VERDICTS[2]] else "0.2"
-                        ax.text(start + count / 2, place + lift, f"{count:.0f}", ha="center", va="center", color=ink, size=8)
+                        ax.text(
+                            start + count / 2, place + lift, f"{count:.0f}", ha="center", va="center", color=ink, size=8
+                        )
                 left += counts
         ax.set_yticks(places, [f"{row.claim}, {SPLIT_NAMES[row.split]}" for row in rows.itertuples()])
         ax.tick_params(axis="y", length=0)
         ax.set(title=title_of(study), xlim=(0, rows["cohorts"].max()), ylim=(-0.5, len(rows) - 0.5))
-    axes[-1, 0].set_xlabel("simulated cohorts of the demo's size (thick: verdict of the study; thin: of the population)")
+    axes[-1, 0].set_xlabel(
+        "simulated cohorts of the demo's size (thick: verdict of the study; thin: of the population)"
+    )
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

@@ -162,7 +162,14 @@ def tables() -> dict[str, pd.DataFrame]:
         score = expit(drawn[:, column])
         oracle.append(pd.DataFrame({"patient_id": ids, "unit_id": ids, "modality": modality, "probability": score}))
         own = pd.DataFrame(
-            {"patient_id": ids, "unit_id": ids, "study": "tang", "model": model, "y_true": y.astype(int), "y_score": score}
+            {
+                "patient_id": ids,
+                "unit_id": ids,
+                "study": "tang",
+                "model": model,
+                "y_true": y.astype(int),
+                "y_score": score,
+            }
         )
         predictions += [own.assign(split=split) for split in ("test", "external")]
     return {"ledger": pd.DataFrame(ledger), "predictions": pd.concat(predictions), "oracle": pd.concat(oracle)}

@@ -100,7 +100,9 @@ def test_the_oracle_is_that_of_the_same_patients_and_sets_the_share():
     assert row["true_auc"] == pytest.approx(0.77) and row["recovered_share"] == pytest.approx(1.0)
     assert row["within_test_interval"] == "" and np.isnan(row["auc"]), "it has no test patients"
     (row,) = population_table(table, population, oracle.iloc[1:], truth, {"m": "x"}).to_dict("records")
-    assert np.isnan(row["oracle_auc"]) and row["true_auc"] == row["population_auc"], "an oracle that lacks a patient is none"
+    assert np.isnan(row["oracle_auc"]) and row["true_auc"] == row["population_auc"], (
+        "an oracle that lacks a patient is none"
+    )
 
 
 def test_the_ledger_reads_the_true_auc():

@@ -1,4 +1,5 @@
-"""Write requirements.lock and environment.yml from pyproject.toml: `python tools/lock.py` (needs uv; see CONTRIBUTING.md).
+"""Write requirements.lock and environment.yml from pyproject.toml: `python tools/lock.py [--upgrade]` (needs uv; see
+CONTRIBUTING.md).
 
 requirements.lock pins every package with hashes and holds no index address; environment.yml names the same versions for conda.
 """
@@ -56,12 +57,14 @@ def direct_dependencies(extra: str = "full") -> list[str]:
     return [normalized(re.match(r"[A-Za-z0-9_.-]+", requirement)[0]) for requirement in declared]
 
 
-def compile_lock() -> str:
-    """The text of requirements.lock, resolved by uv for every platform at once."""
+def compile_lock(upgrade: bool) -> str:
+    """The text of requirements.lock, resolved by uv for every platform at once; versions that it holds stay unless `upgrade`."""
     command = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"]
     command += ["--extra", "full", "--no-emit-index-url", "--no-header", "--no-annotate", "--quiet"]
     command += ["--fork-strategy", "fewest"]  # one version of a package for all of 3.11, Debian's 3.11.2 included
+    command += ["--upgrade"] if upgrade else ["--output-file", str(LOCK)]  # a lock that is there says what to keep
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    text = text if upgrade else LOCK.read_text(encoding="utf-8")
     # [tool.uv] limits the lock to these, so that the marker is true of every line and only clutters it
     everywhere = "python_full_version < '3.12' and sys_platform != 'emscripten'"
     text = re.sub(rf" ; {re.escape(everywhere)}( and )?", lambda found: " ; " if found[1] else "", text)
@@ -91,9 +94,9 @@ def _pip_line(name: str, pins: dict[str, tuple[str, str]]) -> str:
 
 
 def main() -> int:
-    """Write both files; with --environment-only keep the lock as it is."""
+    """Write both files; with --environment-only keep the lock as it is, with --upgrade take the newest versions."""
     if "--environment-only" not in sys.argv[1:]:
-        LOCK.write_text(compile_lock(), encoding="utf-8", newline="\n")
+        LOCK.write_text(compile_lock("--upgrade" in sys.argv[1:]), encoding="utf-8", newline="\n")
     ENVIRONMENT.write_text(environment_text(read_pins()), encoding="utf-8", newline="\n")
     print(f"{LOCK.name}: {len(read_pins())} packages; {ENVIRONMENT.name} written")
     return 0

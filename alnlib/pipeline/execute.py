@@ -27,6 +27,8 @@ FIXED_SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy's products are small here, and its threads wait by spinning
     "MKL_NUM_THREADS": str(THREADS),
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait by spinning made training 14 times slower beside another busy process
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # glibc: arrays up to 32 MiB are reused,
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),  # and not given back to the system and zeroed again by it, each time
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # read when torch is imported; without it cuBLAS may differ from run to run
     "PYTHONHASHSEED": "0",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",

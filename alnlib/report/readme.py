@@ -40,7 +40,9 @@ def readme_blocks(root: Path) -> dict[str, str]:
 
     def reached(study: str, model: str) -> str:
         """AUC at the published size: test, true, attainable, external; the demo's test. Empty where there is none."""
-        keys = [f"{study}_{model}_{what}auc" for what in ("test_", "population_", "population_attainable_", "external_")]
+        keys = [
+            f"{study}_{model}_{what}auc" for what in ("test_", "population_", "population_attainable_", "external_")
+        ]
         found = [at_size[key]["text"] if key in at_size else "" for key in keys]
         return " | ".join([*found, simulated[keys[0]]["text"]])
 
