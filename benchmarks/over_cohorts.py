@@ -120,11 +120,11 @@ def by_model(rows: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for (study, model), part in rows.groupby(MODEL, sort=False):
         row = {"study": study, "model": model, "cohorts": part["seed"].nunique()}
-        for name, column in (
-            ("share", "share"),
-            ("share_of_oracle", "share_of_oracle"),
-            ("true_share", "recovered_share"),
-        ):
+        for name, column in {
+            "share": "share",
+            "share_of_oracle": "share_of_oracle",
+            "true_share": "recovered_share",
+        }.items():
             row |= {f"mean_{name}": part[column].mean(), f"sd_of_{name}": part[column].std()}
         row["mean_true_auc"] = part["true_auc"].mean()
         row["mean_distance_of_test_auc"] = part["test_minus_true"].abs().mean()

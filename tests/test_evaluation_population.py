@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from alneval.folds import patient_level_splits, splits_digest, write_splits
 from alneval.delong import auc, auc_interval
+from alneval.folds import patient_level_splits, splits_digest, write_splits
 from alneval.population import (
     COLUMNS,
     auc_beside_oracle,

@@ -37,14 +37,14 @@ def design_table(
 ) -> pd.DataFrame:
     """What studies of the published size find, of every contrast that can hold in the simulation.
 
-    Columns: study, claim, split, n, n_positive, unit ("patient" or "node"), n_patients, n_from ("published", or "this run" where the size of the test set is not in the
-    abstract), scenario, auc, auc_of_other, correlation, difference, power, width, type_s, type_m, n_80. Prevalence is this
-    run's. Models "as trained" have the AUCs that the population gives them (columns of `claims.beside_population`, for claims
-    of the test split); without one they recover `share` of AUC - 0.5. Correlation is that of two scores' logits within the
-    classes: of the oracles over all patients (oracle: sources/oracle.csv), of models as trained over the population, or else
-    over the patients that they were tested on here. predictions: with those of the population. Where patients have several
-    nodes, as many patients as were tested are drawn from those of this run with their nodes, and the test is by patient; n_80
-    counts patients, everywhere.
+    Columns: study, claim, split, n, n_positive, unit ("patient" or "node"), n_patients, n_from ("published", or "this run" where
+    the size of the test set is not in the abstract), scenario, auc, auc_of_other, correlation, difference, power, width,
+    type_s, type_m, n_80. Prevalence is this run's. Models "as trained" have the AUCs that the population gives them (columns of
+    `claims.beside_population`, for claims of the test split); without one they recover `share` of AUC - 0.5. Correlation is
+    that of two scores' logits within the classes: of the oracles over all patients (oracle: sources/oracle.csv), of models as
+    trained over the population, or else over the patients that they were tested on here. predictions: with those of the
+    population. Where patients have several nodes, as many patients as were tested are drawn from those of this run with their
+    nodes, and the test is by patient; n_80 counts patients, everywhere.
     """
     rows = []
     could = ledger["kind"].eq("better") & ledger["could_hold"].eq("yes") & _testable(ledger)
