@@ -57,6 +57,9 @@ BY_MODEL, BY_CLAIM, FIGURE = (
 MODEL, CLAIM = ["study", "model"], ["study", "kind", "claim", "metric", "split"]
 KEPT = ["verdict", "unadjusted", "difference", "difference_low", "difference_high", "p_holm", "attainable_difference"]
 KEPT += ["population_verdict", "population_difference", "population_difference_low", "population_difference_high"]
+WORDS = ["within_test_interval", "verdict", "unadjusted", "population_verdict"]
+"""Columns that are empty where a thing was not judged."""
+
 COLORS = {VERDICTS[0]: "C0", VERDICTS[2]: "0.82", VERDICTS[1]: "C3"}
 
 
@@ -196,9 +199,8 @@ def read(path: Path) -> pd.DataFrame:
     """Rows of all cohorts so far; none without the file."""
     if not path.exists():
         return pd.DataFrame({"seed": []})
-    table = pd.read_csv(path)
-    words = [name for name in ("within_test_interval", "verdict", "unadjusted", "population_verdict") if name in table]
-    return table.fillna(dict.fromkeys(words, ""))
+    table = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str))
+    return table.fillna({name: "" for name in WORDS if name in table})
 
 
 def add(rows: pd.DataFrame, path: Path) -> None:
