@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from alneval.delong import auc
 from alneval.figures import SPLIT_NAMES, use_style
