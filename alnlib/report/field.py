@@ -14,6 +14,7 @@ import statsmodels.formula.api as smf
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from scipy import optimize, stats
 from scipy.special import expit, logit
 from statsmodels.stats.meta_analysis import combine_effects
@@ -42,6 +43,7 @@ YARDSTICK_LINES = {"clinical variables alone": ":", "reader without help": "-"}
 _STEPS = ("training", "internal", "external")
 _Z = float(stats.norm.ppf(0.975))
 _FIVE, _OTHERS, _HERE = "#b2182b", "0.6", "#2166ac"
+_HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 
 def read_field(path: Path = FIELD) -> pd.DataFrame:
@@ -291,7 +293,8 @@ def sizes_figure(
         external = row["tested"] == "external"
         named = _short(row["study"]) + (", external" if external else "")
         beside = {"xytext": (6, -9) if external else (-6, 4), "ha": "left" if external else "right"}
-        axes.annotate(named, (x, row["auc"]), textcoords="offset points", fontsize=6.5, color=_HERE, zorder=6, **beside)
+        beside |= {"textcoords": "offset points", "fontsize": 6.5, "color": _HERE, "zorder": 6, "path_effects": _HALO}
+        axes.annotate(named, (x, row["auc"]), **beside)
     for row in lines.itertuples():
         ax.plot([420, 560], [row.auc, row.auc], YARDSTICK_LINES[row.what], color="0.45", lw=1)
     ax.set(
@@ -351,6 +354,8 @@ def _scatter(ax: Axes, values: pd.DataFrame, margin: float | None) -> None:
                 textcoords="offset points",
                 fontsize=7,
                 color=color,
+                zorder=6,
+                path_effects=_HALO,
             )
 
 
