@@ -183,10 +183,10 @@ def draw(claims: pd.DataFrame) -> Figure:
         ax.set_yticks(places, [f"{row.claim}, {SPLIT_NAMES[row.split]}" for row in rows.itertuples()])
         ax.tick_params(axis="y", length=0)
         ax.set(title=title_of(study), xlim=(0, rows["cohorts"].max()), ylim=(-0.5, len(rows) - 0.5))
-    axes[-1, 0].set_xlabel(
-        "simulated cohorts of the demo's size (thick: verdict of the study; thin: of the population)"
-    )
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1, 0].set_xlabel("simulated cohorts")
+    title = "thick: verdict at the study's size; thin: the same models on the population"
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title=title)
     return figure
 
 

@@ -642,7 +642,7 @@ def test_readers_see_the_population_in_words_and_in_the_picture(beside):
 def test_the_story_has_a_paragraph_a_study_and_says_only_what_is_known(ledger, beside):
     design = pd.DataFrame(
         [("tang", "attainable", "test", 90, "this run", power, n) for power, n in ((0.3, 200), (0.5, 150))],
-        columns=["study", "scenario", "split", "n", "n_from", "power", "n_80"],
+        columns=["study", "scenario", "split", "n_patients", "n_from", "power", "n_80"],
     )
     told = story(beside, design).strip().split("\n\n")
     assert [paragraph[:5] for paragraph in told] == [f"**{letter}. " for letter in "ABCDE"]
