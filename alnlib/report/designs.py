@@ -172,7 +172,7 @@ def design_figure(table: pd.DataFrame) -> Figure:
     ]
     left.set_yticks(len(names) - np.arange(len(names)), labels, fontsize=7.5)
     left.set(xlim=(0, 1), xlabel="power: share of studies that find a difference")
-    right.set(xscale="log", xlabel="exaggeration of what is found (type M)")
+    right.set(xscale="log", xlabel="exaggeration (type M)")
     ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20) if tick <= 1.1 * max(2, table["type_m"].max())]
     right.set_xticks(ticks, [str(tick) for tick in ticks])
     right.minorticks_off()
