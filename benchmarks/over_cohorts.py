@@ -86,7 +86,7 @@ def rows_of(results: RunFolder, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     levels = known_from_population(measured, models).assign(split="test")
     ledger = beside_population(ledger, claims_ledger(there, levels, rng=np.random.default_rng(seed), **given))
     models = models.merge(shares(predictions, oracle, truth), on=MODEL, how="left")
-    about = {"seed": seed, "commit": head_commit()}
+    about = {"seed": seed, "commit": head_commit(), "provenance": results.provenance}
     return tuple(table.assign(**about) for table in (models, ledger[[*CLAIM, *KEPT]]))
 
 
