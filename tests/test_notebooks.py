@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 
 from alnlib.paths import repository_root
-from alnlib.pipeline.execute import kernel_environment
+from alnlib.pipeline.execute import DIED_AT_START, STARTS, kernel_environment
 from alnlib.pipeline.parameters import cell_source, declared_parameters, read_notebook
 from alnlib.pipeline.stages import STAGES, makers_of
 from alnlib.pipeline.verify import class_of, compare_file
@@ -112,7 +112,10 @@ def rerun(tmp_path_factory) -> tuple[Path, dict[str, str]]:
 
     def check(name: str) -> tuple[str, str]:
         path = str(notebooks / f"{name}.ipynb")
-        done = subprocess.run([*command, path], cwd=folder, env=environment, capture_output=True, text=True)
+        for _ in range(STARTS):
+            done = subprocess.run([*command, path], cwd=folder, env=environment, capture_output=True, text=True)
+            if DIED_AT_START not in done.stdout:
+                break
         return name, done.stdout + done.stderr
 
     said: dict[str, str] = {}

@@ -11,7 +11,7 @@ from alnlib.errors import InputError, Problem
 from alnlib.files import atomic_path, write_csv, write_json
 from alnlib.memo import FileDigests
 from alnlib.pipeline.cache import why_stale
-from alnlib.pipeline.execute import clean_executed
+from alnlib.pipeline.execute import DIED_AT_START, STARTS, StageRun, clean_executed, execute
 from alnlib.pipeline.parameters import declared_parameters, parse_setting
 from alnlib.pipeline.results import RunFolder, number_text
 from alnlib.pipeline.stages import find_stage
@@ -94,6 +94,25 @@ def test_cleaning_removes_times_and_joins_streams():
     assert cleaned["cells"][0]["outputs"] == [{"output_type": "stream", "name": "stdout", "text": ["a\n", "b\n"]}]
     assert "now" not in json.dumps(cleaned)
     assert "3.11.7" not in json.dumps(cleaned)
+
+
+@pytest.mark.parametrize(("deaths", "starts", "said"), [(STARTS - 1, STARTS, None), (STARTS, STARTS, DIED_AT_START)])
+def test_a_kernel_that_dies_at_its_start_is_started_again(deaths, starts, said, tmp_path, monkeypatch):
+    """As where another program takes one of its ports first."""
+    import papermill
+
+    tries = []
+
+    def start(source, target, **how):
+        tries.append(how["parameters"])
+        if len(tries) <= deaths:
+            raise RuntimeError(DIED_AT_START)
+
+    monkeypatch.setattr(papermill, "execute_notebook", start)
+    spec = StageRun("11_cohort", str(tmp_path / "11.ipynb"), str(tmp_path), {"seed": 1}, str(tmp_path), str(tmp_path))
+    error = execute(spec)
+    assert tries == [{"seed": 1}] * starts
+    assert (error and error["message"]) == said
 
 
 def test_numbers_are_written_as_prose_shows_them():

@@ -104,8 +104,8 @@ def run(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> int:
-    """Every test, the same that continuous integration runs. Further arguments go to pytest."""
-    command = [sys.executable, "-m", "pytest", *context.args]
+    """Every test, the same that continuous integration runs, file by file on two processes. Further arguments go to pytest."""
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", *context.args]
     return subprocess.call(command, cwd=repository_root(), env=os.environ | KERNEL_SETTINGS)
 
 

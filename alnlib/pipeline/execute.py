@@ -37,6 +37,12 @@ FIXED_SETTINGS = {
 }
 """Environment of every kernel, set before anything is imported there."""
 
+STARTS = 3
+"""Of a kernel at most: its ports are chosen, freed and given to it, and it dies where another program was quicker to take one."""
+
+DIED_AT_START = "Kernel died before replying to kernel_info"
+"""As jupyter_client 8.10 says it."""
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -117,23 +123,18 @@ def execute(spec: StageRun) -> dict[str, Any] | None:
     papermill_engines.register("aln", ReportingEngine)
     target = staging / "notebooks" / f"{spec.notebook}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    error = None
-    try:
-        papermill.execute_notebook(
-            spec.source,
-            str(target),
-            parameters=spec.parameters,
-            engine_name="aln",
-            kernel_name="python3",
-            cwd=str(Path(spec.source).parent),
-            progress_bar=False,
-            log_output=False,
-        )
-    except (
-        Exception
-    ) as failure:  # of a cell, or a dead kernel, a full disk: the runner stops what depends on this stage
-        error = {"name": getattr(failure, "ename", type(failure).__name__)}
-        error |= {"message": getattr(failure, "evalue", str(failure)), "cell": getattr(failure, "exec_count", None)}
+    how = {"engine_name": "aln", "kernel_name": "python3", "cwd": str(Path(spec.source).parent)}
+    how |= {"progress_bar": False, "log_output": False}
+    for left in reversed(range(STARTS)):
+        error = None
+        try:
+            papermill.execute_notebook(spec.source, str(target), parameters=spec.parameters, **how)
+        except Exception as failure:  # of a cell, or a full disk: the runner stops what depends on this stage
+            if left and DIED_AT_START in str(failure):
+                continue
+            error = {"name": getattr(failure, "ename", type(failure).__name__)}
+            error |= {"message": getattr(failure, "evalue", str(failure)), "cell": getattr(failure, "exec_count", None)}
+        break
     if target.exists():
         notebook = clean_executed(json.loads(target.read_text(encoding="utf-8")))
         write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", target)
