@@ -614,7 +614,10 @@ def test_thousands_of_patients_decide_what_a_small_test_set_left_open(ledger, be
     assert row["population_verdict"] == "supported" and row["population_n"] == 3000
     assert row["population_difference_low"] > 0
     assert row["in_words"].startswith(row_of(ledger, "li_video", "TIN beats static image")["in_words"])
-    assert f"{row['population_difference']:.3f} on 3,000 units of the population: supported" in row["in_words"]
+    assert (
+        f"3,000 units of the population the same models differ by {row['population_difference']:.3f}: supported"
+        in row["in_words"]
+    )
     judged = beside[beside["population_verdict"].isin(VERDICTS[:3]) & beside["kind"].ne("level")]
     widths = [judged[f"{name}_high"] - judged[f"{name}_low"] for name in ("population_difference", "difference")]
     assert (widths[0] < widths[1]).all()

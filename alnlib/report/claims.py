@@ -124,7 +124,7 @@ def verdict_of(
         return Verdict(CANNOT, "no interval can be computed")
     if low > high:
         raise ValueError(f"the interval ends before it begins: {low} to {high}")
-    lost = "" if p_holm is None or p_holm < 0.05 else f", yet after Holm's correction p is {format_p(p_holm)}"
+    lost = "" if p_holm is None or p_holm < 0.05 else f", yet not after Holm's correction ({format_p(p_holm)})"
     if kind == "not different":
         if -margin < low and high < margin:
             verdict = "inconclusive" if lost else "supported"
@@ -240,12 +240,13 @@ def beside_population(ledger: pd.DataFrame, on_population: pd.DataFrame) -> pd.D
     same = np.where(table["verdict"] == table["population_verdict"], "yes", "no")
     table["population_agrees"] = np.where(decided, same, "")
     for row in table[table["population_verdict"].isin(VERDICTS[:3])].itertuples():
-        where = f"on {int(row.population_n):,} units of the population"
-        where = "between training and population" if row.kind == "optimism" else where
-        found = (
-            f"{row.population_value:.3f}" if row.kind == "level" else f"a difference of {row.population_difference:.3f}"
-        )
-        table.loc[row.Index, "in_words"] += f" The same models reach {found} {where}: {row.population_verdict}."
+        where = f"{int(row.population_n):,} units of the population"
+        found = f"On {where} the same models differ by {row.population_difference:.3f}"
+        if row.kind == "level":
+            found = f"The true value, known from {where}, is {row.population_value:.3f}"
+        elif row.kind == "optimism":
+            found = f"Between training and population the model differs by {row.population_difference:.3f}"
+        table.loc[row.Index, "in_words"] += f" {found}: {row.population_verdict}."
     return table[[*LEDGER_COLUMNS, *POPULATION_COLUMNS]]
 
 
