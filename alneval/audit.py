@@ -6,8 +6,9 @@ An audit that passes has not found that leak; it proves nothing else. How images
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,20 @@ LABEL_CODED_AUC = 0.60
 """AUC that center or acquisition alone may reach before they count as a code of the label. Case mix differs between real
 hospitals, and a significant AUC of 0.55 is no leak; the value is our choice."""
 
+LEAST_GAIN = 0.1
+"""In AUC. An audit that compares AUCs passes only where its interval rules out that a leak gains this much; where it does not,
+it has not enough power to tell. Our choice: a third of what models of this field have beyond chance."""
+
+OUTCOME_CODED_AUC = 0.9
+"""AUC with CONFIDENCE of a single predictor that says: this is the outcome, or was measured after it. Single clinical
+variables of this field reach 0.8 at most (palpable nodes, a radiologist's read); the value is our choice."""
+
+CHANCE_COPIES, CHANCE_NEAR_COPIES, TIMES_CHANCE = 1e-3, 1e-9, 10
+"""Expected number of other rows that match a row by chance, columns taken as independent, below which it may be a copy: of
+rows equal in all columns, and in all but one. Columns of patients depend on one another, so copies must also be TIMES_CHANCE
+as many as chance makes. In 922 real and 2,842 simulated patients none is equal to another, and matches in all but one column
+have at least 1e-6."""
+
 METADATA_FOLDS, METADATA_PERMUTATIONS = 5, 999
 
 AUDIT_COLUMNS = ("audit", "subject", "result", "finding")
@@ -46,8 +61,8 @@ AUDIT_COLUMNS = ("audit", "subject", "result", "finding")
 class Audit:
     """What one audit found.
 
-    name: the leak it looks for; subject: the pipeline, table or images looked at; passed: None where it does not apply;
-    finding: one sentence; evidence: rows that show it.
+    name: the leak it looks for; subject: the pipeline, table or images looked at; passed: None where it does not apply or,
+    powerless, where too little is there to tell; finding: one sentence; evidence: rows that show it.
     """
 
     name: str
@@ -55,11 +70,14 @@ class Audit:
     passed: bool | None
     finding: str
     evidence: pd.DataFrame = field(default_factory=pd.DataFrame)
+    powerless: bool = False
 
     @property
     def result(self) -> str:
-        """ "passed", "failed" or "not applicable"."""
-        return "not applicable" if self.passed is None else "passed" if self.passed else "failed"
+        """ "passed", "failed", "not enough power to tell" or "not applicable"."""
+        if self.passed is None:
+            return "not enough power to tell" if self.powerless else "not applicable"
+        return "passed" if self.passed else "failed"
 
     def __str__(self) -> str:
         return f"{self.result}: {self.name}, {self.subject}: {self.finding}"
@@ -78,6 +96,11 @@ class ThresholdOptimism:
     index_locked: float
     index_best: float
     optimism: float
+
+
+def _unless_blind(name: str, subject: str, finding: str, evidence: pd.DataFrame, *, blind: bool) -> Audit:
+    """Passed, unless the data could not have shown the leak."""
+    return Audit(name, subject, None if blind else True, finding, evidence, powerless=blind)
 
 
 def audit_table(audits: Iterable[Audit]) -> pd.DataFrame:
@@ -121,34 +144,108 @@ def audit_patient_overlap(rows: pd.DataFrame, subject: str = "table", *, splits:
     return Audit(name, subject, True, f"{len(here)} patients, each in one split")
 
 
+def audit_duplicate_rows(
+    table: pd.DataFrame, columns: Sequence[str], subject: str = "table", outcome: str = ""
+) -> Audit:
+    """Fails if rows of different patients in different splits are copies: one patient under two ids.
+
+    table: one row per patient: patient_id, split and the columns compared, numbers and text, an empty value being a value;
+    outcome: a column of it, not compared, by which copies with opposite outcomes are counted. A match counts if chance
+    would hardly make it (CHANCE_COPIES; in all but one column CHANCE_NEAR_COPIES); rows of few coarse columns match by
+    chance, and nothing can be told of them. Evidence: row names of each pair, patient_id, split, differs_in, chance.
+    Copies whose every number was changed a little are not found.
+    """
+    name = "duplicate rows between splits"
+    if len(table) < 2 or not columns:
+        return Audit(name, subject, None, "fewer than two rows, or no columns")
+    pairs, chance, told_apart = _copied_rows(table[list(columns)])
+    pairs = pairs.sort_values(["first", "second"])
+    evidence = pairs.drop(columns=["first", "second"])
+    told = ["patient_id", "split", *([outcome] if outcome else [])]
+    for end in ("first", "second"):
+        for column in told:
+            evidence[f"{column}_{end}"] = table[column].to_numpy()[pairs[end].to_numpy(dtype=int)]
+    evidence = evidence[evidence["patient_id_first"] != evidence["patient_id_second"]].reset_index(drop=True)
+    few = (evidence["differs_in"] == "").sum() <= TIMES_CHANCE * chance
+    evidence = evidence[(evidence["differs_in"] != "") | (not few)]
+    across = evidence[evidence["split_first"] != evidence["split_second"]]
+    counted = f"{len(table)} rows, {len(columns)} columns"
+    opposed = int((evidence[f"{outcome}_first"] != evidence[f"{outcome}_second"]).sum()) if outcome else 0
+    more = f", {len(evidence) - len(across)} within a split" + (
+        f", {opposed} with opposite outcomes" if opposed else ""
+    )
+    if len(across):
+        names = [f"{row.patient_id_first} and {row.patient_id_second}" for row in across.itertuples()]
+        finding = f"{len(across)} pairs of one row in two splits ({_listed(names)}){more}; keep one of each"
+        return Audit(name, subject, False, f"{counted}: {finding}", evidence)
+    blind = told_apart < 0.5
+    finding = f"{1 - told_apart:.0%} of the rows match others by chance" if blind else "no row is in two splits"
+    return _unless_blind(name, subject, f"{counted}: {finding}{more}", evidence, blind=blind)
+
+
+def _copied_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
+    """Pairs of rows that chance hardly makes: first, second (positions), differs_in, chance (expected matches of that row);
+    how many pairs, equal in all columns, chance makes of rows that rare; and the share of rows that are."""
+    n, names = len(table), [str(name) for name in table]
+    text = table.astype(object).where(table.notna(), "").astype(str)
+    shares = np.stack([column.map(column.value_counts()).to_numpy(float) / n for _, column in text.items()], axis=1)
+    salted = [pd.util.hash_array((f"{at} " + column).to_numpy(object)) for at, (_, column) in enumerate(text.items())]
+    hashed = np.stack(salted, axis=1)  # a row is the sum of its columns, from which one can be taken off
+    whole, rarity = hashed.sum(axis=1, dtype=np.uint64), np.log(shares)
+    equal = np.log(n - 1) + rarity.sum(axis=1)
+    rare = equal < np.log(CHANCE_COPIES)
+    chance = float(np.exp(equal[rare]).sum() / 2)
+    found = [(*pair, "", np.exp(equal[pair[0]])) for pair in _equal_pairs(whole) if rare[pair[0]]]
+    near = equal[:, None] - rarity + np.log(len(names))
+    for at, name in enumerate(names):
+        unlikely = near[:, at] < np.log(CHANCE_NEAR_COPIES)
+        pairs = _equal_pairs(np.where(unlikely, whole - hashed[:, at], np.arange(n, dtype=np.uint64)))
+        found += [(*pair, name, np.exp(near[pair[0], at])) for pair in pairs if whole[pair[0]] != whole[pair[1]]]
+    return pd.DataFrame(found, columns=["first", "second", "differs_in", "chance"]), chance, float(rare.mean())
+
+
+def _equal_pairs(keys: np.ndarray) -> list[tuple[int, int]]:
+    """Positions of every two equal keys, (n,)."""
+    order = np.argsort(keys, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    return [pair for group in groups if len(group) > 1 for pair in combinations(group.tolist(), 2)]
+
+
 def audit_duplicate_images(pairs: pd.DataFrame, images: pd.DataFrame, subject: str = "images") -> Audit:
-    """Fails if the same picture belongs to patients of different splits.
+    """Fails if the same picture belongs to patients of different splits, or of opposite outcomes.
 
     pairs: of `alnlib.imaging.duplicates.find_duplicates`, whose first and second count rows of `images`; images: patient_id,
-    split and, if there is one, image_id. Pairs of different patients within one split are told, not failed: a patient
-    enrolled twice, which counts twice but leaks nothing between splits. False alarms: see MIN_CORRELATION there.
+    split and, where there are, image_id, path and outcome. Pairs of different patients within one split and outcome are
+    told, not failed: a patient enrolled twice, who counts twice but leaks nothing between splits. Evidence: all of these
+    columns of either picture. False alarms: see MIN_CORRELATION there.
     """
     name = "duplicate images between splits"
     if images.empty:
         return Audit(name, subject, None, "no images")
-    names = images["image_id"] if "image_id" in images else images["patient_id"]
-    columns = {"image": names, "patient_id": images["patient_id"], "split": images["split"]}
     evidence = pairs.reset_index(drop=True).drop(columns=["first", "second"])
     for end in ("first", "second"):
-        for column, values in columns.items():
-            evidence[f"{column}_{end}"] = values.to_numpy()[pairs[end].to_numpy(dtype=int)]
-    evidence = evidence[evidence["patient_id_first"] != evidence["patient_id_second"]]
+        for column in images.columns.intersection(["image_id", "patient_id", "split", "path", "outcome"]):
+            evidence[f"{column}_{end}"] = images[column].to_numpy()[pairs[end].to_numpy(dtype=int)]
+    evidence = evidence[evidence["patient_id_first"] != evidence["patient_id_second"]].reset_index(drop=True)
     across = evidence["split_first"] != evidence["split_second"]
-    counted = f"{len(images)} images compared"
-    if across.any():
-        worst = evidence[across].iloc[0]
-        example = (
-            f"{worst['image_first']} ({worst['split_first']}) and {worst['image_second']} ({worst['split_second']})"
-        )
-        finding = f"{int(across.sum())} pairs of one picture in two splits, such as {example}; keep one of each pair"
-        return Audit(name, subject, False, f"{counted}: {finding}", evidence[across].reset_index(drop=True))
+    opposed = pd.Series(False, index=evidence.index)
+    if "outcome" in images:
+        known = evidence[["outcome_first", "outcome_second"]].notna().all(axis=1)
+        opposed = known & (evidence["outcome_first"] != evidence["outcome_second"]).fillna(False).astype(bool)
+    counted, called = f"{len(images)} images compared", "image_id" if "image_id" in images else "patient_id"
+    what = [
+        (across, "in two splits", lambda row, end: f"{row[f'{called}_{end}']} ({row[f'split_{end}']})"),
+        (opposed, "with opposite outcomes", lambda row, end: str(row.get(f"path_{end}", row[f"{called}_{end}"]))),
+    ]
+    findings = []
+    for which, where, shown in what:
+        if which.any():
+            example = " and ".join(shown(evidence[which].iloc[0], end) for end in ("first", "second"))
+            findings.append(f"{int(which.sum())} pairs of one picture {where}, such as {example}")
+    if findings:
+        return Audit(name, subject, False, f"{counted}: {'; '.join(findings)}; keep one of each pair", evidence)
     rest = f", {len(evidence)} within a split" if len(evidence) else ""
-    return Audit(name, subject, True, f"{counted}, no picture in two splits{rest}", evidence.reset_index(drop=True))
+    return Audit(name, subject, True, f"{counted}, no picture in two splits{rest}", evidence)
 
 
 def audit_permuted_labels(twin: PermutedTwin, subject: str = "pipeline") -> Audit:
@@ -156,7 +253,7 @@ def audit_permuted_labels(twin: PermutedTwin, subject: str = "pipeline") -> Audi
 
     Selection, tuning, scaling or resampling outside the fold shows here, whatever it is called. Without such a leak the mean
     AUC within folds is exactly 0.5, and the false-alarm rate is half of one minus the twin's confidence. An interval below
-    0.5 is no leak; it is said.
+    0.5 is no leak; it is said. Too few permutations leave room for LEAST_GAIN, and the audit cannot tell.
     """
     name = "selection outside the fold (permuted labels)"
     evidence = pd.DataFrame({"permutation": np.arange(len(twin.aucs)), "auc": twin.aucs})
@@ -164,7 +261,9 @@ def audit_permuted_labels(twin: PermutedTwin, subject: str = "pipeline") -> Audi
     if twin.claims_too_much:
         return Audit(name, subject, False, f"{shown} lies above 0.5; put every fitted step inside the fold", evidence)
     covers = "covers 0.5" if twin.mean.high >= 0.5 else "lies below 0.5, which is no leak"
-    return Audit(name, subject, True, f"{shown} {covers}", evidence)
+    blind = not twin.mean.high < 0.5 + LEAST_GAIN
+    more = f" and {0.5 + LEAST_GAIN:g}: draw more permutations" if blind else ""
+    return _unless_blind(name, subject, f"{shown} {covers}{more}", evidence, blind=blind)
 
 
 def accuracy_threshold(units: Units) -> float:
@@ -252,6 +351,46 @@ def metadata_model(metadata: pd.DataFrame) -> Pipeline:
     return make_pipeline(encoder, LogisticRegression(max_iter=1000))
 
 
+def audit_predictors(
+    y: ArrayLike, predictors: pd.DataFrame, rng: np.random.Generator, subject: str = "predictors"
+) -> Audit:
+    """Fails if a single predictor tells the outcome nearly alone: it is the outcome, or was measured after it.
+
+    y: (n,) 0/1, a row per patient; predictors: (n, columns), missing ones as they are, for a variable that is known of
+    positives alone tells as much. Each is scored by `metadata_model`, cross-validated, and fails if the interval of its AUC
+    lies above OUTCOME_CODED_AUC with CONFIDENCE (DeLong); one that reaches it leaves the audit without an answer.
+    """
+    name = "predictor that is the outcome"
+    told, labels = _told(predictors), Units.of(y).positive.astype(int)
+    if told.shape[1] == 0 or np.bincount(labels, minlength=2).min() < METADATA_FOLDS:
+        return Audit(name, subject, None, "no predictor varies, or a class is too small to look", powerless=True)
+    root, found = int(rng.integers(2**63)), []
+    for column in told:
+        score, _ = _score_alone(told[[column]], labels, root)
+        found.append((column, auc_interval(Units.of(labels, score), confidence=CONFIDENCE)))
+    evidence = pd.DataFrame([{"predictor": column} | area.named("auc") for column, area in found])
+    coded = [f"{column} ({area})" for column, area in found if area.low > OUTCOME_CODED_AUC]
+    if coded:
+        shown = f"{_listed(coded)} alone has an AUC above {OUTCOME_CODED_AUC:g}"
+        return Audit(name, subject, False, f"{shown}; take out what is known only with the outcome", evidence)
+    column, area = max(found, key=lambda each: each[1].value)
+    blind = any(area.high >= OUTCOME_CODED_AUC for _, area in found)
+    return _unless_blind(name, subject, f"the best of {len(found)}: {column}, AUC {area}", evidence, blind=blind)
+
+
+def _told(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns that vary; levels are text to the encoder, missing ones included."""
+    varies = frame[[column for column in frame if frame[column].nunique(dropna=False) > 1]].reset_index(drop=True)
+    numeric = pd.api.types.is_numeric_dtype
+    return varies.apply(lambda column: column.astype(float) if numeric(column) else column.astype(str).astype(object))
+
+
+def _score_alone(columns: pd.DataFrame, labels: np.ndarray, root: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-validated scores of `metadata_model` on these columns, and the fold of each, (n,)."""
+    scorer = CrossValidated(metadata_model(columns), METADATA_FOLDS)
+    return scorer(columns, labels, np.arange(len(labels)).astype(str), np.random.default_rng(root))
+
+
 def audit_metadata(
     y: ArrayLike, metadata: pd.DataFrame, rng: np.random.Generator, subject: str = "center and acquisition"
 ) -> Audit:
@@ -259,35 +398,32 @@ def audit_metadata(
 
     y: (n,) 0/1, a row per patient; metadata: (n, columns), nothing of the patient or the lesion. `metadata_model` is
     cross-validated; it fails if its AUC within folds is at least LABEL_CODED_AUC and above that of all but 1 % of
-    permutations of the labels within folds, its scores held fixed.
+    permutations of the labels within folds, its scores held fixed. It cannot tell where more than 1 % of these reach
+    LABEL_CODED_AUC.
     """
     name = "label coded by center or acquisition"
-    told = metadata[[column for column in metadata if metadata[column].nunique(dropna=False) > 1]].reset_index(
-        drop=True
-    )
+    told, labels = _told(metadata), Units.of(y).positive.astype(int)
     if told.shape[1] == 0:
         return Audit(name, subject, None, "all patients have the same metadata")
-    labels = Units.of(y).positive.astype(int)
-    patients = np.arange(len(labels)).astype(str)
-    # levels are text to the encoder, missing ones included
-    told = told.apply(
-        lambda column: column if pd.api.types.is_numeric_dtype(column) else column.astype(str).astype(object)
-    )
+    if np.bincount(labels, minlength=2).min() < METADATA_FOLDS:
+        return Audit(name, subject, None, f"a class has fewer than {METADATA_FOLDS} patients", powerless=True)
     root = int(rng.integers(2**63))
-    predicted = []
+    predicted, chances = [], []
     for columns in [list(told), *([column] for column in told if told.shape[1] > 1)]:
-        scorer = CrossValidated(metadata_model(told[columns]), METADATA_FOLDS)
-        score, fold = scorer(told[columns], labels, patients, np.random.default_rng(root))
+        score, fold = _score_alone(told[columns], labels, root)
         area = auc_within_folds(Units.of(labels, score), fold)
         chance = _permuted_within_folds(labels, score, fold, rng, METADATA_PERMUTATIONS)
         p = (1 + int((chance >= area - 1e-12).sum())) / (1 + METADATA_PERMUTATIONS)
         predicted.append((", ".join(map(str, columns)), area, p))
+        chances.append(chance)
     evidence = pd.DataFrame(predicted, columns=["metadata", "auc", "p"])
     columns, area, p = predicted[0]
     shown = f"AUC of {columns} alone {area:.3f} ({format_p(p)} by permutation)"
     if area >= LABEL_CODED_AUC and p <= 0.01:
         return Audit(name, subject, False, f"{shown}; match or stratify, and report within centers", evidence)
-    return Audit(name, subject, True, f"{shown}, below {LABEL_CODED_AUC:g} or not told from chance", evidence)
+    blind = bool(np.quantile(chances[0], 0.99) > LABEL_CODED_AUC)
+    finding = f"{shown}, below {LABEL_CODED_AUC:g} or not told from chance"
+    return _unless_blind(name, subject, finding, evidence, blind=blind)
 
 
 def audit_center_score(
@@ -298,7 +434,8 @@ def audit_center_score(
     center: (n,). Within-center AUC compares patients of one center only; a model that reads the center (or anything that
     differs by center) loses there what it gained by it. Fails if pooled minus within-center AUC is above 0 with CONFIDENCE
     (bootstrap of patients within center and class) and more than half of pooled minus 0.5; also if no center has both
-    classes, when label and center cannot be told apart.
+    classes, when label and center cannot be told apart. It cannot tell where that interval reaches more than half of pooled
+    minus 0.5, and LEAST_GAIN.
     """
     name = "score explained by center"
     where = np.asarray(center).astype(str)
@@ -320,7 +457,8 @@ def audit_center_score(
     shown = f"AUC {pooled:.3f} pooled, {once(within, units):.3f} within centers, difference {difference}"
     if difference.low > 0 and difference.value > (pooled - 0.5) / 2:
         return Audit(name, subject, False, f"{shown}: most of it is which center", evidence)
-    return Audit(name, subject, True, shown, evidence)
+    blind = difference.high > max((pooled - 0.5) / 2, LEAST_GAIN)
+    return _unless_blind(name, subject, shown, evidence, blind=blind)
 
 
 def audit_attainable(units: Units, subject: str = "model") -> Audit:
@@ -335,7 +473,7 @@ def audit_attainable(units: Units, subject: str = "model") -> Audit:
     shown = f"AUC minus that of the oracle {format_interval(compared.value, compared.low, compared.high)}"
     if compared.low > 0:
         return Audit(name, subject, False, f"{shown}; look for test patients among those trained on", evidence)
-    return Audit(name, subject, True, shown, evidence)
+    return _unless_blind(name, subject, shown, evidence, blind=not compared.high < LEAST_GAIN)
 
 
 def audit_trained_on_test(held: Units, test: Units, subject: str = "model") -> Audit:
@@ -395,7 +533,7 @@ def _chosen_on(units: Mapping[str, Units]) -> str | None:
 
 
 def _too_good(name: str, subject: str, sets: Mapping[str, Units]) -> Audit:
-    """Fails if the AUC of the first of two sets is above that of the second."""
+    """Fails if the AUC of the first of two sets is above that of the second; cannot tell if it may be by LEAST_GAIN."""
     first, second = (auc_interval(units, confidence=CONFIDENCE) for units in sets.values())
     reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * float(np.hypot(first.standard_error, second.standard_error))
     delta = first.value - second.value
@@ -405,7 +543,7 @@ def _too_good(name: str, subject: str, sets: Mapping[str, Units]) -> Audit:
         return Audit(
             name, subject, False, f"{shown}, above 0; look for scored patients among those trained on", evidence
         )
-    return Audit(name, subject, True, shown, evidence)
+    return _unless_blind(name, subject, shown, evidence, blind=not delta + reach < LEAST_GAIN)
 
 
 def _permuted_within_folds(
