@@ -156,7 +156,7 @@ def audit_duplicate_rows(
     Copies whose every number was changed a little are not found.
     """
     name = "duplicate rows between splits"
-    if len(table) < 2 or not columns:
+    if len(table) < 2 or not len(columns):
         return Audit(name, subject, None, "fewer than two rows, or no columns")
     pairs, chance, told_apart = _copied_rows(table[list(columns)])
     pairs = pairs.sort_values(["first", "second"])
@@ -170,10 +170,11 @@ def audit_duplicate_rows(
     evidence = evidence[(evidence["differs_in"] != "") | (not few)]
     across = evidence[evidence["split_first"] != evidence["split_second"]]
     counted = f"{len(table)} rows, {len(columns)} columns"
-    opposed = int((evidence[f"{outcome}_first"] != evidence[f"{outcome}_second"]).sum()) if outcome else 0
-    more = f", {len(evidence) - len(across)} within a split" + (
-        f", {opposed} with opposite outcomes" if opposed else ""
-    )
+    opposed, within = 0, len(evidence) - len(across)
+    if outcome:
+        labels = evidence[[f"{outcome}_first", f"{outcome}_second"]].dropna()
+        opposed = int((labels.iloc[:, 0] != labels.iloc[:, 1]).sum())
+    more = (f", {within} within a split" if within else "") + (f", {opposed} with opposite outcomes" if opposed else "")
     if len(across):
         names = [f"{row.patient_id_first} and {row.patient_id_second}" for row in across.itertuples()]
         finding = f"{len(across)} pairs of one row in two splits ({_listed(names)}){more}; keep one of each"

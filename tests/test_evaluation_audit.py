@@ -184,6 +184,8 @@ def test_rows_that_are_in_two_splits_are_caught(seed):
     told = audit_duplicate_rows(copied.assign(split="train"), COLUMNS)
     clean(told)
     assert "within a split" in told.finding
+    unknown = copied.assign(y=np.nan)
+    assert "opposite" not in audit_duplicate_rows(unknown, COLUMNS, outcome="y").finding
     copied.loc[390:, "y"] = 1 - copied.loc[390:, "y"]
     caught(audit_duplicate_rows(copied, COLUMNS, outcome="y"), "with opposite outcomes")
 
