@@ -28,6 +28,7 @@ SIMULATED = Path("results/simulated-demo/report/numbers.json")
 PUBLISHED = Path("results/simulated-published/report")
 TIMES = Path("benchmarks/stage_times.csv")
 PUBLISHED_TIMES = Path("benchmarks/published_times.csv")
+TEST_TIMES = Path("benchmarks/test_times.csv")
 ARITHMETIC = Path("benchmarks/arithmetic.csv")
 """What `run_all.py verify --table` wrote of a whole run on another processor; the page does without it."""
 REAL = Path("tests/references/runs")
@@ -47,9 +48,9 @@ def readme_blocks(root: Path) -> dict[str, str]:
         return " | ".join([*found, simulated[keys[0]]["text"]])
 
     def minutes(path: Path) -> int:
-        """Of a whole run, the newest."""
-        times = pd.read_csv(root / path).drop_duplicates("stage").set_index("stage")
-        return round(times.loc["whole run", "seconds"] / 60)
+        """Of all together, the newest."""
+        times = pd.read_csv(root / path)
+        return round(times.loc[times.iloc[:, 0].str.startswith("whole"), "seconds"].iloc[0] / 60)
 
     def published(study: str, model: str) -> str:
         """AUC of the study's test patients."""
@@ -59,6 +60,7 @@ def readme_blocks(root: Path) -> dict[str, str]:
     text = jinja2.Template(BLOCKS.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         minutes=minutes(TIMES),
         published_minutes=minutes(PUBLISHED_TIMES),
+        test_minutes=minutes(TEST_TIMES),
         simulated=simulated,
         at_size=at_size,
         story=(root / PUBLISHED / "summary.md").read_text(encoding="utf-8").partition("\n\n")[2].strip(),
