@@ -93,7 +93,8 @@ def applicable_stages(offer: Mapping[str, frozenset[str]], stages: Sequence[Stag
         elif stage.about:
             whose = frozenset.intersection(*(offer[need] for need in stage.about))
             left = len(offer[INCLUDED] - whose) if whose <= offer[INCLUDED] else 0
-            without = f"; {left} others have no {' or no '.join(stage.about)}" if left else ""
+            asked = " or no ".join(need for need in stage.about if " on every " not in need)
+            without = f"; {left} others have no {asked}" if left else ""
             told.append((stage, f"{len(whose)} patients{without}"))
         elif behind and all(maker.notebook in absent for maker in behind):
             absent.add(stage.notebook)
