@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -162,25 +161,11 @@ def readers_beside_model(
     return pd.DataFrame(found) if found else pd.DataFrame(columns=list(READER_COLUMNS))
 
 
-READ_MODALITIES = ("ultrasound", "MRI", "CT", "mammography")
 MODEL_READER_COLUMNS = (
     *("study", "model", "split", "readers", "n_readers", "n", "n_positive", "model_auc", "readers_auc"),
     *("delta", "delta_low", "delta_high", "degrees_of_freedom", "p"),
     *("delta_fixed", "delta_fixed_low", "delta_fixed_high", "p_fixed"),
 )
-
-
-def reader_groups(described: Mapping[str, str], present: Sequence[str]) -> dict[str, list[str]]:
-    """{what they read: reader ids} of the readers in `present`, by the first of READ_MODALITIES that a description names.
-
-    described: {reader: description}, as cohort.yaml gives it; readers without such a word are grouped as "unspecified".
-    """
-    groups: dict[str, list[str]] = {}
-    for reader in (reader for reader in described if reader in present):
-        words = re.findall(r"\w+", described[reader].lower())
-        read = next((name for name in READ_MODALITIES if name.lower() in words), "unspecified")
-        groups.setdefault(read, []).append(reader)
-    return groups
 
 
 def models_against_readers(

@@ -5,14 +5,19 @@ Programming errors are ValueError or TypeError and are not defined here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 EXIT_INPUT_ERROR = 2
 """Exit status of the command line when an input, an option or the environment is at fault."""
 
-MAX_PROBLEMS_SHOWN = 30
+MAX_KINDS_SHOWN = 30
+"""Kinds of problem up to which each has a line of its own."""
+
+FIRST_SHOWN = 5
+"""Rows, values, columns and files that are named of a problem which is there many times."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,58 @@ class InputError(Exception):
         return type(self), (self.message, self.problems)
 
     def __str__(self) -> str:
-        shown = [f"  {problem}" for problem in self.problems[:MAX_PROBLEMS_SHOWN]]
-        if len(self.problems) > len(shown):
-            shown.append(f"  ... and {len(self.problems) - len(shown)} more")
-        return "\n".join([self.message, *shown])
+        return "\n".join([self.message, *(f"  {line}" for line in grouped(self.problems))])
+
+
+def grouped(problems: Sequence[Problem]) -> list[str]:
+    """A line for every kind of problem, in the order of the first of each: how often it is there, and the first rows.
+
+    Of one kind are those of one file and column with the same message and remedy; what a message has in parentheses, such as
+    the row of a first entry, may differ. No kind is left out: where there are more than MAX_KINDS_SHOWN, the same message of
+    several columns and files shares a line.
+    """
+    kinds = _kinds(problems)
+    return [_told(kind) for kind in (kinds if len(kinds) <= MAX_KINDS_SHOWN else _kinds(problems, by_place=False))]
+
+
+def counted(problems: Sequence[Problem], what: str = "problem") -> str:
+    """ "1 problem", "2 problems" or, where some are alike, "60 problems of 2 kinds"."""
+    kinds = len(_kinds(problems))
+    alike = f" of {kinds} kind{'s' if kinds > 1 else ''}" if kinds < len(problems) else ""
+    return f"{len(problems)} {what}{'s' if len(problems) != 1 else ''}{alike}"
+
+
+def _kinds(problems: Sequence[Problem], by_place: bool = True) -> list[list[Problem]]:
+    kinds: dict[tuple, list[Problem]] = {}
+    for problem in problems:
+        place = (problem.file, problem.column, problem.remedy) if by_place else ()
+        kinds.setdefault((_without_case(problem.message), *place), []).append(problem)
+    return list(kinds.values())
+
+
+def _without_case(message: str) -> str:
+    return re.sub(r" \([^()]*\)", "", message)
+
+
+def _told(kind: Sequence[Problem]) -> str:
+    first = kind[0]
+    if len(kind) == 1:
+        return str(first)
+    files = _first_of([problem.file for problem in kind])
+    rows = _first_of([str(problem.row) for problem in kind if problem.row is not None]) if files == first.file else ""
+    columns = _first_of([problem.column for problem in kind if problem.column])
+    values = _first_of([repr(problem.value) for problem in kind if problem.value is not None])
+    where = (f", row{'s' * (' ' in rows)} {rows}" if rows else "") + (f", column {columns}" if columns else "")
+    same = len({problem.message for problem in kind}) == 1
+    message = first.message if same else _without_case(first.message)
+    return f"{files}{where}: {message}, {len(kind)} times{f' (found {values})' if values else ''}; {first.remedy}"
+
+
+def _first_of(texts: Sequence[str]) -> str:
+    """The first different ones, and how many more there are."""
+    different = list(dict.fromkeys(texts))
+    left = len(different) - FIRST_SHOWN
+    return ", ".join(different[:FIRST_SHOWN]) + (f" and {left} more" if left > 0 else "")
 
 
 class DoesNotApply(InputError):

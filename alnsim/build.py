@@ -294,9 +294,13 @@ def _write_tables(spec: SimulationSpec, folder: Path, latent: pd.DataFrame, imag
         patients = patients.drop(columns="apcr")
     endpoints = {name: words for name, words in ENDPOINTS.items() if name in patients}
     centers = [center for center in CENTERS if spec.patients_of(center)]
+    told = "Simulated reader of the axilla on {}, suspicion 1-5; AUC {:.2f} before grading at signal 1"
     readers = {
-        reader: f"Simulated reader of the axilla on {modality}, suspicion 1-5; AUC {skill:.2f} before grading at signal 1"
-        for modality, skills in (("ultrasound", model.READER_SKILL), ("MRI", model.MRI_READER_SKILL))
+        reader: {"description": told.format(words, skill), "modality": modality}
+        for modality, words, skills in (
+            ("US", "ultrasound", model.READER_SKILL),
+            ("MRI", "MRI", model.MRI_READER_SKILL),
+        )
         for reader, skill in skills.items()
     }
     described = {

@@ -89,9 +89,11 @@ def test_a_folder_of_ones_own_runs_from_end_to_end(ran):
     assert set(table["split"]) == {"train", "validation", "test", "external", "cross_validation"}
     assert {"clinical", "DL_US"} <= set(table["model"])
     assert set(table["provenance"]) == {"simulated"}
-    assert (folder / "figures/roc_tang.png").stat().st_size > 5000
+    assert set(table["study"]) == {"simulated"}, "the cohort's name, and no published study"
+    assert (folder / "figures/roc_simulated.png").stat().st_size > 5000
+    assert pd.read_csv(folder / "report/claims.csv").empty
     numbers = json.loads((folder / "report/numbers.json").read_text())
-    assert numbers["tang_DL_US_test_auc"]["provenance"] == "simulated"
+    assert numbers["simulated_DL_US_test_auc"]["provenance"] == "simulated"
 
 
 def test_nothing_changed_runs_nothing(ran, good):
@@ -234,6 +236,18 @@ def test_validate_says_that_a_good_cohort_is_good(good, tmp_path):
     done = run_all("validate", good, results=tmp_path)
     assert done.returncode == 0
     assert "100 patients, 100 images" in done.stdout
+    assert "22_ultrasound          100 patients" in done.stdout
+    assert "25_ct_nodes            does not apply: the cohort has no CT images" in done.stdout
+
+
+def test_validate_warns_of_what_is_hardly_true_and_so_does_a_run(copy, tmp_path):
+    table = pd.read_csv(copy / "patients.csv", dtype=str, keep_default_na=False)
+    table.loc[[3, 5], "age"] = "102"
+    table.to_csv(copy / "patients.csv", index=False)
+    for command in (("validate", copy), ("--cohort", copy, "--only", "94")):
+        said = run_all(*command, results=tmp_path / "results").stderr
+        assert "2 warnings of 1 kind" in said
+        assert "patients.csv, rows 5, 7, column age: outside the plausible range, 18 to 100 years, 2 times" in said
 
 
 def test_download_dry_run_works_offline(tmp_path):

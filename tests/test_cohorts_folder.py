@@ -131,6 +131,30 @@ def test_readers_csv_may_be_absent_and_is_written_without_rows_where_there_are_n
     assert len(read_cohort(tmp_path / "copy", root=folder).readers) == 0
 
 
+@pytest.mark.parametrize("content", [None, IMAGES.splitlines()[0] + "\n", "image_id,patient_id,modality,path\n"])
+def test_a_clinical_cohort_has_no_images_csv_or_one_without_rows(folder, tmp_path, content):
+    (folder / "images.csv").unlink()
+    if content is not None:
+        (folder / "images.csv").write_text(content)
+    cohort = read_cohort(folder)
+    assert len(cohort.images) == 0
+    assert list(cohort.images.columns) == IMAGES.splitlines()[0].split(",")
+    write_cohort(cohort, tmp_path / "copy")
+    copy = read_cohort(tmp_path / "copy", root=folder).without_population()
+    pd.testing.assert_frame_equal(copy.images, cohort.images)
+
+
+def test_a_table_of_almost_the_right_name_is_not_taken_for_none(folder):
+    (folder / "images.csv").rename(folder / "Image.csv")
+    (folder / "readers.csv").rename(folder / "readers.xlsx")
+    problems = validate_cohort_folder(folder)
+    assert [problem.message for problem in problems] == [
+        "file is missing, and Image.csv is there",
+        "file is missing, and readers.xlsx is there",
+    ]
+    assert "save it as images.csv" in problems[0].remedy
+
+
 def test_a_stage_that_reads_only_tables_needs_no_images(folder, tmp_path):
     write_cohort(read_cohort(folder), tmp_path / "tables")
     with pytest.raises(InputError, match="file is missing"):
@@ -277,7 +301,7 @@ def test_a_bad_split_column_is_named(folder, splits, row, message):
     assert message in problem.message
 
 
-@pytest.mark.parametrize("name", ["cohort.yaml", "patients.csv", "images.csv"])
+@pytest.mark.parametrize("name", ["cohort.yaml", "patients.csv"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     problems = [problem for problem in validate_cohort_folder(folder) if problem.file == str(folder / name)]
@@ -409,6 +433,36 @@ BAD_YAML = {
         "label, positive, negative",
     ),
     "reserved": ("apcr: {label", "split: {label", "endpoints.split", "used twice", "reserved"),
+    "near kind": ("kind: nominal", "kind: categorical", "clinical.er.kind", "unknown kind", "did you mean nominal?"),
+    "range": ("unit: years", "range: [90, 18]", "clinical.age_years.range", "not two numbers", "[lowest, highest]"),
+    "range of levels": (
+        "kind: nominal",
+        "range: [0, 1], kind: nominal",
+        "clinical.er.range",
+        "nominal variables have levels",
+        "call it continuous",
+    ),
+    "at most": (
+        "unit: years",
+        "at_most: er",
+        "clinical.age_years.at_most",
+        "not a continuous variable",
+        "another continuous",
+    ),
+    "reader's modality": (
+        "r1: a radiologist",
+        "r1: {modality: ultrasound}",
+        "readers.r1.modality",
+        "unknown modality",
+        "did you mean US?",
+    ),
+    "reader's key": (
+        "r1: a radiologist",
+        "r1: {modalty: US}",
+        "readers.r1.modalty",
+        "unknown key",
+        "did you mean modality?",
+    ),
 }
 
 
@@ -435,6 +489,56 @@ def test_broken_yaml_is_named_by_line_and_the_tables_are_still_checked(folder):
     assert problems[0].row is not None
     (folder / "cohort.yaml").write_text("just a sentence\n")
     assert "not a mapping" in validate_cohort_folder(folder)[0].message
+
+
+def test_sixty_rows_with_one_mistake_are_one_line_and_hide_no_other(folder):
+    """A column of the wrong code; one more mistake stands in the last row."""
+    lines = [f"p{i:02d},North,{i % 2},,50,positive,T1" for i in range(60)]
+    (folder / "patients.csv").write_text("\n".join([PATIENTS.strip(), *lines]) + "\n")
+    rows = [f"x{i:02d},p{i:02d},ultrasound,,,,images/a.png,,,," for i in range(60)]
+    (folder / "images.csv").write_text("\n".join([IMAGES.strip(), *rows]).replace("images/b.nii.gz", "images/z.nii.gz"))
+    with pytest.raises(InputError) as error:
+        read_cohort(folder)
+    heading, *shown = str(error.value).splitlines()
+    assert heading == f"{folder}: 61 problems of 2 kinds in this cohort folder"
+    assert len(shown) == 2
+    assert "images.csv, rows 5, 6, 7, 8, 9 and 55 more, column modality: unknown modality, 60 times" in shown[0]
+    assert "(found 'ultrasound'); did you mean US?" in shown[0]
+    assert "row 3, column path: file is missing (found 'images/z.nii.gz')" in shown[1]
+    assert len(error.value.problems) == 61, "each row can still be asked for"
+
+
+def test_the_row_of_a_first_entry_does_not_make_a_kind(folder):
+    doubled = [*PATIENTS.splitlines(), *PATIENTS.splitlines()[1:]]
+    (folder / "patients.csv").write_text("\n".join(doubled) + "\n")
+    with pytest.raises(InputError) as error:
+        read_cohort(folder)
+    (shown,) = str(error.value).splitlines()[1:]
+    assert "rows 6, 7, 8, 9, column patient_id: patient appears more than once, 4 times" in shown
+
+
+NEAR = _cases("""
+case | table | old | new | suggestion
+word | images | 007,US | 007,Ultrasound | US
+capitals | images | 007,US | 007,us | US
+side | images | DCE,R | DCE,right | R
+beginning | patients | 44,negative | 44,neg | negative
+slip | patients | 44,negative | 44,negatve | negative
+center | patients | 007,North | 007,north | North
+zeros | readers | 007,r1 | 7,r1 | 007
+yes | patients | 8,North,1,1 | 8,North,yes,1 | 1
+words of the endpoint | patients | 8,North,1,1 | 8,North,n+,1 | 1
+nothing near | images | 007,US | 007,PET |
+another id | readers | 007,r1 | 006,r1 |
+""")
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_a_near_miss_gets_a_suggestion_and_nothing_else_does(folder, case):
+    table, old, new, suggestion = NEAR[case]
+    change(folder, f"{table}.csv", old, new)
+    remedy = only_problem(folder).remedy
+    assert remedy.startswith(f"did you mean {suggestion}? Otherwise ") if suggestion else "did you mean" not in remedy
 
 
 def test_all_problems_come_at_once_in_file_and_row_order(folder):
@@ -493,3 +597,93 @@ def test_older_names_are_written_as_todays(folder, tmp_path):
     change(folder, "cohort.yaml", "license:", "licence:")
     write_cohort(read_cohort(folder), tmp_path / "copy")
     assert "license: none" in (tmp_path / "copy" / "cohort.yaml").read_text()
+
+
+# ------------------------------------------------------------------------------------------- readers and implausible values
+
+
+def test_readers_are_grouped_by_their_modality_and_not_by_words_of_their_description(folder, tmp_path):
+    """ "Ultrasound" stands in the description of one who read MRI, and not in that of one who read sweeps."""
+    described = """
+  a: {description: Knew the ultrasound report, modality: MRI}
+  b: {description: Read the sweeps, modality: USV}
+  c: {description: Read the stills, modality: US}
+  d: Radiologist with ultrasound
+  e: {modality: CT}"""
+    change(folder, "cohort.yaml", "readers: {r1: a radiologist}", f"readers:{described}")
+    (folder / "readers.csv").write_text("patient_id,reader_id,score\n" + "".join(f"007,{name},1\n" for name in "dcba"))
+    cohort = read_cohort(folder)
+    assert cohort.reader_groups() == {"MRI": ["a"], "ultrasound": ["b", "c"], "unspecified": ["d"]}
+    assert "ultrasound" in cohort.readers_described["b"]
+    write_cohort(cohort, tmp_path / "copy")
+    copy = read_cohort(tmp_path / "copy", root=folder)
+    assert (copy.readers_described, copy.reader_modality) == (cohort.readers_described, cohort.reader_modality)
+    (warning,) = cohort.warnings
+    assert (warning.value, warning.column) == ("d", "reader_id")
+    assert "modality: one of US" in warning.remedy
+
+
+NODES = """\
+  size_mm: {label: Size, kind: continuous, unit: mm}
+  nodes_positive: {label: Positive nodes, kind: continuous}
+  nodes_examined: {label: Examined nodes, kind: continuous}
+readers:"""
+
+
+@pytest.fixture
+def counted(folder) -> Path:
+    """The good folder with sizes and counts of nodes, all plausible."""
+    change(folder, "cohort.yaml", "readers: {r1: a radiologist}", f"{NODES} {{r1: {{modality: MRI}}}}")
+    cells = ["size_mm,nodes_positive,nodes_examined", "18,0,2", "25.5,3,11", ",,", "42,1,1"]
+    lines = [f"{line},{more}" for line, more in zip(PATIENTS.splitlines(), cells, strict=True)]
+    (folder / "patients.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_plausible_values_are_not_warned_of(counted):
+    assert read_cohort(counted).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "column", "message"),
+    [
+        ("18,0,2", "4200,0,2", "size_mm", "outside the plausible range, 0 to 200 mm"),
+        ("18,0,2", "-18,0,2", "size_mm", "outside the plausible range, 0 to 200 mm"),
+        (",51.5,", ",102,", "age_years", "outside the plausible range, 18 to 100 years"),
+        (",51.5,", ",5.5,", "age_years", "outside the plausible range, 18 to 100 years"),
+        ("18,0,2", "18,3,2", "nodes_positive", "more than nodes_examined (which is 2)"),
+    ],
+)
+def test_an_implausible_value_is_warned_of_with_its_row_and_kept(counted, old, new, column, message):
+    change(counted, "patients.csv", old, new)
+    cohort = read_cohort(counted)
+    (warning,) = cohort.warnings
+    assert (warning.row, warning.column, warning.message) == (2, column, message)
+    assert str(cohort.patients[column].iloc[0]).removesuffix(".0") == warning.value
+
+
+def test_sizes_in_centimeters_are_warned_of_once(counted):
+    for old, new in (("18,0,2", "1.8,0,2"), ("25.5,", "2.6,"), ("42,1", "4.2,1")):
+        change(counted, "patients.csv", old, new)
+    (warning,) = read_cohort(counted).warnings
+    assert (warning.row, warning.column, warning.value) == (None, "size_mm", "median 2.6")
+    assert "unit: cm" in warning.remedy
+    change(counted, "cohort.yaml", "unit: mm", "unit: mm, range: [0, 10]")
+    assert read_cohort(counted).warnings == ()
+
+
+def test_ranges_and_limits_of_cohort_yaml_come_first_and_are_kept(counted, tmp_path):
+    change(counted, "cohort.yaml", "unit: mm", "unit: mm, range: [20, 40]")
+    change(counted, "cohort.yaml", "{label: Examined nodes", "{at_most: age_years, label: Examined nodes")
+    change(counted, "patients.csv", "25.5,3,11", "25.5,3,45")
+    cohort = read_cohort(counted)
+    found = [(warning.row, warning.column, warning.message) for warning in cohort.warnings]
+    assert found == [
+        (2, "size_mm", "outside the plausible range, 20 to 40 mm"),
+        (5, "size_mm", "outside the plausible range, 20 to 40 mm"),
+        (3, "nodes_examined", "more than age_years (which is 44)"),
+    ]
+    write_cohort(cohort, tmp_path / "copy")
+    copy = read_cohort(tmp_path / "copy", root=counted)
+    assert copy.clinical == cohort.clinical
+    assert [warning.message for warning in copy.warnings] == [message for _, _, message in found]

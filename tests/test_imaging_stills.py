@@ -9,7 +9,7 @@ from PIL import Image
 
 from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
-from alnlib.imaging.lesions import crop
+from alnlib.imaging.lesions import crop, one_per_patient
 from alnlib.imaging.rows import read_still
 from alnlib.imaging.spec import CropSpec
 
@@ -79,7 +79,7 @@ def test_gain_does_not_change_a_crop(folder):
 
 def test_what_is_missing_is_named_with_patient_and_remedy(folder):
     without_box = table(mask_path=[None, None])
-    with pytest.raises(InputError, match="patient 007: image a: .*0.png has neither box nor mask.*fixed_size"):
+    with pytest.raises(InputError, match="patient 007: image a: .*0.png has neither box nor mask.*leave the image out"):
         crop_stills(without_box, folder, kind="adjustable_square", side_px=32)
     without_spacing = table(pixel_spacing_mm=[None, None])
     with pytest.raises(InputError, match="patient 007: image a: .*0.png has no pixel spacing.*pixel_spacing_mm"):
@@ -91,9 +91,24 @@ def test_what_is_missing_is_named_with_patient_and_remedy(folder):
         crop_stills(table(), folder, kind="adjustable_square", side_px=32)
 
 
-def test_a_still_without_a_box_is_cropped_round_its_middle(folder):
-    crops = crop_stills(table(mask_path=[None, None]), folder, kind="fixed_size", side_px=16, size_mm=10)
-    assert crops.shape == (2, 16, 16)
+@pytest.mark.parametrize("kind", ["fixed_size", "adjustable_square"])
+def test_no_crop_is_cut_where_the_place_of_the_lesion_is_not_known(folder, kind):
+    """Neither kind takes the middle of the picture instead."""
+    with pytest.raises(InputError, match="patient 007: image a: .*the lesion's place is unknown.*leave the image out"):
+        crop_stills(table(mask_path=[None, None]), folder, kind=kind, side_px=16, size_mm=10)
+
+
+def test_of_several_images_the_one_with_a_box_is_cut_and_patients_without_are_left_out(folder):
+    images = table(patient_id=["p1", "p1"], mask_path=[None, "1_mask.png"])
+    images = pd.concat([images, table(patient_id=["p2", "p2"], mask_path=[None, None])], ignore_index=True)
+    view = CropSpec("US", 16, "fixed_size", 10)
+    assert one_per_patient(images, view)["path"].tolist() == ["1.png"]
+    assert crop(images, folder, view, ["p1"]).shape == (1, 16, 16)
+    with pytest.raises(
+        InputError, match=r"patient p2: images.csv has no image of modality US with a box or mask \(1 such"
+    ):
+        crop(images, folder, view, ["p1", "p2"])
+    assert one_per_patient(images.head(0), view).empty
 
 
 def test_no_rows_give_no_crops(folder):

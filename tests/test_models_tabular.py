@@ -39,3 +39,8 @@ def test_each_study_has_a_pipeline_as_far_as_there_are_data():
     assert counts == [n_clinical, n_clinical + 2, 2]
     without = tabular_pipelines(cohort, patients, "aln_metastasis", crossed[0], {}, **options)
     assert list(without) == ["tang: clinical"]
+    own = pd.concat(crossed).assign(study="my-hospital")
+    assert list(tabular_pipelines(cohort, patients, "aln_metastasis", own, {}, **options)) == [
+        "my-hospital: clinical",
+        "my-hospital: fusion",
+    ]

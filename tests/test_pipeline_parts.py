@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
+import yaml
 
 from alnlib.errors import InputError, Problem
 from alnlib.files import atomic_path, write_csv, write_json
 from alnlib.memo import FileDigests
 from alnlib.pipeline.cache import why_stale
 from alnlib.pipeline.execute import DIED_AT_START, STARTS, StageRun, clean_executed, execute
+from alnlib.pipeline.offer import applicable_stages, read_offer
 from alnlib.pipeline.parameters import declared_parameters, parse_setting
 from alnlib.pipeline.results import RunFolder, number_text
 from alnlib.pipeline.stages import find_stage
@@ -167,6 +170,45 @@ def test_a_stage_may_need_several_things_of_a_cohort():
     outlined = {f"{modality} images with a mask or box of the lesion" for modality in ("MG", "MRI")}
     assert both.lacks({"US images", *outlined}) is None
     assert both.lacks({"MRI images", min(outlined)}) == "MRI images with a mask or box of the lesion"
-    assert response.lacks({"endpoint apcr"}) is None
-    assert response.lacks(outlined) == "endpoint apcr"
+    assert response.lacks({"endpoint apcr with both classes"}) is None
+    assert response.lacks(outlined) == "endpoint apcr with both classes"
     assert find_stage("21").lacks(()) == "clinical variables" and find_stage("41").lacks(()) is None
+
+
+COHORT = {"primary_endpoint": "aln", "endpoints": {"aln": {}, "apcr": {}}, "clinical": {"age": {}}}
+PATIENTS = "patient_id,aln,apcr,age\n1,0,1,50\n2,1,1,50\n3,1,,50\n4,,1,50\n"
+"""Whose node status is known: 1, 2 and 3. Response is of one class."""
+
+
+@pytest.mark.parametrize(
+    ("images", "stage", "expected"),
+    [
+        (None, "21", "3 patients"),
+        (None, "22", "does not apply: the cohort has no US images with a mask or box of the lesion"),
+        (None, "27", "does not apply: the cohort has no endpoint apcr with both classes"),
+        (None, "41", "reads what 21 made"),
+        (None, "51", "does not apply: no model before it does"),
+        ("1,US,,\n2,US,,\n", "22", "does not apply: .* of the lesion, though 2 patients have such images"),
+        ("1,US,m.png,\n2,US,,1 1 2 2\n3,US,,\n", "22", "2 patients; 1 others have no US images with a mask or box"),
+        ("1,US,m.png,\n", "41", "reads what 21, 22 made"),
+        ("1,CT,,1 1 2 2\n1,CT,,\n", "25", "does not apply: .* on every CT image, though 1 patients have such"),
+        ("1,CT,,1 1 2 2\n4,CT,,\n", "25", "1 patients; 2 others have no CT images"),
+        ("1,MG,m.png,\n2,MG,m.png,\n2,MRI,m.nii,\n", "26", "1 patients; 2 others have no MG images"),
+        ("4,US,m.png,\n", "22", "does not apply"),
+    ],
+)
+def test_before_a_run_each_stage_says_how_many_patients_it_has_or_what_is_lacking(tmp_path, images, stage, expected):
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(COHORT))
+    (tmp_path / "patients.csv").write_text(PATIENTS)
+    if images is not None:
+        (tmp_path / "images.csv").write_text("patient_id,modality,mask_path,box\n" + images)
+    told = {each.number: words for each, words in applicable_stages(read_offer(tmp_path))}
+    assert re.match(expected, told[stage]), told[stage]
+
+
+def test_a_run_counts_the_patients_of_its_own_endpoint(tmp_path):
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(COHORT))
+    (tmp_path / "patients.csv").write_text(PATIENTS)
+    (tmp_path / "study.json").write_text('{"endpoint": "apcr"}')
+    assert read_offer(tmp_path)["clinical variables"] == {"1", "2", "4"}
+    assert read_offer(tmp_path / "nowhere") is None

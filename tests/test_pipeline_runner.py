@@ -10,6 +10,7 @@ import time
 
 import pandas as pd
 import pytest
+import yaml
 
 from alnlib.errors import InputError
 from alnlib.pipeline import offer
@@ -201,6 +202,74 @@ def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
 
     assert kinds(run_now(seed=9)) == ["done", "done", "done"]
     assert (folder / "b.csv").exists()
+
+
+def test_a_model_that_fails_in_a_first_run_does_not_hold_up_the_others(toy_repository):
+    """The evaluation goes on with the other model; once a model has files, its failure holds up what reads them."""
+    cells = [*TOY_CELLS["01_first"], "results.output('cohort/images.csv').write_text('modality\\nUS\\nCT\\n')"]
+    write_toy_notebook(toy_repository, "01_first", cells)
+    opening = TOY_CELLS["03_aside"][0]
+    (toy_repository / "notebooks/profiles/demo.yaml").write_text("")
+    fails = [opening, "raise ValueError('no such crop')"]
+    works = [opening, "results.save_table(results.read_table('a.csv'), 'ct.csv')"]
+    judges = [opening, "names = [name for name in ('us.csv', 'ct.csv') if results.has(name)]"]
+    judges.append("import pandas as pd\nresults.save_table(pd.DataFrame({'read': names}), 'd.csv')")
+    explains = [opening, "results.save_table(results.read_table('ct.csv'), 'e.csv')"]
+    reports = [opening, "results.save_table(results.read_table('d.csv'), 'f.csv')"]
+    written = {"02_us": works, "03_ct": fails, "04_judge": judges, "05_explain": explains, "06_report": reports}
+    for name, cells in written.items():
+        cells = [cell.replace("'ct.csv'", "'us.csv'", 1) if name == "02_us" else cell for cell in cells]
+        write_toy_notebook(toy_repository, name, cells)
+    stages = (
+        Stage("01_first", "", makes=(*TOY_STAGES[0].makes, "cohort/images.csv"), reads_data=True),
+        Stage("02_us", "", ("a.csv",), ("us.csv",), about=("US images",)),
+        Stage("03_ct", "", ("a.csv",), ("ct.csv",), about=("CT images",)),
+        Stage("04_judge", "", ("us.csv", "ct.csv"), ("d.csv",)),
+        Stage("05_explain", "", ("ct.csv",), ("e.csv",)),
+        Stage("06_report", "", ("d.csv", "e.csv"), ("f.csv",)),
+    )
+
+    def run_now(**options) -> Runner:
+        runner = Runner(make_plan(RunOptions(**options), stages))
+        runner.good = runner.run()
+        return runner
+
+    folder = toy_repository / "results/simulated-demo"
+    first = run_now()
+    assert not first.good
+    assert kinds(first) == ["done", "done", "failed", "done", "absent", "done"]
+    assert first.statuses["05_explain"].detail == "stage 03 failed"
+    assert pd.read_csv(folder / "f.csv")["read"].tolist() == ["us.csv"]
+    assert kinds(run_now())[:2] == ["fresh", "fresh"]
+
+    write_toy_notebook(toy_repository, "03_ct", works)
+    assert kinds(run_now()) == ["fresh", "fresh", "done", "done", "done", "done"]
+    assert pd.read_csv(folder / "f.csv")["read"].tolist() == ["us.csv", "ct.csv"]
+    write_toy_notebook(toy_repository, "03_ct", fails)
+    assert kinds(run_now()) == ["fresh", "fresh", "failed", "blocked", "blocked", "blocked"]
+
+
+def test_the_models_of_a_users_cohort_are_filed_under_its_name(toy_repository):
+    """Those that any cohort may have; a protocol of one modality keeps its key. --set comes last."""
+    folder = toy_repository / "Ward 7"
+    folder.mkdir()
+    described = dict.fromkeys(("title", "license", "citation", "source"), "x") | {"name": "St. Mary's"}
+    described |= {"provenance": "real", "primary_endpoint": "aln", "centers": ["A"]}
+    described["endpoints"] = {"aln": {"label": "ALN", "positive": "N+", "negative": "N0"}}
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(described))
+    (folder / "patients.csv").write_text("patient_id,center,aln\n1,A,0\n2,A,1\n")
+    for name, study in (("02_second", "tang"), ("03_aside", "park")):
+        write_toy_notebook(toy_repository, name, TOY_CELLS[name], f'{PARAMETERS}\nstudy = "{study}"')
+
+    def studies(**options) -> list[str | None]:
+        plan = make_plan(RunOptions(**options), TOY_STAGES)
+        return [values.get("study") for values in plan.parameters.values()]
+
+    assert studies() == [None, "tang", "park"]
+    assert studies(cohort=str(folder)) == [None, "st-mary-s", "park"]
+    assert studies(cohort=str(folder), settings=("02.study=mine",)) == [None, "mine", "park"]
+    (folder / "cohort.yaml").write_text(yaml.safe_dump(described | {"name": "Tang"}))
+    assert studies(cohort=str(folder)) == [None, "tang-cohort", "park"]
 
 
 def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,14 @@ def numbers_of(results: Path, run: str) -> dict:
 
 @pytest.fixture(scope="module")
 def duke(tmp_path_factory) -> dict:
-    data = real_data("duke", "Clinical_and_Other_Features.xlsx").parent
-    results = tmp_path_factory.mktemp("duke")
+    """Of a folder that holds the clinical sheet and nothing else, as README says is enough."""
+    sheet = real_data("duke", "Clinical_and_Other_Features.xlsx")
+    data, results = tmp_path_factory.mktemp("sheet"), tmp_path_factory.mktemp("duke")
+    (data / sheet.name).symlink_to(sheet)
     done = run_all("--cohort", "duke", "--data", data, results=results)
     assert done.returncode == 0, done.stdout + done.stderr
+    for stage in ("11_cohort", "21_clinical", "27_longitudinal_mri", "41_", "42_", "43_", "44_"):
+        assert re.search(rf"^{stage}\w* +done ", done.stdout, re.MULTILINE), stage
     assert "22_ultrasound          does not apply" in done.stdout
     assert "24_mri                 does not apply (the cohort has no MRI images with a mask" in done.stdout
     return numbers_of(results, "duke-demo")

@@ -27,7 +27,6 @@ from alneval.readers import (
     MODEL_READER_COLUMNS,
     models_against_readers,
     reader_cuts,
-    reader_groups,
     readers_beside_model,
 )
 from alneval.rows import estimate_text, number_of, prediction_rows, recovered_share
@@ -417,21 +416,6 @@ def test_the_endpoint_of_a_study_is_the_one_whose_values_it_predicts():
     )
     found = data.predicted_by(pd.concat([response, nodes, of_units]))
     assert found == {"second": "response", "first": "nodes", "units": "nodes"}, "units have labels of their own"
-
-
-def test_readers_are_grouped_by_what_they_read():
-    described = {
-        "a": "Reader of the axilla on ultrasound",
-        "b": "Radiologist, MRI report",
-        "c": "A suspect, distinct structure",
-        "d": "Ultrasound",
-    }
-    assert reader_groups(described, ["d", "c", "b", "a"]) == {
-        "ultrasound": ["a", "d"],
-        "MRI": ["b"],
-        "unspecified": ["c"],
-    }
-    assert reader_groups(described, ["b"]) == {"MRI": ["b"]}
 
 
 def test_models_are_held_to_the_readers_of_the_same_patients(scored):

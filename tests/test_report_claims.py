@@ -41,6 +41,7 @@ from alnlib.report.claims import (
     readable_claims,
     verdict_of,
 )
+from alnlib.report.facts import claim_verdicts
 from alnlib.report.story import story
 from alnlib.studies import (
     CLAIM_KINDS,
@@ -315,6 +316,27 @@ def test_with_all_models_there_every_claim_is_judged_and_carries_its_provenance(
     for row in ledger[ledger["kind"] != "level"].itertuples():
         assert row.difference_low <= row.difference <= row.difference_high
         assert row.difference == pytest.approx(row.value - row.value_of_other)
+
+
+def test_a_users_cohort_that_rebuilds_no_study_has_no_claim_and_says_so(predictions, discrimination):
+    own = predictions[predictions["study"] == "tang"].assign(study="my-hospital")
+    empty = ledger_of(own, discrimination, "real", None)
+    assert empty.empty and list(empty.columns) == list(LEDGER_COLUMNS)
+    assert readable_claims(empty).empty and against_comparators(empty).empty
+    assert ledger_numbers(empty)["claims"] == 0
+    assert "no claim to test" in claims_figure(empty).texts[0].get_text()
+    assert story(empty, pd.DataFrame()) == "No published study is rebuilt on these patients.\n"
+    assert claim_verdicts(empty) == ""
+
+
+def test_a_users_cohort_has_the_claims_of_the_studies_that_it_rebuilds_and_only_those(predictions, discrimination):
+    own = predictions[predictions["study"].isin(["tang", "li_video"])].replace({"study": {"tang": "my-hospital"}})
+    found = ledger_of(own, discrimination, "real", None)
+    assert list(found["study"].unique()) == ["li_video"]
+    assert len(claims_figure(found).axes) == 1
+    beside = pd.concat([predictions[predictions["study"] == "tang"], rows_of("mine", {"warmth": 1.0}, "test", 60)])
+    everything = ledger_of(beside, discrimination, "real", None)
+    assert list(everything["study"].unique()) == list(STUDIES), "a further study beside the five takes none away"
 
 
 def test_a_contrast_is_delongs_paired_test_on_the_same_patients(ledger, predictions):

@@ -131,6 +131,7 @@ def read_breast_lesions_usg(data: str | Path) -> Cohort:
         external_centers=(),
         clinical=clinical,
         readers_described={READER_ID: "BI-RADS category in order of suspicion: 1, 2, 3, 4a = 4, 4b = 5, 4c = 6, 5 = 7"},
+        reader_modality={READER_ID: "US"},
         license="CC BY 4.0",
         citation=f"Pawlowska A, et al. Scientific Data 2024, doi 10.1038/s41597-024-02984-z; data doi {DOI}",
         source=f"The Cancer Imaging Archive, doi {DOI}",

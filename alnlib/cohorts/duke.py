@@ -152,6 +152,7 @@ def read_duke(data: str | Path) -> Cohort:
         external_centers=(),
         clinical=clinical,
         readers_described={READER_ID: "Radiologist's MRI report: lymphadenopathy or suspicious nodes (0 no, 1 yes)"},
+        reader_modality={READER_ID: "MRI"},
         license="CC BY-NC 4.0",
         citation="Saha A, Harowicz MR, Grimm LJ, et al. Br J Cancer 2018;119:508-516; data doi 10.7937/TCIA.e3sv-re93",
         source=f"The Cancer Imaging Archive, doi {DOI}",

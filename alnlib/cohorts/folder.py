@@ -1,4 +1,4 @@
-"""A cohort folder (cohort.yaml, patients.csv, images.csv, readers.csv): read, written and checked, all problems at once.
+"""A cohort folder (cohort.yaml, patients.csv; images.csv and readers.csv if any): read, written, checked, all problems at once.
 
 Pixels are not opened here; the public sources are turned into a cohort by their own modules.
 """
@@ -15,15 +15,19 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from alnlib.cohorts.plausible import implausible_values
 from alnlib.cohorts.schema import (
     GIVEN_SPLITS,
     IMAGE_COLUMNS,
     IMAGE_REQUIRED_COLUMNS,
+    MEANT,
+    MODALITIES,
     PATIENT_ID_COLUMNS,
     POPULATION,
     PROVENANCES,
     READER_COLUMNS,
     VARIABLE_KINDS,
+    WHAT_IS_READ,
     ClinicalVariable,
     Cohort,
     Endpoint,
@@ -33,8 +37,9 @@ from alnlib.cohorts.schema import (
     is_label,
     patients_schema,
     readers_schema,
+    with_suggestion,
 )
-from alnlib.errors import InputError, Problem
+from alnlib.errors import InputError, Problem, counted
 from alnlib.files import write_csv, write_text
 
 KEY_MEANING = {
@@ -52,7 +57,11 @@ REQUIRED_KEYS = tuple(KEY_MEANING)
 TEXT_KEYS = ("name", "title", "provenance", "primary_endpoint", "license", "citation", "source")
 OPTIONAL_KEYS = ("external_centers", "clinical", "readers")
 ENDPOINT_KEYS = ("label", "positive", "negative")
-VARIABLE_KEYS = ("label", "kind", "unit", "levels")
+VARIABLE_KEYS = ("label", "kind", "unit", "levels", "range", "at_most")
+READER_KEYS = ("description", "modality")
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".xls", ".xlsx")
+READER_FORM = "reader_id: {description: ..., modality: one of " + ", ".join(MODALITIES) + "}"
 
 OLDER_KEYS = {"centres": "centers", "external_centres": "external_centers", "licence": "license"}
 OLDER_COLUMNS = {"centre": "center"}
@@ -82,9 +91,14 @@ def _describe(cohort: Cohort) -> str:
     described["endpoints"] = {column: asdict(endpoint) for column, endpoint in cohort.endpoints.items()}
     described |= {"centers": list(cohort.centers), "external_centers": list(cohort.external_centers), "clinical": {}}
     for column, variable in cohort.clinical.items():
-        given = asdict(variable) | {"levels": list(variable.levels)}
+        given = asdict(variable) | {"levels": list(variable.levels), "range": list(variable.range or ())}
         described["clinical"][column] = {key: value for key, value in given.items() if value}
-    described["readers"] = dict(cohort.readers_described)
+    described["readers"] = {
+        reader: {"description": text, "modality": cohort.reader_modality[reader]}
+        if reader in cohort.reader_modality
+        else text
+        for reader, text in cohort.readers_described.items()
+    }
     described |= {key: getattr(cohort, key) for key in ("license", "citation", "source")}
     return yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=120)
 
@@ -106,8 +120,7 @@ def read_cohort(folder: str | Path, root: str | Path | None = None, *, check_ima
     _examine_images(folder / "images.csv", draft, patient_ids, check_images)
     _examine_readers(folder / "readers.csv", draft, patient_ids)
     if draft.problems:
-        count = len(draft.problems)
-        raise InputError(f"{folder}: {count} problem{'s' if count > 1 else ''} in this cohort folder", draft.problems)
+        raise InputError(f"{folder}: {counted(draft.problems)} in this cohort folder", draft.problems)
     return draft.cohort()
 
 
@@ -117,6 +130,7 @@ class _Draft:
 
     root: Path
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     described: dict[str, Any] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     clinical: dict[str, ClinicalVariable] = field(default_factory=dict)
@@ -145,6 +159,8 @@ class _Draft:
             external_centers=tuple(described["external_centers"]),
             clinical=self.clinical,
             readers_described=described["readers"],
+            reader_modality=described["reader_modality"],
+            warnings=tuple(self.warnings),
             patients=_typed_patients(self.patients, self.endpoints, self.clinical),
             images=_typed_images(self.images),
             readers=_typed_readers(self.readers),
@@ -226,7 +242,9 @@ def _examine_texts(described: dict, known: dict[str, Any], problem) -> None:
         elif value not in (None, ""):
             problem(key, "not a piece of text", f"write {key} as one line of text, in quotes", value)
     if known.get("provenance", "real") not in PROVENANCES:
-        problem("provenance", "unknown provenance", f"use {' or '.join(PROVENANCES)}", known["provenance"])
+        remedy = f"use {' or '.join(PROVENANCES)}"
+        remedy = with_suggestion(remedy, known["provenance"], PROVENANCES, MEANT["provenance"])
+        problem("provenance", "unknown provenance", remedy, known["provenance"])
     for key in ("centers", "external_centers"):
         names = described.get(key) or []
         texts = _as_texts(names)
@@ -238,8 +256,27 @@ def _examine_texts(described: dict, known: dict[str, Any], problem) -> None:
     if known["centers"] and known["centers"][0] in known["external_centers"]:
         remedy = "list the development center first and take it out of external_centers"
         problem("external_centers", "the primary center (the first) is also external", remedy, known["centers"][0])
-    readers = _mapping(described, "readers", "reader_id: description", problem)
-    known["readers"] = {str(reader): str(description) for reader, description in readers.items()}
+    _examine_reader_descriptions(_mapping(described, "readers", READER_FORM, problem), known, problem)
+
+
+def _examine_reader_descriptions(described: dict, known: dict[str, Any], problem) -> None:
+    """Descriptions and modalities of readers, into `known`; a description alone is a text, and names what was read."""
+    known["readers"], known["reader_modality"] = {}, {}
+    for reader, entry in described.items():
+        key, entry = f"readers.{reader}", entry if isinstance(entry, dict) else {"description": entry}
+        for name in set(entry) - set(READER_KEYS):
+            near = difflib.get_close_matches(str(name), READER_KEYS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"a reader has {', '.join(READER_KEYS)}"
+            problem(f"{key}.{name}", "unknown key", hint)
+        modality = _as_text(entry.get("modality"))
+        if modality in MODALITIES:
+            known["reader_modality"][str(reader)] = modality
+        elif entry.get("modality") is not None:
+            remedy = f"use one of {', '.join(MODALITIES)}, or leave it out"
+            remedy = with_suggestion(remedy, modality, MODALITIES, MEANT["modality"])
+            problem(f"{key}.modality", "unknown modality", remedy, entry["modality"])
+        text, read = _as_text(entry.get("description")) or str(reader), WHAT_IS_READ.get(modality, "")
+        known["readers"][str(reader)] = text if read.casefold() in text.casefold() else f"{text} ({read})"
 
 
 def _examine_endpoints(described: dict, draft: _Draft, problem) -> None:
@@ -268,7 +305,8 @@ def _examine_clinical(described: dict, draft: _Draft, problem) -> None:
         texts = _as_texts(levels)
         faults = []
         if kind not in VARIABLE_KINDS:
-            problem(f"{key}.kind", "unknown kind", f"use {', '.join(VARIABLE_KINDS)}", kind)
+            remedy = with_suggestion(f"use {', '.join(VARIABLE_KINDS)}", kind, VARIABLE_KINDS, MEANT["kind"])
+            problem(f"{key}.kind", "unknown kind", remedy, kind)
         if texts is None or not all(texts):
             faults = ["levels are not a list of names"]
             faults += ['list the level names, in quotes where they are yes, no, on or off: ["no", "yes"]']
@@ -282,7 +320,30 @@ def _examine_clinical(described: dict, draft: _Draft, problem) -> None:
             problem(f"{key}.levels", *faults, levels)
         elif kind in VARIABLE_KINDS:
             label = _as_text(entry.get("label")) or str(column)
-            draft.clinical[str(column)] = ClinicalVariable(label, kind, _as_text(entry.get("unit")), tuple(texts))
+            unit, limits = _as_text(entry.get("unit")), _plausible(entry, key, kind, described, problem)
+            draft.clinical[str(column)] = ClinicalVariable(label, kind, unit, tuple(texts), *limits)
+
+
+def _plausible(
+    entry: dict, key: str, kind: str, described: dict, problem
+) -> tuple[tuple[float, float] | None, str | None]:
+    """`range` and `at_most` of a clinical variable, None each where not given or, noted, not understood."""
+    given, most = entry.get("range"), entry.get("at_most")
+    for name in (name for name in ("range", "at_most") if entry.get(name) is not None and kind != "continuous"):
+        problem(f"{key}.{name}", f"{kind} variables have levels, not {name}", "remove it, or call it continuous")
+    limits = given if isinstance(given, list) and len(given) == 2 else [None, None]
+    numbers = [float(edge) for edge in limits if isinstance(edge, (int, float)) and not isinstance(edge, bool)]
+    in_order = len(numbers) == 2 and numbers[0] < numbers[1]
+    if given is not None and not in_order:
+        problem(f"{key}.range", "not two numbers, the lower first", "write range: [lowest, highest]", given)
+    other = described.get(most) if isinstance(most, str) else None
+    if most is not None and not (isinstance(other, dict) and other.get("kind") == "continuous"):
+        names = [
+            str(name) for name, one in described.items() if isinstance(one, dict) and one.get("kind") == "continuous"
+        ]
+        remedy = with_suggestion("name another continuous variable", most, names, {})
+        problem(f"{key}.at_most", "not a continuous variable of this cohort", remedy, most)
+    return (tuple(numbers) if in_order else None), (str(most) if most is not None else None)
 
 
 def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int, str]]]:
@@ -339,7 +400,7 @@ def _as_texts(values: Any) -> list[str] | None:
 def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
     """A CSV file as stripped text, indexed by line number; None, with the problems noted, where it cannot be read."""
     if not path.is_file():
-        draft.note(path, "file is missing", "every cohort folder holds cohort.yaml, patients.csv and images.csv")
+        draft.note(path, "file is missing", "every cohort folder holds cohort.yaml and patients.csv")
         return None
     raw = path.read_bytes()
     as_utf8 = 'save it as "CSV UTF-8 (comma delimited)"'
@@ -398,6 +459,17 @@ def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
     return frame.loc[:, ~pd.Index(header).duplicated()]
 
 
+def _is_left_out(path: Path, draft: _Draft) -> bool:
+    """Whether a table that a cohort may do without is not there; a file of almost its name is noted."""
+    if path.exists():
+        return False
+    tables = (place for place in path.parent.iterdir() if place.suffix.lower() in TABLE_SUFFIXES and place.is_file())
+    named = {place.stem.casefold(): place.name for place in tables}
+    for near in difflib.get_close_matches(path.stem, named, 1, 0.8):
+        draft.note(path, f"file is missing, and {named[near]} is there", f"save it as {path.name}, or move it away")
+    return True
+
+
 def _line_of_byte(raw: bytes, position: int) -> int:
     return raw[:position].count(b"\n") + 1
 
@@ -429,7 +501,8 @@ def _check_cells(path: Path, table: pd.DataFrame, schema, draft: _Draft) -> None
             for row, value in zip(error.failure_cases["index"], error.failure_cases["failure_case"], strict=True)
         ]
         for row, column, check, value in sorted(found, key=lambda cell: cell[:2]):
-            draft.note(path, check.title, check.description, row, table.columns[column], value)
+            remedy = with_suggestion(check.description, value, **check.statistics)
+            draft.note(path, check.title, remedy, row, table.columns[column], value)
 
 
 def _check_unique(path: Path, table: pd.DataFrame, keys: list[str], draft: _Draft, message: str, remedy: str) -> None:
@@ -457,6 +530,7 @@ def _examine_patients(path: Path, draft: _Draft) -> None:
     external = tuple(draft.described.get("external_centers", ()))
     centers = tuple(dict.fromkeys((*draft.described.get("centers", ()), *external)))
     _check_cells(path, table, patients_schema(draft.endpoints, decided, centers), draft)
+    draft.warnings += implausible_values(path, table, decided)
     if "patient_id" not in table.columns:
         return
     draft.patients = table
@@ -508,6 +582,8 @@ def _check_both_classes(path: Path, table: pd.DataFrame, draft: _Draft) -> None:
 
 
 def _examine_images(path: Path, draft: _Draft, patient_ids: frozenset[str] | None, check_images: bool) -> None:
+    if _is_left_out(path, draft):
+        return
     table = _read_table(path, draft)
     if table is None:
         return
@@ -560,7 +636,7 @@ def _path_fault(text: str, inside: _Inside) -> tuple[str, str] | None:
 
 
 def _examine_readers(path: Path, draft: _Draft, patient_ids: frozenset[str] | None) -> None:
-    if not path.exists():
+    if _is_left_out(path, draft):
         return
     table = _read_table(path, draft)
     if table is None:
@@ -575,6 +651,11 @@ def _examine_readers(path: Path, draft: _Draft, patient_ids: frozenset[str] | No
     _check_cells(path, table, schema, draft)
     keys = ["patient_id", "reader_id"]
     _check_unique(path, table, keys, draft, "reader scored this patient more than once", "keep one score")
+    described, scored = draft.described.get("readers", {}), table.get("reader_id", pd.Series(dtype="str")).unique()
+    for reader in (name for name in described if name in scored and name not in draft.described["reader_modality"]):
+        message = "what this reader read is not said, so no model is compared with readers of its modality"
+        remedy = f"write {READER_FORM.replace('reader_id', reader)} under readers in cohort.yaml"
+        draft.warnings.append(Problem.of(path, message, remedy, column="reader_id", value=reader))
     draft.readers = table
 
 
@@ -596,7 +677,9 @@ def _typed_labels(column: pd.Series) -> pd.Series:
     return column.where(column != "").astype("float64").astype("Int64")
 
 
-def _typed_images(table: pd.DataFrame) -> pd.DataFrame:
+def _typed_images(table: pd.DataFrame | None) -> pd.DataFrame:
+    if table is None:
+        return images_table({})
     filled = table.where(table != "")
     return images_table(
         filled.assign(unit_label=_typed_labels(table["unit_label"])) if "unit_label" in table else filled

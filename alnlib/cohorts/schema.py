@@ -5,26 +5,49 @@ Reading and writing a cohort folder lives in `alnlib.cohorts.folder`; the public
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from alneval.folds import GIVEN_SPLITS, POPULATION
+from alnlib.errors import Problem
 
 PROVENANCES = ("real", "simulated")
 VARIABLE_KINDS = ("continuous", "ordinal", "nominal")
 MODALITIES = ("US", "USV", "MRI", "CT", "MG")
 TIMEPOINTS = ("pre", "post")
 LATERALITIES = ("L", "R")
+WHAT_IS_READ = {"US": "ultrasound", "USV": "ultrasound", "MRI": "MRI", "CT": "CT", "MG": "mammography"}
+"""What readers of a modality are called together; of another one they are called by its code."""
+
 
 PATIENT_ID_COLUMNS = ("patient_id", "center")
 IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")
 IMAGE_COLUMNS = ("image_id", "patient_id", "modality", "timepoint", "sequence_or_view", "laterality", "path")
 IMAGE_COLUMNS += ("mask_path", "box", "pixel_spacing_mm", "unit_label")
 READER_COLUMNS = ("patient_id", "reader_id", "score")
+
+MEANT = {
+    "modality": {
+        **dict.fromkeys(("ultrasound", "sonography", "b-mode", "us image"), "US"),
+        **dict.fromkeys(("ultrasound video", "video", "cine", "clip", "sweep"), "USV"),
+        **dict.fromkeys(("mr", "magnetic resonance", "dce", "dce-mri"), "MRI"),
+        **dict.fromkeys(("computed tomography", "cect"), "CT"),
+        "mammography": "MG",
+        "mammogram": "MG",
+        "mammo": "MG",
+    },
+    "timepoint": {"before": "pre", "baseline": "pre", "after": "post", "follow-up": "post"},
+    "laterality": {"left": "L", "right": "R"},
+    "kind": {"numeric": "continuous", "number": "continuous", "categorical": "nominal", "binary": "nominal"},
+    "provenance": {"synthetic": "simulated", "virtual": "simulated"},
+    "label": {"yes": "1", "true": "1", "no": "0", "false": "0"},
+}
+"""Words that people write for a code, by what is coded."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +64,16 @@ class ClinicalVariable:
     """A clinical predictor known before axillary surgery.
 
     kind: "continuous" (numbers, in `unit`), "ordinal" or "nominal" (readable level names; `levels` in order, first = reference).
+    range: lowest and highest plausible value of a continuous one; at_most: another one that it cannot exceed. Values beyond
+    are warned of (`alnlib.cohorts.plausible`).
     """
 
     label: str
     kind: str
     unit: str | None = None
     levels: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
+    at_most: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +82,9 @@ class Cohort:
 
     patients: one row per patient: patient_id, center, optional split, endpoints (Int64: 0, 1 or <NA>), clinical variables
     (float64, or str level names; missing is NaN). images: `IMAGE_COLUMNS`, one row per image. readers: `READER_COLUMNS`.
-    centers: first = primary. root: the folder that `path` and `mask_path` are relative to.
+    centers: first = primary. readers_described: {reader: description}; reader_modality: {reader: one of MODALITIES}, of those
+    for whom it is known. root: the folder that `path` and `mask_path` are relative to. warnings: what is readable and hardly
+    true.
     """
 
     name: str
@@ -74,6 +103,8 @@ class Cohort:
     images: pd.DataFrame
     readers: pd.DataFrame
     root: Path
+    reader_modality: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[Problem, ...] = ()
 
     @property
     def is_simulated(self) -> bool:
@@ -87,6 +118,17 @@ class Cohort:
             raise ValueError(f"unknown endpoint {endpoint!r}; this cohort has {', '.join(self.endpoints)}")
         eligible = self.patients[self.patients[endpoint].notna()].reset_index(drop=True)
         return eligible.assign(**{endpoint: eligible[endpoint].astype(np.int64)})
+
+    def reader_groups(self) -> dict[str, list[str]]:
+        """{what they read: ids of the readers with scores}, in the order in which cohort.yaml describes them.
+
+        By `reader_modality`, readers of stills and sweeps together; without one they are "unspecified".
+        """
+        groups: dict[str, list[str]] = {}
+        for reader in (name for name in self.readers_described if name in set(self.readers["reader_id"])):
+            modality = self.reader_modality.get(reader, "unspecified")
+            groups.setdefault(WHAT_IS_READ.get(modality, modality), []).append(reader)
+        return groups
 
     def without_population(self) -> Cohort:
         """The same without patients of the split "population", their images and reads."""
@@ -165,10 +207,14 @@ def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, Clinical
         center.append(_one_of("unknown center", (*centers, ""), known_center))
     splits = f"use one of {', '.join(GIVEN_SPLITS)}, or remove the column"
     label = 'write 1 (positive), 0 (negative), or leave the cell empty where it is unknown (not "NA")'
+    words = {
+        column: MEANT["label"] | {endpoint.negative.casefold(): "0", endpoint.positive.casefold(): "1"}
+        for column, endpoint in endpoints.items()
+    }
     return _schema(
         {"patient_id": _not_empty("patient_id", "give every patient an id"), "center": center},
         {"split": _one_of("unknown split", (*GIVEN_SPLITS, ""), splits)}
-        | {column: _cell_check(is_label, _NO_LABEL, label) for column in endpoints}
+        | {column: _cell_check(is_label, _NO_LABEL, label, meant=words[column]) for column in endpoints}
         | {column: _variable_check(variable) for column, variable in clinical.items()},
     )
 
@@ -184,15 +230,21 @@ def images_schema(patient_ids: frozenset[str]):
         {
             "image_id": _not_empty("image_id", "give every image an id of its own"),
             "patient_id": _known_patient(patient_ids),
-            "modality": _one_of("unknown modality", MODALITIES, f"use one of {', '.join(MODALITIES)}"),
+            "modality": _one_of(
+                "unknown modality", MODALITIES, f"use one of {', '.join(MODALITIES)}", MEANT["modality"]
+            ),
             "path": _not_empty("path", "give the image's path relative to the cohort folder"),
         },
         {
-            "timepoint": _one_of("unknown timepoint", (*TIMEPOINTS, ""), "use pre, post or leave it empty"),
-            "laterality": _one_of("unknown laterality", (*LATERALITIES, ""), "use L, R or leave it empty"),
+            "timepoint": _one_of(
+                "unknown timepoint", (*TIMEPOINTS, ""), "use pre, post or leave it empty", MEANT["timepoint"]
+            ),
+            "laterality": _one_of(
+                "unknown laterality", (*LATERALITIES, ""), "use L, R or leave it empty", MEANT["laterality"]
+            ),
             "box": _cell_check(_parses(parse_box), "malformed or inverted box", box),
             "pixel_spacing_mm": _cell_check(_parses(parse_pixel_spacing), "malformed pixel spacing", spacing),
-            "unit_label": _cell_check(is_label, _NO_LABEL, "write 0, 1 or leave it empty"),
+            "unit_label": _cell_check(is_label, _NO_LABEL, "write 0, 1 or leave it empty", meant=MEANT["label"]),
         },
     )
 
@@ -248,21 +300,46 @@ def _variable_check(variable: ClinicalVariable):
 
 
 def _known_patient(patient_ids: frozenset[str]):
-    return _one_of("patient is not in patients.csv", patient_ids, "add the patient to patients.csv or remove this row")
+    remedy = "add the patient to patients.csv or remove this row"
+    alike = {patient.lstrip("0").casefold(): patient for patient in patient_ids}
+    return _cell_check(patient_ids.__contains__, "patient is not in patients.csv", remedy, meant=alike)
 
 
 def _not_empty(column: str, remedy: str):
     return _cell_check(lambda text: text != "", f"{column} is empty", remedy)
 
 
-def _one_of(message: str, allowed: Collection[str], remedy: str):
-    return _cell_check(frozenset(allowed).__contains__, message, remedy)
+def _one_of(message: str, allowed: Collection[str], remedy: str, meant: Mapping[str, str] | None = None):
+    return _cell_check(frozenset(allowed).__contains__, message, remedy, tuple(allowed), meant)
 
 
-def _cell_check(accepts, message: str, remedy: str):
+def _cell_check(accepts, message: str, remedy: str, names: tuple[str, ...] = (), meant: Mapping | None = None):
+    """names, meant: what `with_suggestion` may suggest instead of a cell that is not accepted."""
     import pandera.pandas as pa  # see _schema
 
-    return pa.Check(lambda column: column.map(accepts).astype(bool), title=message, description=remedy)
+    suggested = {"names": names, "meant": meant or {}}
+    return pa.Check(
+        lambda column: column.map(accepts).astype(bool), title=message, description=remedy, statistics=suggested
+    )
+
+
+def with_suggestion(remedy: str, written: object, names: Collection[str], meant: Mapping[str, str]) -> str:
+    """The remedy, after "did you mean X?" where what was written is near one of `names` or a key of `meant` {word: code}.
+
+    Near is the same but for case or leading zeros, the beginning of one name alone, a longer word that begins with a name,
+    or a slip of the pen.
+    """
+    text = str(written).strip().casefold()
+    if not text:
+        return remedy
+    folded = {name.casefold(): name for name in names if name}
+    begun = [name for name in folded if len(text) > 2 and name.startswith(text)]
+    begun += [name for name in folded if len(name) > 3 and text.startswith(name)]
+    near = folded.get(text) or meant.get(text) or meant.get(text.lstrip("0"))  # ids that a table program cut
+    if near is None:
+        close = begun if len(begun) == 1 else difflib.get_close_matches(text, folded, 1, 0.8)
+        near = folded[close[0]] if close else None
+    return remedy if near is None else f"did you mean {near}? Otherwise {remedy}"
 
 
 def _parses(parse):

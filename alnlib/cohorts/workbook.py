@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alnlib.errors import InputError, Problem
+from alnlib.errors import InputError, Problem, counted
 
 
 def find_workbook(data: Path, pattern: str) -> Path | None:
@@ -67,7 +67,7 @@ class Workbook:
                 except (KeyError, ValueError):
                     kind = self.id_heading.removesuffix("ID").strip().lower()  # Patient ID, CaseID
                     who = f"{kind} {self.sheet.at[at, self.id_heading]}"
-                    self.note(at, heading, message, f"{who}: {remedy or self.unchanged}", cell_text(cell))
+                    self.note(at, heading, f"{message} ({who})", remedy or self.unchanged, cell_text(cell))
             decoded.append(value)
         return pd.Series(decoded, index=self.sheet.index, dtype=object)
 
@@ -75,8 +75,7 @@ class Workbook:
         """Raise InputError with the problems noted so far, if there are any, in the order of their lines."""
         if self.problems:
             found = sorted(dict.fromkeys(self.problems), key=lambda problem: problem.row or 0)
-            count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
-            raise InputError(f"{self.path}: {count} in this workbook", found)
+            raise InputError(f"{self.path}: {counted(found)} in this workbook", found)
 
 
 def cell_text(cell: object) -> str:

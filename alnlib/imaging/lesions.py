@@ -24,7 +24,7 @@ from alnlib.imaging.crop import (
 )
 from alnlib.imaging.mri import crop_volumes, mri_rows
 from alnlib.imaging.read import Image2D
-from alnlib.imaging.rows import of_patient, of_patients, read_still, read_sweep
+from alnlib.imaging.rows import is_given, of_patient, of_patients, read_still, read_sweep
 from alnlib.imaging.spec import KEY, CropSpec
 
 AIR_HU = -1000.0
@@ -36,21 +36,21 @@ def crop(
     """(n, *spec.shape) uint8: the n images of the specification's modality in an images table, in their order.
 
     The box is the row's, else that of its mask. Gray values are scaled over the whole image, clip or volume before anything
-    is cut; beyond the border lies black (CT: air). US, MG: (n, rows, columns); one without a box is cut round its middle, if
-    the size is fixed. CT: the same, in a window of HU; the place of a node must be known. USV: (n, frames, rows, columns), the
-    same square of every frame, round the box in the key frame; only the key frame (spec.frames = KEY) is scaled by itself, as
-    in an archived still. MRI: one per patient, (n, 3, rows, columns) slices or (n, channels, depth, rows, columns), as in
-    `alnlib.imaging.mri`; images is then the whole table, since other rows may be needed.
-    patient_ids: one image of each of these patients, in this order, the first if there are several (MRI: InputError).
-    Raises InputError, naming patient, file and remedy, for an image that cannot be read, a box outside the image, a box or
-    spacing that is needed and missing, or values in unknown units.
+    is cut; beyond the border lies black (CT: air). US, MG: (n, rows, columns). CT: the same, in a window of HU. USV: (n,
+    frames, rows, columns), the same square of every frame, round the box in the key frame; only the key frame (spec.frames =
+    KEY) is scaled by itself, as in an archived still. MRI: one per patient, (n, 3, rows, columns) slices or (n, channels,
+    depth, rows, columns), as in `alnlib.imaging.mri`; images is then the whole table, since other rows may be needed.
+    patient_ids: one image of each of these patients, in this order, that of `one_per_patient`.
+    Raises InputError, naming patient, file and remedy, for an image that cannot be read, without box and mask, or with a box
+    outside, for a spacing that is needed and missing, or values in unknown units.
     """
     root = Path(root)
     if spec.modality == "MRI":
         return crop_volumes(images, root, spec, patient_ids)
     rows = images[images["modality"] == spec.modality]
     if patient_ids is not None:
-        rows = of_patients(one_per_patient(images, spec), patient_ids, f"image of modality {spec.modality}")
+        what = f"image of modality {spec.modality} with a box or mask"
+        rows = of_patients(one_per_patient(images, spec), patient_ids, what)
     cut = _sweep if spec.modality == "USV" else _still
     crops: list[np.ndarray] = []
     for _, row in rows.iterrows():
@@ -65,12 +65,15 @@ def crop(
 
 
 def one_per_patient(images: pd.DataFrame, spec: CropSpec) -> pd.DataFrame:
-    """The row of each patient from which the crop is cut if patients are asked for: the first of the modality, of MRI that of
-    the first channel."""
-    if spec.modality != "MRI":
-        return images[images["modality"] == spec.modality].drop_duplicates("patient_id")
-    channel = spec.read_channels()[0]
-    return mri_rows(images, channel.timepoint, channel.sequence)
+    """The row of each patient from which the crop is cut if patients are asked for: the first of the modality that has a box or
+    a mask, of MRI that of the first channel. Patients without one are left out; for MRI, InputError if one has it twice."""
+    if spec.modality == "MRI":
+        channel = spec.read_channels()[0]
+        rows = mri_rows(images, channel.timepoint, channel.sequence)
+    else:
+        rows = images[images["modality"] == spec.modality]
+    placed = rows["box"].map(is_given).astype(bool) | rows["mask_path"].map(is_given).astype(bool)
+    return rows[placed].drop_duplicates("patient_id")
 
 
 def crop_outlines(images: pd.DataFrame, root: str | Path, spec: CropSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -99,11 +102,6 @@ def _still(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
     still = read_still(row, root)
     pixels, fill = still.image.pixels, 0.0
     if spec.modality == "CT":
-        if still.box is None:
-            raise InputError(
-                f"{still.image.path} has neither box nor mask, so the node's place is unknown; give one in images.csv, or leave "
-                "the image out"
-            )
         pixels, fill = _hounsfield(still.image, spec.picture_rescale), float(spec.scaled(AIR_HU))
     return square_as_bytes(_square(spec.scaled(pixels), still.box, still.image, spec, fill), spec.side_px)
 
@@ -121,22 +119,21 @@ def _sweep(row: pd.Series, root: Path, spec: CropSpec) -> np.ndarray:
 
 
 def _square(values: np.ndarray, box: Box | None, of: Image2D | Clip, spec: CropSpec, fill: float = 0.0) -> np.ndarray:
-    """The square of a kind round a box; without a box, the fixed size round the middle. of: whence the values are."""
-    if box is not None:
-        check_box(box, values.shape, "the image")
+    """The square of a kind round a box. of: whence the values are."""
+    if box is None:
+        raise InputError(
+            f"{of.path} has neither box nor mask, so the lesion's place is unknown; give one in images.csv, or leave the "
+            "image out"
+        )
+    check_box(box, values.shape, "the image")
     if spec.kind == "adjustable_square":
-        if box is None:
-            raise InputError(
-                f"{of.path} has neither box nor mask for an adjustable crop; give one in images.csv, or choose crop fixed_size"
-            )
         return adjustable_square_crop(values, box, spec.margin_fraction, fill)
     if of.spacing_mm is None:
         raise InputError(
             f"{of.path} has no pixel spacing for a crop in mm; give pixel_spacing_mm in images.csv, or choose crop "
             "adjustable_square"
         )
-    center = box_center_mm(box or (0, 0, *values.shape), of.spacing_mm)
-    return fixed_size_crop(values, center, spec.size_mm, of.spacing_mm, fill)
+    return fixed_size_crop(values, box_center_mm(box, of.spacing_mm), spec.size_mm, of.spacing_mm, fill)
 
 
 def _hounsfield(image: Image2D, picture_rescale: tuple[float, float] | None) -> np.ndarray:

@@ -18,7 +18,7 @@ from alnlib.models.clinical import clinical_pipeline, design_columns
 from alnlib.models.fusion import ScoreFusion, score_table
 from alnlib.models.learners import learner_table
 from alnlib.radiomics.select import selection_pipeline
-from alnlib.studies import STUDIES
+from alnlib.studies import STUDIES, general_study
 
 FEATURES = {"guo": "features/mammography_mri.parquet", "li_nat": "features/longitudinal_mri.parquet"}
 """Files of a run that hold the features of the studies on radiomics."""
@@ -53,21 +53,22 @@ def tabular_pipelines(
     home = cohort.patients.loc[~cohort.patients["center"].isin(cohort.external_centers), "patient_id"]
     development = patients[patients["patient_id"].isin(home)].reset_index(drop=True)
     clinical, pipelines = list(cohort.clinical), {}
+    general = general_study(predictions["study"].unique())
     n_clinical = len(design_columns(cohort.clinical)) if clinical else 0
     if clinical:
         y = development[endpoint].to_numpy(int)
-        pipelines["tang: clinical"] = TabularPipeline(
+        pipelines[f"{general}: clinical"] = TabularPipeline(
             clinical_pipeline(cohort.clinical), development[clinical], y, n_clinical
         )
-    of_tang = predictions[predictions["study"] == "tang"]
-    crossed = set(of_tang.loc[of_tang["split"] == "cross_validation", "model"])
+    of_general = predictions[predictions["study"] == general]
+    crossed = set(of_general.loc[of_general["split"] == "cross_validation", "model"])
     if crossed >= {"DL_US", "DL_MRI"}:
         names = ["DL_US", "DL_MRI"]
-        scores = score_table(of_tang, names, "cross_validation")
+        scores = score_table(of_general, names, "cross_validation")
         joined = development.merge(scores, left_on="patient_id", right_index=True)
         fusion = ScoreFusion(names, cohort.clinical or None, missing_scores="mean")
         columns, y = joined[[*names, *clinical]], joined[endpoint].to_numpy(int)
-        pipelines["tang: fusion"] = TabularPipeline(fusion, columns, y, n_clinical + len(names))
+        pipelines[f"{general}: fusion"] = TabularPipeline(fusion, columns, y, n_clinical + len(names))
     for study, table in features.items():
         outcomes = cohort.patients.set_index("patient_id").get(STUDIES[study].endpoint, pd.Series(dtype=float)).dropna()
         frame = table.set_index("patient_id")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ from rich.table import Table
 
 from alneval.cli import evaluate
 from alnlib.arithmetic import arithmetic_line
-from alnlib.errors import EXIT_INPUT_ERROR, InputError
+from alnlib.errors import EXIT_INPUT_ERROR, InputError, Problem, counted, grouped
 from alnlib.files import write_csv
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS
@@ -99,6 +99,7 @@ def run(
         runner.survey()
         Console(width=_width()).print(_stage_table(runner))
         return 0
+    _warn(plan.warnings)
     return _run_and_show(plan)
 
 
@@ -133,15 +134,29 @@ def verify(
 def validate(
     folder: Annotated[Path, typer.Argument(help="cohort folder: cohort.yaml, patients.csv, images.csv")],
 ) -> int:
-    """Check a cohort folder: every problem at once, with file, row and remedy."""
+    """Check a cohort folder: every problem at once, with file, row and remedy, and which stages have how many patients."""
     from alnlib.cohorts.folder import read_cohort
+    from alnlib.pipeline.offer import applicable_stages, read_offer
 
     cohort = read_cohort(folder)
     print(
         f"{folder} is a valid cohort folder: {len(cohort.patients)} patients, {len(cohort.images)} images, "
         f"{len(cohort.readers)} reader scores, {cohort.provenance}."
     )
+    for stage, told in applicable_stages(read_offer(folder)):
+        print(f"  {stage.notebook:22s} {told}")
+    _warn(cohort.warnings)
     return 0
+
+
+def _warn(warnings: Sequence[Problem]) -> None:
+    """Say on stderr what is readable in a cohort and hardly true."""
+    if warnings:
+        lines = [
+            f"{counted(warnings, 'warning')}, and nothing is changed:",
+            *(f"  {line}" for line in grouped(warnings)),
+        ]
+        Console(stderr=True, soft_wrap=True, highlight=False).print("\n".join(lines), markup=False)
 
 
 @app.command()

@@ -19,10 +19,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alnlib.arithmetic import arithmetic, processor
-from alnlib.errors import InputError
+from alnlib.errors import InputError, Problem
 from alnlib.files import sha256_file, write_json, write_text
 from alnlib.memo import FileDigests, LibraryCode
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
@@ -39,6 +39,10 @@ from alnlib.pipeline.parameters import (
     stage_parameters,
 )
 from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, Stage, check_table, find_stage, makers_of
+from alnlib.studies import ANY_COHORTS, STUDIES
+
+if TYPE_CHECKING:
+    from alnlib.cohorts.schema import Cohort
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
 POLL_SECONDS = 0.4
@@ -92,12 +96,13 @@ class Plan:
     parameters: dict[str, dict[str, Any]]
     chosen: tuple[Stage, ...]
     stages: tuple[Stage, ...]
+    warnings: tuple[Problem, ...] = ()  # of a user's own cohort
 
 
 def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES) -> Plan:
     """Check the stage table, the profile, every parameter and the cohort's name; InputError for what the user can mend."""
     check_table(stages)
-    cohort, run, data = _resolve_cohort(options)
+    cohort, run, data, own = _resolve_cohort(options)
     profile = read_profile(notebooks_folder() / "profiles" / f"{options.profile}.yaml")
     settings = [parse_setting(text) for text in options.settings]
     read = {stage.notebook: read_notebook(notebooks_folder() / f"{stage.source_notebook}.ipynb") for stage in stages}
@@ -108,17 +113,29 @@ def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES) -> Plan:
     common["data"] = data.relative_to(data_root()).as_posix() if inside else str(data)
     if options.seed is not None:
         common["seed"] = options.seed
-    presets = {stage.notebook: stage.preset for stage in stages}
-    parameters = {
-        name: stage_parameters(name, declared[name], preset, profile, common, settings)
-        for name, preset in presets.items()
-    }
+    named = {} if own is None else {"study": _own_study(own.name)}
+    parameters = {}
+    for stage in stages:
+        name, names = stage.notebook, declared[stage.notebook]
+        shared = common | (named if names.get("study") == ANY_COHORTS else {})
+        parameters[name] = stage_parameters(name, names, stage.preset, profile, shared, settings)
     chosen = _chosen_stages(options, stages)
-    return Plan(options, run, results_folder() / run, data, read, parameters, chosen, tuple(stages))
+    warnings = () if own is None else own.warnings
+    return Plan(options, run, results_folder() / run, data, read, parameters, chosen, tuple(stages), warnings)
 
 
-def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
-    """(cohort parameter, name of the run folder, data folder) of a request."""
+def _own_study(name: str) -> str:
+    """What the models of a user's cohort are filed under: its name, as a file may have it, and no published study."""
+    slug = _slug(name)
+    return f"{slug}-cohort" if slug in STUDIES else slug
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "cohort"
+
+
+def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path, Cohort | None]:
+    """(cohort parameter, name of the run folder, data folder, the cohort if it is a user's own folder) of a request."""
     if options.run is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         raise InputError(
             f"--run {options.run}: give the name of a folder below results/, of letters, digits, . _ and -"
@@ -133,7 +150,7 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
                 f"{data}: no such folder; --data DIR names where the files of {options.cohort} are, and "
                 f"`python3 run_all.py download {options.cohort} --data {data}` fetches them"
             )
-        return options.cohort, run, data.resolve()
+        return options.cohort, run, data.resolve(), None
     if options.data is not None:
         raise InputError(f"--data {options.data}: a cohort folder brings its own files; leave --data out")
     folder = Path(options.cohort).expanduser()
@@ -144,11 +161,10 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path]:
         )
     from alnlib.cohorts.folder import read_cohort
 
-    read_cohort(folder)
-    slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "cohort"
+    slug = _slug(folder.resolve().name)
     if slug in NAMED_COHORTS:
         slug += "-folder"
-    return "folder", options.run or f"{slug}-{options.profile}", folder.resolve()
+    return "folder", options.run or f"{slug}-{options.profile}", folder.resolve(), read_cohort(folder)
 
 
 def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -166,7 +182,8 @@ def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage,
 class Runner:
     """Executes a plan. `statuses` tells at any moment where each stage stands; `on_change` is called when that changed.
 
-    left_out: stages that found, when they ran on the cohort as it is, that they do not apply, and what they said.
+    left_out: stages that found, when they ran on the cohort as it is, that they do not apply, and what they said. lost: stages
+    about something that failed and have no files of an earlier run: those behind them go on as if they did not apply.
     """
 
     def __init__(self, plan: Plan, on_change: Callable[[Runner], None] | None = None) -> None:
@@ -180,13 +197,14 @@ class Runner:
         self.started: list[subprocess.Popen] = []
         self.statuses: dict[str, StageStatus] = {}
         self.left_out: dict[str, str] = {}
+        self.lost: set[str] = set()
         self._data_digest: str | None = None
 
     # what is fresh
 
     def survey(self) -> list[StageStatus]:
         """The state of every stage as files stand now, without running anything."""
-        self.statuses, self.left_out = {}, {}
+        self.statuses, self.left_out, self.lost = {}, {}, set()
         for stage in self.plan.stages:
             self.statuses[stage.notebook] = StageStatus(stage, *self._surveyed(stage))
         self.hashes.save()
@@ -218,13 +236,17 @@ class Runner:
         if missing := stage.lacks(offer):
             return f"the cohort has no {missing}"
         bound = [maker for maker in makers_of(stage, self.plan.stages) if maker.about]
-        if bound and all(maker.lacks(offer) or maker.notebook in self.left_out for maker in bound):
-            return "no model of the table applies to this cohort"
+        if bound and all(
+            maker.lacks(offer) or maker.notebook in self.left_out or maker.notebook in self.lost for maker in bound
+        ):
+            lost = [maker.number for maker in bound if maker.notebook in self.lost]
+            return f"stage {' and '.join(lost)} failed" if lost else "no model of the table applies to this cohort"
         return None
 
     def _inputs(self, stage: Stage) -> list[str]:
-        """What the stage needs, less what only stages make that do not apply to this cohort."""
-        out = [other for other in self.plan.stages if other.notebook in self.left_out or self._does_not_apply(other)]
+        """What the stage needs, less what only stages make that do not apply to this cohort, or are lost."""
+        gone = {*self.left_out, *self.lost}
+        out = [other for other in self.plan.stages if other.notebook in gone or self._does_not_apply(other)]
         absent = {made for other in out for made in other.makes}
         return [need for need in stage.needs if need not in absent]
 
@@ -343,7 +365,8 @@ class Runner:
         reason = self._does_not_apply(stage)
         if reason:  # no later stage reads what it left when it still applied
             self._retire(stage)
-        failed = next((maker.stage.number for maker in makers if maker.kind in ("failed", "blocked")), None)
+        held = [maker for maker in makers if maker.kind in ("failed", "blocked")]
+        failed = next((maker.stage.number for maker in held if maker.stage.notebook not in self.lost), None)
         missing = next((need for need in self._inputs(stage) if not (self.plan.folder / need).exists()), None)
         if failed:
             status.kind, status.detail = "blocked", f"stage {failed} failed"
@@ -363,6 +386,7 @@ class Runner:
 
     def _start(self, stage: Stage, status: StageStatus, executor: Executor) -> Future:
         self.left_out.pop(stage.notebook, None)
+        self.lost.discard(stage.notebook)
         status.kind, status.begun, status.begun_at = "running", time.monotonic(), provenance.now()
         status.components = self._components(stage)
         shutil.rmtree(self._staging(stage), ignore_errors=True)
@@ -413,6 +437,8 @@ class Runner:
             where = f", cell {error['cell']}" if error["cell"] else ""
             said_by = "" if error["name"] == "InputError" else f"{error['name']}{where}: "
             status.detail = said_by + error["message"]
+            if stage.about and not self._state(stage)["outputs"]:
+                self.lost.add(stage.notebook)
             if (executed := staging / "notebooks" / failed.name).exists():
                 _move(executed, failed)
         shutil.rmtree(staging, ignore_errors=True)

@@ -22,7 +22,10 @@ NUMBERS = "report/numbers.json"
 ARITHMETIC = "report/arithmetic.json"
 """Whose processor and which arithmetic a run was computed with, written by the runner."""
 
-ABOUT = re.compile(r"\w+ images( with a mask or box of the lesion)?|endpoint \w+|clinical variables")
+ABOUT = re.compile(
+    r"\w+ images( with a mask or box of the lesion)?|mask or box of the lesion on every \w+ image"
+    r"|endpoint \w+ with both classes|clinical variables"
+)
 """What a stage may ask of a cohort, in the words of `alnlib.pipeline.offer`."""
 
 

@@ -30,6 +30,7 @@ from alnlib.studies import (
     STUDIES,
     Claim,
     Study,
+    general_study,
     published_difference,
     published_value,
     shown_to,
@@ -172,6 +173,9 @@ def claims_ledger(
 ) -> pd.DataFrame:
     """Every claim of STUDIES beside what this run found: one row each, columns LEDGER_COLUMNS.
 
+    Where a user's own cohort is predicted under a study of its own, only claims of studies that are predicted beside it; none
+    is about a cohort that rebuilds no study.
+
     predictions: as `read_predictions` returns them; discrimination: evaluation/discrimination.csv, for levels; cohort,
     provenance ("simulated" or "real"): whose patients they are; truth: sources/truth.csv of a simulated cohort; endpoints:
     {study: endpoint that its models predict here}, the study's own where it is silent.
@@ -190,8 +194,9 @@ def claims_ledger(
     best = {}
     if truth is not None and provenance == "simulated":
         best = {(row.modality, row.center): row.attainable_auc for row in truth.itertuples()}
-    rows = []
-    for study in STUDIES.values():
+    rows, there = [], predictions["study"].unique()
+    rebuilt = general_study(there) in STUDIES
+    for study in [study for study in STUDIES.values() if rebuilt or study.key in there]:
         of_study = predictions[predictions["study"] == study.key]
         predicted = (endpoints or {}).get(study.key, study.endpoint)
         for claim in study.claims:
@@ -450,9 +455,9 @@ def readable_claims(ledger: pd.DataFrame) -> pd.DataFrame:
     over seeds, p (Holm), population (PROVENANCE) where one was scored, in words, which begins with the verdict. What a paper
     does not print is "not available".
     """
-    provenance = ledger["provenance"].iloc[0]
     rows = []
     for row in ledger.to_dict("records"):
+        provenance = row["provenance"]
         split, paper = SPLIT_NAMES[row["split"]], row["split_in_paper"]
         rows.append(
             {
@@ -561,11 +566,16 @@ def plot_claims(ledger: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def claims_figure(ledger: pd.DataFrame) -> Figure:
-    """`plot_claims` of every study below one another, under one legend."""
+    """`plot_claims` of every study below one another, under one legend; of a ledger without claims a line that says so."""
+    if ledger.empty:
+        figure = plt.figure(figsize=(6, 0.6))
+        figure.text(0.02, 0.5, "No published study is rebuilt here, so there is no claim to test.", va="center")
+        return figure
     contrasts = ledger[ledger["kind"] != "level"]
     sizes = contrasts.groupby("study", sort=False).size()
     height = 1.2 + 0.55 * len(sizes) + (0.42 if "population_verdict" in ledger else 0.36) * sizes.sum()
-    figure, axes = plt.subplots(len(sizes), 1, figsize=(9.5, height), height_ratios=sizes + 1)
+    figure, axes = plt.subplots(len(sizes), 1, figsize=(9.5, height), height_ratios=sizes + 1, squeeze=False)
+    axes = axes[:, 0]
     for ax, study in zip(axes, sizes.index, strict=True):
         plot_claims(ledger[ledger["study"] == study], ax)
         ax.set_title(title_of(study))

@@ -19,8 +19,10 @@ def story(ledger: pd.DataFrame, design: pd.DataFrame) -> str:
     """Markdown, one paragraph per study of the ledger.
 
     ledger: report/claims.csv, with the columns of the population where there is one; design: report/design.csv (may be
-    empty). A sentence stands only where its numbers are known.
+    empty). A sentence stands only where its numbers are known; without claims one line says so.
     """
+    if ledger.empty:
+        return "No published study is rebuilt on these patients.\n"
     paragraphs = []
     for letter, (key, of_study) in zip("ABCDE", ledger.groupby("study", sort=False), strict=False):
         study = STUDIES[key]

@@ -6,7 +6,7 @@ system is rebuilt, and what we chose where the abstract is silent, its notebook 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+ANY_COHORTS = "tang"
+"""The study whose models (clinical, ultrasound, MRI, all fused) any cohort may have; of a user's own cohort they are filed
+under the cohort's name instead."""
 
 CLAIM_KINDS = ("better", "not different", "optimism", "level")
 METRIC_NAMES = {"auc": "AUC", "accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity"}
@@ -173,6 +177,14 @@ def shown_to(study: str, model: str) -> str | None:
     """What a model of a study is shown, one of a candidate architecture too; None if that is not known."""
     known = STUDIES[study].model(model) if study in STUDIES else None
     return SHOWN_TO.get((study, model)) if known is None else known.shown
+
+
+def general_study(studies: Iterable[str]) -> str:
+    """Under which of the studies of predictions the models of ANY_COHORTS stand: its own, or the name of a user's cohort."""
+    named = list(studies)
+    return (
+        ANY_COHORTS if ANY_COHORTS in named else next((study for study in named if study not in STUDIES), ANY_COHORTS)
+    )
 
 
 def title_of(study: str) -> str:
