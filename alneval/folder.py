@@ -194,8 +194,9 @@ METHODS = (
     "**Calibration**: intercept (slope held at 1) and slope on the log odds with Wald intervals (Cox 1958, Biometrika 45:562; "
     "Steyerberg 2019, Clinical Prediction Models, 15.3), by patient with the sandwich variance (Liang & Zeger 1986, "
     "Biometrika 73:13); Brier score (Brier 1950, Mon Weather Rev 78:1), its scaled form, "
-    "expected/observed and ICI (Austin & Steyerberg 2019, Stat Med 38:4051) with percentile intervals over resampled "
-    "patients; Hosmer-Lemeshow with as many degrees of freedom as groups. Curves are lowess of the outcome.",
+    "observed/expected (O:E) and ICI (Austin & Steyerberg 2019, Stat Med 38:4051; Van Calster 2025, Lancet Digit Health "
+    "7:100916) with percentile intervals over resampled patients; Hosmer-Lemeshow with as many degrees of freedom as groups. "
+    "Curves, ICI, E50, E90 and Emax are by loess of degree 2 and span 0.75; the columns `_lowess` by lowess, as rms::val.prob.",
     "**Recalibration**: logistic (Platt) and isotonic, fitted on validation rows, else on cross-validated rows of other "
     "patients, and judged on test and external rows.",
     "**Net benefit**: Vickers & Elkin 2006 (Med Decis Making 26:565), standardized after Kerr 2016 (J Clin Oncol 34:2534), "

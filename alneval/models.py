@@ -200,12 +200,13 @@ def calibration_tables(
 
 
 def calibration_row(study: str, model: str, split: str, summary: CalibrationSummary) -> dict[str, Any]:
-    """One row of evaluation/calibration.csv: every estimate with `_low` and `_high`."""
+    """One row of evaluation/calibration.csv: every estimate with `_low` and `_high`; ici to emax by loess, then by lowess."""
     row: dict[str, Any] = {"study": study, "model": model, "split": split}
     row |= {"n": summary.n, "n_positive": summary.n_positive, "n_clipped": summary.n_clipped}
-    for name in ("intercept", "slope", "expected_observed", "brier", "scaled_brier", "ici"):
+    for name in ("intercept", "slope", "observed_expected", "brier", "scaled_brier", "ici"):
         row |= getattr(summary, name).named(name)
     row |= {"e50": summary.errors.e50, "e90": summary.errors.e90, "emax": summary.errors.emax}
+    row |= {f"{name}_lowess": value for name, value in vars(summary.lowess_errors).items()}
     fit = summary.hosmer_lemeshow
     row |= {"chi_squared_hosmer_lemeshow": fit.statistic, "df_hosmer_lemeshow": fit.degrees_of_freedom}
     return row | {"p_hosmer_lemeshow": fit.p}

@@ -119,7 +119,13 @@ def _table_warnings(discrimination: pd.DataFrame, calibration: pd.DataFrame) -> 
             f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} separates the classes entirely (DeLong's variance is zero), "
             "which is no certainty; is the outcome among what it was shown?"
         )
-    for row in calibration[calibration["n_clipped"] > 0].itertuples():
+    hard = calibration["n_clipped"] == calibration["n"]
+    for row in calibration[hard & calibration["n_positive"].between(1, calibration["n"] - 1)].itertuples():
+        found.append(
+            f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} predicts 0 or 1 for all, which has no log odds: calibration "
+            "intercept and slope are not estimable; give the probability that was cut."
+        )
+    for row in calibration[~hard & (calibration["n_clipped"] > 0)].itertuples():
         found.append(
             f"{row.study}, {SPLIT_NAMES[row.split]}: {row.n_clipped} probabilities of {row.model} are 0 or 1 (nearer than 1e-6) "
             "and were moved off for intercept and slope."

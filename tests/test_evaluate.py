@@ -336,6 +336,10 @@ def test_warnings_name_what_was_planted_and_nothing_else():
     assert warned(evaluated(unequal), "did not score the same rows", "model 1 391")
     certain = good.assign(y_score=good["y_score"].where(good.index != good.index[-1], 0.0))
     assert warned(evaluated(certain), "1 probabilities of model 1 are 0 or 1")
+    called = evaluated(good.assign(y_score=(good["y_score"] > 0.5).astype(float)))
+    assert warned(called, "model 1 predicts 0 or 1 for all", "not estimable") and not warned(called, "moved off")
+    assert called.calibration[["intercept", "slope"]].isna().all(axis=None)
+    assert called.recalibration.query("method == 'Platt'")["brier"].notna().all()
     untuned = good[good["split"] == "test"]
     assert warned(evaluated(untuned), "no threshold", "model 0, model 1")
     untested = good[good["split"] == "validation"]
