@@ -8,7 +8,7 @@ import pandas as pd
 
 from alneval.figures import SPLIT_NAMES
 from alneval.rows import TESTED_SPLITS, judged_rows
-from alneval.tables import ONE_SCORE, SEPARATED
+from alneval.tables import ONE_SCORE, RANKS_ONLY, SEPARATED
 
 FEW_EVENTS = 100
 """Patients with, or without, the outcome below which a validation is small: Vergouwe 2005, J Clin Epidemiol 58:475."""
@@ -42,6 +42,17 @@ def listed(names: Sequence[str]) -> str:
     """Names once each, the first eight written out."""
     names = list(dict.fromkeys(names))
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def uncut_readers(readers: Sequence[str], beside: pd.DataFrame) -> list[str]:
+    """A sentence on the readers who are in no row of the table beside a model."""
+    uncut = [name for name in readers if name not in set(beside["reader"])]
+    if not uncut:
+        return []
+    return [
+        f"no sensitivity for the reads of {listed(uncut)}: a grade needs validation or train rows on which its cut is chosen, "
+        "and every reader a model with one row per patient and patients of both classes."
+    ]
 
 
 def _split_warnings(place: str, rows: pd.DataFrame) -> list[str]:
@@ -87,7 +98,8 @@ def _threshold_warnings(predictions: pd.DataFrame, discrimination: pd.DataFrame)
     for study, rows in held[held["threshold"].isna()].groupby("study", sort=False):
         found.append(
             f"{study}: no threshold, hence no sensitivity, for {listed(rows['model'])}: a threshold is chosen on "
-            "validation, cross_validation or train rows with both classes, never on test rows."
+            "validation, cross_validation or train rows with both classes, never on test rows; one fixed beforehand is given as "
+            "--threshold."
         )
     pooled = held[held["threshold_from"] == "cross_validation"]
     for (study, split), rows in pooled.groupby(["study", "split"], sort=False):
@@ -113,6 +125,13 @@ def _table_warnings(discrimination: pd.DataFrame, calibration: pd.DataFrame) -> 
         found.append(
             f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} has one score for all; is y_score the right column, or a class "
             "instead of a probability?"
+        )
+    ranked = discrimination[discrimination["note"].str.contains(RANKS_ONLY, regex=False)]
+    for study, rows in ranked.groupby("study", sort=False):
+        found.append(
+            f"{study}: scores of {listed(rows['model'])} leave 0 to 1 and are no probabilities: AUC, curves, comparisons, "
+            "operating points and predictive values are given; Brier score, calibration, recalibration, net benefit, NRI and IDI "
+            "are not, and need the probability of y_true = 1."
         )
     for row in discrimination[discrimination["note"].str.contains(SEPARATED, regex=False)].itertuples():
         found.append(
