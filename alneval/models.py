@@ -357,6 +357,7 @@ def prevalence_tables(
     """
     thresholds, tables = locked_thresholds(predictions, methods), []
     by_model = dict(iter(predictions.groupby(KEYS[:2], sort=False)))
+    probable = set(probability_rows(predictions)[KEYS[:2]].itertuples(index=False, name=None))
     for (study, model, split), part in judged.groupby(KEYS, sort=False):
         if part["y_true"].nunique() < 2:
             continue
@@ -368,7 +369,7 @@ def prevalence_tables(
             cutoff,
             prevalences,
             prevalence_from=fitted,
-            threshold_probability=threshold_probability,
+            threshold_probability=threshold_probability if (study, model) in probable else None,
             rng=np.random.default_rng(seed),
             n_bootstrap=n_bootstrap,
         )

@@ -74,9 +74,6 @@ _REQUIRED = tuple(column for column in PREDICTION_COLUMNS if column != "role")
 _NEEDED = ("patient_id", "y_true")
 """Of a file; the others have defaults."""
 
-STRAY_SHARE = 0.05
-"""Share of a model's scores below which those outside [0, 1] are mistakes, and not another scale."""
-
 
 def read_predictions(
     paths: str | Path | Iterable[str | Path],
@@ -90,8 +87,8 @@ def read_predictions(
     Long, a row per model and unit, or wide, a column of scores per model: those named in `scores`, else every further column
     with numbers, an empty cell where a model did not score. Without study, split, model or unit_id: "study", test, the name of
     the file, the patient. Identifiers stay text ("007"), y_true becomes int, y_score float; other columns are dropped but
-    those in `extra`, which stay text and are one per patient. any_scale: a model may leave [0, 1] with more than STRAY_SHARE of
-    its scores. The rules of `validate_predictions` hold across all files together. Raises InputError with every problem of
+    those in `extra`, which stay text and are one per patient. any_scale: scores may leave
+    [0, 1]. The rules of `validate_predictions` hold across all files together. Raises InputError with every problem of
     every file.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -493,10 +490,7 @@ def _content_problems(raw: pd.DataFrame, any_scale: bool = False, extra: Sequenc
     report(~labeled, "y_true", "not 0 or 1", "1 is the positive class; leave out units without a known outcome")
     finite = pd.Series(np.isfinite(score.to_numpy(dtype=float)), index=raw.index)
     report(~finite, "y_score", "not a finite number", "give a probability, or leave the row out")
-    outside = finite & ~score.between(0, 1)
-    if any_scale:
-        share = outside.groupby([raw[name] for name in ("study", "model")]).transform("mean")
-        outside &= share < STRAY_SHARE
+    outside = finite & ~score.between(0, 1) & (not any_scale)
     report(
         outside, "y_score", "not in [0, 1]", "give the probability of the positive class, not a logit or a percentage"
     )

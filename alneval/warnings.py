@@ -34,6 +34,7 @@ def evaluation_warnings(
     for (study, split), rows in judged.groupby(["study", "split"], sort=False):
         found += _split_warnings(f"{study}, {SPLIT_NAMES[split]}", rows)
     found += _threshold_warnings(predictions, discrimination)
+    found += _scale_warnings(predictions, discrimination)
     found += _table_warnings(discrimination, calibration)
     return found
 
@@ -114,6 +115,24 @@ def _threshold_warnings(predictions: pd.DataFrame, discrimination: pd.DataFrame)
     return found
 
 
+def _scale_warnings(predictions: pd.DataFrame, discrimination: pd.DataFrame) -> list[str]:
+    found = []
+    ranked = discrimination[discrimination["note"].str.contains(RANKS_ONLY, regex=False)]
+    for study, rows in ranked.groupby("study", sort=False):
+        places = []
+        for model in rows["model"].unique():
+            score = predictions.loc[(predictions["study"] == study) & (predictions["model"] == model), "y_score"]
+            places.append(
+                f"{model}: {(~score.between(0, 1)).sum()} of {len(score)}, {score.min():g} to {score.max():g}"
+            )
+        found.append(
+            f"{study}: scores leave 0 to 1 and are no probabilities ({listed(places)}): AUC, curves, comparisons, operating "
+            "points and predictive values are given; Brier score, calibration, recalibration, net benefit, NRI and IDI are "
+            "not, and need the probability of y_true = 1."
+        )
+    return found
+
+
 def _table_warnings(discrimination: pd.DataFrame, calibration: pd.DataFrame) -> list[str]:
     found = []
     for row in discrimination[discrimination["auc_high"] < 0.5].itertuples():
@@ -125,13 +144,6 @@ def _table_warnings(discrimination: pd.DataFrame, calibration: pd.DataFrame) -> 
         found.append(
             f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} has one score for all; is y_score the right column, or a class "
             "instead of a probability?"
-        )
-    ranked = discrimination[discrimination["note"].str.contains(RANKS_ONLY, regex=False)]
-    for study, rows in ranked.groupby("study", sort=False):
-        found.append(
-            f"{study}: scores of {listed(rows['model'])} leave 0 to 1 and are no probabilities: AUC, curves, comparisons, "
-            "operating points and predictive values are given; Brier score, calibration, recalibration, net benefit, NRI and IDI "
-            "are not, and need the probability of y_true = 1."
         )
     for row in discrimination[discrimination["note"].str.contains(SEPARATED, regex=False)].itertuples():
         found.append(

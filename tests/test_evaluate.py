@@ -216,7 +216,7 @@ def test_the_input_is_never_overwritten(mine, tmp_path):
 
 def test_every_problem_of_every_file_at_once_with_status_2(mine, tmp_path):
     spoiled = mine.astype({"y_score": object})
-    spoiled.loc[4, "y_score"] = 1.2  # row 6 of the file
+    spoiled.loc[4, "y_score"] = "0.2x"  # row 6 of the file
     moved = mine["patient_id"].eq("t0000") & mine["model"].eq("model 0")
     twice = mine[moved].assign(split="external")
     pd.concat([spoiled, twice]).to_csv(tmp_path / "a.csv", index=False)
@@ -224,7 +224,7 @@ def test_every_problem_of_every_file_at_once_with_status_2(mine, tmp_path):
     done = run_all("evaluate", "a.csv", "b.csv", "none.csv", folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert "a.csv, row 6, column y_score: not in [0, 1] (found '1.2')" in done.stderr
+    assert "a.csv, row 6, column y_score: not a finite number (found '0.2x')" in done.stderr
     assert f"a.csv, row {len(mine) + 2}, column patient_id: the patient is in two splits" in done.stderr
     assert "t0000: test and external" in done.stderr
     for column in ("y_true", "patient_id"):
@@ -578,7 +578,11 @@ def test_scores_that_are_no_probabilities_have_all_that_ranks_allow(tmp_path):
     assert all(
         getattr(found, name).empty for name in ("calibration", "recalibration", "net_benefit", "reclassification")
     )
-    assert warned(found, "model 0, model 1", "no probabilities", "net benefit")
+    assert warned(found, "model 0: ", "model 1: ", "no probabilities", "net benefit")
+    last_of_validation = good.query("split == 'validation'").index[-1]
+    strayed = evaluated(good.assign(y_score=p.where(good.index != last_of_validation, 1.2)))
+    assert warned(strayed, "(model 1: 1 of 240, ", "to 1.2)") and set(strayed.calibration["model"]) == {"model 0"}
+    assert set(strayed.prevalence.dropna(subset="net_benefit")["model"]) == {"model 0"}
     assert not any("calibration" in name or "decision" in name for name in files if name.startswith("figures/"))
     assert "| mine | model 1 | internal test | 120 |" in (tmp_path / "o" / "summary.md").read_text()
     both = evaluated(pd.concat([good[good["model"] == "model 0"], logits[logits["model"] == "model 1"]]))
