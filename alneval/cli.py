@@ -16,9 +16,25 @@ from alnlib.errors import EXIT_INPUT_ERROR, InputError
 
 def evaluate(
     predictions: Annotated[
-        list[Path], typer.Argument(help="files with study, model, role, split, patient_id, unit_id, y_true, y_score")
+        list[Path],
+        typer.Argument(
+            help="CSV or .xlsx: patient_id, y_true, y_score; or a column of scores per model; further study, model, role, "
+            "split, unit_id"
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="folder to write to (default ./evaluation-of-NAME)")] = None,
+    score: Annotated[list[str] | None, typer.Option(help="a column of scores of a wide file; may be repeated")] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="fixed beforehand: VALUE for all models, or MODEL=VALUE; may be repeated")
+    ] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="that thresholds reach where they are chosen, not Youden's index")
+    ] = None,
+    specificity: Annotated[float | None, typer.Option(min=0, max=1, help="the same")] = None,
+    subgroup: Annotated[list[str] | None, typer.Option(help="a column of levels; may be repeated")] = None,
+    reader: Annotated[list[str] | None, typer.Option(help="a column of one reader's reads; may be repeated")] = None,
+    interval: Annotated[str, typer.Option(metavar="logit_t|logit|wald", help="of an AUC; wald is pROC's")] = "logit_t",
+    reference: Annotated[str, typer.Option(metavar="t|normal", help="of a difference; normal is pROC's")] = "t",
     seed: Annotated[int, typer.Option(min=0, help="seed of the resamples")] = 2026,
     n_bootstrap: Annotated[int, typer.Option(min=40, help="resamples of patients; a quarter for calibration")] = 2000,
     provenance: Annotated[str, typer.Option(metavar="real|simulated", help="whose patients")] = "not stated",
@@ -31,6 +47,9 @@ def evaluate(
 
     folder = out if out is not None else default_folder(predictions)
     options = {"seed": seed, "n_bootstrap": n_bootstrap, "provenance": provenance, "force": force}
+    options |= {"scores": score or (), "subgroups": subgroup or (), "readers": reader or ()}
+    options |= {"thresholds": threshold or (), "sensitivity": sensitivity, "specificity": specificity}
+    options |= {"interval": interval, "reference": reference}
     evaluation, files = write_evaluation(predictions, folder, **options)
     for warning in evaluation.warnings:
         print(f"note: {warning}")

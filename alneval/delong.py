@@ -16,6 +16,9 @@ from scipy.special import expit, gammaln, logit
 from alneval.estimate import Estimate
 from alneval.units import Units
 
+STUDENT, NORMAL = "Student's t", "normal"
+"""Distributions that a statistic is referred to, as a method names them."""
+
 
 def auc(y_true: ArrayLike, score: ArrayLike) -> float:
     """Area under the empirical ROC curve: the chance that a positive outranks a negative, ties counting one half.
@@ -77,7 +80,11 @@ def auc_interval(units: Units, *, confidence: float = 0.95, interval: str = "log
         half = quantile * error / (area * (1 - area))
         low, high = expit(logit(area) - half), expit(logit(area) + half)
     counts = {"n": len(units), "n_positive": units.n_positive, "n_patients": units.n_patients}
-    return Estimate(area, float(low), float(high), error, **counts)
+    way = "Wald" if interval == "wald" else "log odds"
+    method = f"{_name(units)}, {way}, {STUDENT if interval == 'logit_t' else NORMAL}"
+    if interval == "logit_t" and area in (0.0, 1.0):
+        method = "perfect separation, Lehmann's alternatives"
+    return Estimate(area, float(low), float(high), error, **counts, method=method)
 
 
 def auc_difference(units: Units, *, confidence: float = 0.95, reference: str = "t") -> Estimate:
@@ -99,9 +106,9 @@ def auc_difference(units: Units, *, confidence: float = 0.95, reference: str = "
     centered = ((placed[:, 0] - placed[:, 1]) - (a - b))[:, None]
     degrees = inf if reference == "normal" else max(min(units.holders()) - 1, 1)
     error = _root(_between(centered, units)[0, 0])
-    name = "DeLong, clustered by patient" if units.clustered else "DeLong"
     value = float(a - b)
-    kept = {"n": len(units), "n_positive": units.n_positive, "values": (float(a), float(b)), "method": name}
+    method = f"{_name(units)}, paired, {NORMAL if reference == 'normal' else STUDENT}"
+    kept = {"n": len(units), "n_positive": units.n_positive, "values": (float(a), float(b)), "method": method}
     if isnan(error):
         return Estimate(value, p=nan, statistic=nan, degrees_of_freedom=float(degrees), **kept)
     statistic = value / error if error > 0 else (0.0 if value == 0 else float(np.copysign(inf, value)))
@@ -109,6 +116,10 @@ def auc_difference(units: Units, *, confidence: float = 0.95, reference: str = "
     half = float(distribution.ppf(0.5 + _level(confidence) / 2)) * error
     p = float(2 * distribution.sf(abs(statistic)))
     return Estimate(value, value - half, value + half, error, p, statistic, float(degrees), **kept)
+
+
+def _name(units: Units) -> str:
+    return "DeLong, clustered by patient" if units.clustered else "DeLong"
 
 
 def _level(confidence: float) -> float:

@@ -137,7 +137,7 @@ def calibration_figure(
         known = table[(table[KEYS] == list(key)).all(axis=1)].iloc[0]
         part = rows[(rows[KEYS] == list(key)).all(axis=1)]
         names = {"intercept": ("intercept", 2), "slope": ("slope", 2), "ici": ("ICI", 3), "e90": ("E90", 3)}
-        names |= {"brier": ("Brier", 3), "scaled_brier": ("scaled Brier", 3)}
+        names |= {"observed_expected": ("O:E", 2), "brier": ("Brier", 3), "scaled_brier": ("scaled Brier", 3)}
         text = "\n".join(f"{name} {_number(known[column], digits)}" for column, (name, digits) in names.items())
         plot_calibration(curves[key], part["y_score"], part["y_true"], ax, colors[key[1]], text)
         ax.set_title(f"{shown_name(key[1])}, {SPLIT_NAMES[key[2]]} (n = {len(part)})")

@@ -83,7 +83,7 @@ def prevalence_table(
     prevalences: Sequence[float],
     *,
     prevalence_from: float | None,
-    threshold_probability: float,
+    threshold_probability: float | None,
     rng: np.random.Generator | None = None,
     n_bootstrap: int = 2000,
 ) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def prevalence_table(
     cutoff: on the probabilities as they are, nan for none; net benefit is of treating from `threshold_probability` on, of
     patients weighted to the prevalence, with the probabilities as they are (uncorrected) and shifted from prevalence_from
     (of the patients whom they were fitted to; None leaves them); gain is the latter above the better of treating all and
-    none.
+    none. Without threshold_probability, as for scores that are no probabilities: predictive values alone.
     """
     rows = []
     for share in prevalences:
@@ -101,6 +101,9 @@ def prevalence_table(
             both = predictive_values(units, cutoff, share, rng=rng, n_bootstrap=n_bootstrap)
             for name, value in zip(("ppv", "npv"), both, strict=True):
                 row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        if threshold_probability is None:
+            rows.append(row)
+            continue
         shifted = units if prevalence_from is None else prior_shift(units, prevalence_from, share)
         raw, moved = (
             decision_curve(each, [threshold_probability], prevalence=share).iloc[0] for each in (units, shifted)

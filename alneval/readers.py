@@ -139,12 +139,14 @@ def readers_beside_model(
     *,
     rng: np.random.Generator,
     n_bootstrap: int = 2000,
+    interval: str = "logit_t",
 ) -> pd.DataFrame:
     """One row per reader: study and split, then `reader_row`, on the patients whom reader and model both scored.
 
     rows: predictions of one model on one split, one row per patient; scores: index patient_id, a column per reader, empty
     where a reader did not read; cuts: {reader: score from which a reading is positive}, fixed on other patients. A reader
-    whose patients are of one class only is left out. Without any, an empty table that has READER_COLUMNS.
+    whose patients are of one class only is left out. interval: of the reader's AUC. Without any, an empty table that has
+    READER_COLUMNS.
     """
     found = []
     for reader, cut in cuts.items():
@@ -157,7 +159,8 @@ def readers_beside_model(
         compared = compare_model_with_reader(units, reading, cut, rng=rng, n_bootstrap=n_bootstrap)
         where = {"study": both["study"].iloc[0], "split": both["split"].iloc[0]}
         model = both["model"].iloc[0]
-        found.append(where | reader_row(reader, cut, auc_interval(Units.of(units.positive, reading)), compared, model))
+        area = auc_interval(Units.of(units.positive, reading), interval=interval)
+        found.append(where | reader_row(reader, cut, area, compared, model))
     return pd.DataFrame(found) if found else pd.DataFrame(columns=list(READER_COLUMNS))
 
 

@@ -98,6 +98,12 @@ def judged_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[kept]
 
 
+def probability_rows(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the models whose scores all lie in [0, 1], in every split: those that can be probabilities."""
+    inside = predictions["y_score"].between(0, 1)
+    return predictions[inside.groupby([predictions[name] for name in KEYS[:2]]).transform("all").astype(bool)]
+
+
 def number_of(row: Mapping[str, Any], name: str) -> dict[str, float]:
     """{"value", "low", "high", "n"} of a quantity of a table's row, as `RunFolder.save_numbers` takes it."""
     number = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}

@@ -23,12 +23,17 @@ FEWEST = 10
 
 
 def subgroup_table(
-    rows: pd.DataFrame, attributes: pd.DataFrame, *, fewest: int = FEWEST, confidence: float = 0.95
+    rows: pd.DataFrame,
+    attributes: pd.DataFrame,
+    *,
+    fewest: int = FEWEST,
+    confidence: float = 0.95,
+    interval: str = "logit_t",
 ) -> pd.DataFrame:
     """AUC of one model in every level of every attribute: SUBGROUP_COLUMNS.
 
     rows: patient_id, y_true, y_score of one model on held-out patients; attributes: index patient_id, a column per variable
-    with its levels as text, missing ones left out. Intervals are DeLong's, Obuchowski's where a patient has several rows.
+    with its levels as text, missing ones left out. Intervals are those of `delong.auc_interval`.
     Fewer than `fewest` patients of either class: no AUC, and note says so. p_heterogeneity: do the levels of a variable differ
     (Cochran 1954, Biometrics 10:101, Q of the AUCs, on levels with an AUC and a variance; nan for fewer than two); p_holm:
     over the variables. A small p is a question for other patients, a large one no proof of equal performance: with these
@@ -45,7 +50,7 @@ def subgroup_table(
             if min(units.n_positive, len(units) - units.n_positive) < fewest:
                 table.append(row | {"auc": nan, "auc_low": nan, "auc_high": nan, "note": "too few"})
                 continue
-            area = auc_interval(units, confidence=confidence)
+            area = auc_interval(units, confidence=confidence, interval=interval)
             estimates.append((area.value, area.standard_error))
             table.append(row | area.named("auc") | {"note": ""})
         p = _heterogeneity_p(estimates)

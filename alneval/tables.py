@@ -5,9 +5,8 @@ The statistics live in the neighboring modules; nothing here opens an image or a
 
 from __future__ import annotations
 
-import csv
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import nan
 from pathlib import Path
@@ -19,10 +18,12 @@ from alneval.curves import average_precision, brier, partial_auc, sensitivity_at
 from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import Estimate, interval, once, percentile_limits, resamples
 from alneval.mcnemar import clustered_mcnemar_p, mcnemar_p
+from alneval.methods import USUAL, Methods
 from alneval.multiplicity import holm
 from alneval.reclassification import reclassification
 from alneval.seeds import MEMBER, SPREAD_COLUMNS, fits_of, models_only, seed_spread
-from alneval.thresholds import QUANTITIES, operating_point, youden_threshold
+from alneval.sheets import read_sheet
+from alneval.thresholds import QUANTITIES, operating_point
 from alneval.units import Units
 from alnlib.errors import InputError, Problem
 
@@ -34,19 +35,23 @@ mean logit a main model is (see `seeds`). A file without the column holds main m
 
 SPLITS = ("train", "validation", "cross_validation", "test", "external", "population")
 THRESHOLD_SOURCES = ("validation", "cross_validation", "train")
+GIVEN = "given"
+"""Where a threshold comes from that was fixed beforehand."""
+
 ONE_SCORE = "one score for all: an AUC of 0.5 that says nothing"
-SEPARATED = "zero DeLong variance: AUC interval from the size of the smaller class"
+SEPARATED = "zero DeLong variance"
+RANKS_ONLY = "scores outside 0 to 1: ranks only"
 """Notes of a discrimination table."""
 
 DISCRIMINATION_COLUMNS = (
-    *("study", "model", "split", "n", "n_positive", "auc", "auc_low", "auc_high"),
+    *("study", "model", "split", "n", "n_positive", "auc", "auc_low", "auc_high", "auc_method"),
     *("auc_seed_sd", "n_seeds", "threshold"),
     *(f"{name}{end}" for name in (*QUANTITIES, "brier") for end in ("", "_low", "_high")),
     *("threshold_from", "note"),
 )
 COMPARISON_COLUMNS = (
     *("study", "split", "model_a", "model_b", "n", "auc_a", "auc_b", "delta", "delta_low", "delta_high"),
-    *("method", "statistic", "p", "p_holm"),
+    *("method", "statistic", "degrees_of_freedom", "p", "p_holm"),
 )
 
 CALL_COLUMNS = (
@@ -66,13 +71,25 @@ RECLASSIFICATION_COLUMNS = (
 
 _TEXT_COLUMNS = ("study", "model", "role", "split", "patient_id", "unit_id")
 _REQUIRED = tuple(column for column in PREDICTION_COLUMNS if column != "role")
+_NEEDED = ("patient_id", "y_true")
+"""Of a file; the others have defaults."""
 
 
-def read_predictions(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
-    """Read one or more predictions files into one frame with exactly the contract's columns, in file order.
+def read_predictions(
+    paths: str | Path | Iterable[str | Path],
+    *,
+    any_scale: bool = False,
+    scores: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Read one or more predictions files (`sheets.read_sheet`) into one frame with the contract's columns, in file order.
 
-    Identifiers stay text ("007"), y_true becomes int, y_score float; other columns are dropped. The rules of
-    `validate_predictions` hold across all files together. Raises InputError with every problem of every file.
+    Long, a row per model and unit, or wide, a column of scores per model: those named in `scores`, else every further column
+    with numbers, an empty cell where a model did not score. Without study, split, model or unit_id: "study", test, the name of
+    the file, the patient. Identifiers stay text ("007"), y_true becomes int, y_score float; other columns are dropped but
+    those in `extra`, which stay text and are one per patient. any_scale: scores may leave
+    [0, 1]. The rules of `validate_predictions` hold across all files together. Raises InputError with every problem of
+    every file.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     if not paths:
@@ -80,17 +97,17 @@ def read_predictions(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     problems: list[Problem] = []
     tables = []
     for path in paths:
-        table, found = _read_raw(Path(path))
+        table, found = _read_raw(Path(path), scores, extra)
         problems += found
         if table is not None:
             tables.append(table)
     if tables:
         raw = pd.concat(tables, ignore_index=True)
-        problems += _content_problems(raw)
+        problems += _content_problems(raw, any_scale, extra)
     if problems:
         files = ", ".join(str(path) for path in paths)
         raise InputError(f"the predictions cannot be evaluated ({files}):", problems)
-    predictions = raw.loc[:, list(PREDICTION_COLUMNS)]
+    predictions = raw.loc[:, [*PREDICTION_COLUMNS, *extra]]
     return predictions.assign(
         y_true=pd.to_numeric(predictions["y_true"]).astype("int64"), y_score=predictions["y_score"].astype("float64")
     )
@@ -111,7 +128,7 @@ def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list
     if frame.empty:
         return [_no_rows(file)]
     frame = frame if "role" in frame else frame.assign(role="main")
-    raw = frame.reset_index(drop=True).assign(_file=file, _row=np.arange(len(frame)) + 2)
+    raw = frame.reset_index(drop=True).assign(_file=file, _row=np.arange(len(frame)) + 2, _column="y_score")
     for column in _TEXT_COLUMNS:
         raw[column] = raw[column].astype("str").where(raw[column].notna(), "")
     return _content_problems(raw)
@@ -119,50 +136,56 @@ def validate_predictions(frame: pd.DataFrame, file: str = "predictions") -> list
 
 def discrimination_table(
     predictions: pd.DataFrame,
-    thresholds: Mapping[tuple[str, str], float] | None = None,
     *,
     rng: np.random.Generator,
     n_bootstrap: int = 2000,
     confidence: float = 0.95,
+    methods: Methods = USUAL,
 ) -> pd.DataFrame:
     """Discrimination of every study, model and split: one row each, columns DISCRIMINATION_COLUMNS.
 
     predictions: frame of the predictions contract; single fits get no row but give their model's auc_seed_sd and n_seeds
-    (`seed_spread`), empty where there are none. thresholds: {(study, model): threshold} fixed elsewhere; for the
-    others Youden's threshold on the first of validation, cross_validation and train that has both classes, then applied
-    to all splits. threshold_from says which ("given" if yours); without any, threshold and operating columns are nan.
-    AUC intervals are DeLong's, sensitivity to accuracy Wilson's, Brier's resampled; where a patient has several rows
-    they are Obuchowski's and bootstraps over patients. One class only: AUC nan. note says what a reader must know of a
-    row, or is empty. Every row has its own random stream, named by study, model and split: adding a model or
-    reordering rows changes no number.
+    (`seed_spread`), empty where there are none. The threshold is that of `methods`: fixed beforehand, or chosen on the first of
+    validation, cross_validation and train that has both classes, then applied to all splits. threshold_from says which
+    ("given" if fixed); without any, threshold and operating columns are nan. AUC intervals are DeLong's, as auc_method says
+    in full, sensitivity to accuracy Wilson's, Brier's resampled and nan for a model whose scores leave [0, 1]; where a
+    patient has several rows they are Obuchowski's and bootstraps over patients. One class only: AUC nan. note says what a
+    reader must know of a row, or is empty. Every row has its own random stream, named by study, model and split: adding a
+    model or reordering rows changes no number.
     """
-    thresholds = {} if thresholds is None else dict(thresholds)
     spread, predictions = seed_spread(predictions), models_only(predictions)
     models = set(predictions[["study", "model"]].itertuples(index=False, name=None))
-    unknown = sorted(set(thresholds) - models)
+    unknown = sorted(set(methods.thresholds) - models)
     if unknown:
         raise ValueError(f"thresholds name models without predictions: {unknown}")
     root = int(rng.integers(2**63))
     rows = []
     for (study, model), of_model in predictions.groupby(["study", "model"], sort=False):
-        threshold, source = _locked_threshold(of_model, thresholds.get((study, model)))
+        threshold, source = _locked_threshold(of_model, methods)
+        is_probability = bool(of_model["y_score"].between(0, 1).all())
         for split in _splits_of(of_model):
             row = {"study": study, "model": model, "split": split}
             stream = _stream(root, (study, model, split))
             of_split = of_model[of_model["split"] == split]
-            rows.append(row | _discrimination_row(of_split, threshold, source, stream, n_bootstrap, confidence))
+            settings = (threshold, source, is_probability, stream, n_bootstrap, confidence, methods.interval)
+            rows.append(row | _discrimination_row(of_split, *settings))
     table = pd.DataFrame(rows, columns=[name for name in DISCRIMINATION_COLUMNS if name not in SPREAD_COLUMNS[3:]])
     return table.merge(spread, how="left")[list(DISCRIMINATION_COLUMNS)]
 
 
 def comparison_table(
-    predictions: pd.DataFrame, pairs: Iterable[tuple[str, str]] | None = None, *, confidence: float = 0.95
+    predictions: pd.DataFrame,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    *,
+    confidence: float = 0.95,
+    methods: Methods = USUAL,
 ) -> pd.DataFrame:
     """Paired comparison of AUCs of models of one study in one split: columns COMPARISON_COLUMNS.
 
     pairs: (model_a, model_b), looked up in every study that has both; default: every pair, in order of appearance. Only
     units that both models predicted count, n of them. DeLong's paired test, Obuchowski's where a patient has several
-    units. p_holm is corrected over the pairs of a study and split. What cannot be compared is nan, and method says why.
+    units; methods says whether Student's t or the normal is referred to (without degrees_of_freedom). p_holm is corrected
+    over the pairs of a study and split. What cannot be compared is nan, and method says why.
     Raises ValueError if a named model is in no study, or if two models disagree on a label.
     """
     if pairs is not None:
@@ -175,7 +198,7 @@ def comparison_table(
         wanted = combinations(by_model, 2) if pairs is None else pairs
         compared = [
             {"study": study, "split": split, "model_a": a, "model_b": b}
-            | _comparison_row(by_model[a], by_model[b], confidence)
+            | _comparison_row(by_model[a], by_model[b], confidence, methods.reference)
             for a, b in wanted
             if a in by_model and b in by_model
         ]
@@ -184,10 +207,10 @@ def comparison_table(
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
-def locked_thresholds(predictions: pd.DataFrame) -> dict[tuple[str, str], float]:
+def locked_thresholds(predictions: pd.DataFrame, methods: Methods = USUAL) -> dict[tuple[str, str], float]:
     """{(study, model): threshold} as `discrimination_table` chooses it; a model without a split to choose it on is left out."""
     chosen = {
-        key: _locked_threshold(rows, None)[0] for key, rows in predictions.groupby(["study", "model"], sort=False)
+        key: _locked_threshold(rows, methods)[0] for key, rows in predictions.groupby(["study", "model"], sort=False)
     }
     return {key: value for key, value in chosen.items() if np.isfinite(value)}
 
@@ -282,13 +305,14 @@ def _stream(root: int, names: Iterable[str]) -> np.random.Generator:
     return np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in names)])
 
 
-def _locked_threshold(of_model: pd.DataFrame, given: float | None) -> tuple[float, str]:
+def _locked_threshold(of_model: pd.DataFrame, methods: Methods) -> tuple[float, str]:
+    given = methods.thresholds.get((of_model["study"].iloc[0], of_model["model"].iloc[0]))
     if given is not None:
-        return float(given), "given"
+        return float(given), GIVEN
     for source in THRESHOLD_SOURCES:
         chosen_on = of_model[of_model["split"] == source]
         if chosen_on["y_true"].nunique() == 2:
-            return youden_threshold(Units.of_rows(chosen_on)), source
+            return methods.threshold(Units.of_rows(chosen_on)), source
     return nan, ""
 
 
@@ -296,23 +320,27 @@ def _discrimination_row(
     of_split: pd.DataFrame,
     threshold: float,
     source: str,
+    is_probability: bool,
     rng: np.random.Generator,
     n_bootstrap: int,
     confidence: float,
+    auc_interval_of: str,
 ) -> dict[str, object]:
     # resamples draw positions, and the order of rows must not matter
     units = Units.of_rows(of_split.sort_values(["patient_id", "unit_id"]))
     row: dict[str, object] = {"n": len(units), "n_positive": units.n_positive, "threshold": threshold}
     notes = []
     if units.has_both_classes:
-        area = auc_interval(units, confidence=confidence)
-        row |= area.named("auc")
+        area = auc_interval(units, confidence=confidence, interval=auc_interval_of)
+        row |= area.named("auc") | {"auc_method": area.method}
         if units.clustered:
             notes.append(f"intervals by patient ({area.n_patients} patients)")
         if np.ptp(units.score) == 0:
             notes.append(ONE_SCORE)
         elif area.standard_error == 0:
-            notes.append(SEPARATED)
+            point = "an AUC interval that is a point says nothing"
+            of_size = "AUC interval from the size of the smaller class"
+            notes.append(f"{SEPARATED}: {of_size if auc_interval_of == 'logit_t' else point}")
     else:
         notes.append("one class only")
     if np.isfinite(threshold):
@@ -323,7 +351,10 @@ def _discrimination_row(
             notes.append("threshold chosen on these rows")
     else:
         notes.append("no split to choose a threshold on")
-    row |= interval(brier, units, rng, n=n_bootstrap, stratified=False, confidence=confidence).named("brier")
+    if is_probability:
+        row |= interval(brier, units, rng, n=n_bootstrap, stratified=False, confidence=confidence).named("brier")
+    else:
+        notes.append(RANKS_ONLY)
     return row | {"threshold_from": source, "note": "; ".join(notes)}
 
 
@@ -353,7 +384,7 @@ def _reclassification_row(units: Units, root: int, n_bootstrap: int) -> dict[str
     return row
 
 
-def _comparison_row(rows_a: pd.DataFrame, rows_b: pd.DataFrame, confidence: float) -> dict[str, object]:
+def _comparison_row(rows_a: pd.DataFrame, rows_b: pd.DataFrame, confidence: float, reference: str) -> dict[str, object]:
     unit = ["patient_id", "unit_id"]
     n = len(rows_a[unit].merge(rows_b[unit]))
     if n == 0:
@@ -361,56 +392,71 @@ def _comparison_row(rows_a: pd.DataFrame, rows_b: pd.DataFrame, confidence: floa
     units = Units.of_rows(rows_a, rows_b)
     if not units.has_both_classes:
         return {"n": n, "p": nan, "method": "not estimable: one class only"}
-    found = auc_difference(units, confidence=confidence)
+    found = auc_difference(units, confidence=confidence, reference=reference)
     row = {"n": n, "auc_a": found.values[0], "auc_b": found.values[1]} | found.named("delta")
-    return row | {"method": found.method, "statistic": found.statistic, "p": found.p}
+    row |= {"method": found.method, "statistic": found.statistic, "p": found.p}
+    return row | {"degrees_of_freedom": found.degrees_of_freedom if np.isfinite(found.degrees_of_freedom) else nan}
 
 
-def _read_raw(path: Path) -> tuple[pd.DataFrame | None, list[Problem]]:
-    """One file as text, with its name and line numbers, or None; and the problems that its shape has."""
-    file = str(path)
-    rows, lines, problems = [], [], []
-    try:
-        # the csv module, unlike pandas, counts the lines that an editor shows and says which row is ragged
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            header = [name.strip() for name in next(reader, [])]
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                if len(fields) < len(header) or any(fields[len(header) :]):
-                    message = f"{len(fields)} fields under a header of {len(header)}"
-                    remedy = "give every row one field per column; quote a field that holds a comma"
-                    problems.append(Problem(file, reader.line_num, None, ",".join(fields)[:80], message, remedy))
-                    continue
-                rows.append(fields[: len(header)])
-                lines.append(reader.line_num)
-    except FileNotFoundError:
-        return None, [Problem(file, None, None, None, "the file does not exist", "check the path")]
-    except IsADirectoryError:
-        return None, [Problem(file, None, None, None, "this is a folder", "name the .csv files in it")]
-    except UnicodeDecodeError:
-        return None, [Problem(file, None, None, None, "the file is not UTF-8 text", "save it as CSV in UTF-8")]
-    except (OSError, csv.Error) as error:
-        return None, [Problem(file, None, None, None, f"the file cannot be read: {error}", "save it as plain CSV")]
-    missing = _missing_columns(header, file) if header else []
-    repeated = sorted({name for name in PREDICTION_COLUMNS if header.count(name) > 1})
-    missing += [Problem(file, 1, name, None, "the column is there twice", "keep one of them") for name in repeated]
+def _read_raw(
+    path: Path, scores: Sequence[str] = (), extra: Sequence[str] = ()
+) -> tuple[pd.DataFrame | None, list[Problem]]:
+    """One file as rows of the contract in text, with _file, _row and _column, the heading of its score; and its problems."""
+    sheet, problems = read_sheet(path)
+    if sheet is None:
+        return None, problems
+    header = list(sheet.cells)
+    free = [name for name in header if name and name not in (*PREDICTION_COLUMNS, *extra)]
+    wide = bool(scores) or ("y_score" not in header and "model" not in header and bool(free))
+    columns = list(scores or free) if wide else ["y_score"]
+    missing = _missing_columns(header, sheet.file, [*_NEEDED, *columns, *extra]) if header else []
+    repeated = sorted({name for name in (*PREDICTION_COLUMNS, *columns, *extra) if header.count(name) > 1})
+    missing += [
+        Problem(sheet.file, 1, name, None, "the column is there twice", "keep one of them") for name in repeated
+    ]
     if missing:
         return None, missing
-    if not rows:
-        return None, problems or [_no_rows(file)]
-    table = pd.DataFrame(rows, columns=header, dtype="str")
-    table = table if "role" in table else table.assign(role="main")
-    return table[list(PREDICTION_COLUMNS)].assign(_file=file, _row=lines), problems
+    if not sheet.lines:
+        return None, problems or [_no_rows(sheet.file)]
+    cells = sheet.cells.assign(_file=sheet.file, _row=sheet.lines)
+    numbers = ["y_true", *columns, *extra]
+    if sheet.decimal_comma:
+        cells[numbers] = cells[numbers].replace(r"^\s*([+-]?\d*),(\d+)\s*$", r"\1.\2", regex=True)
+    if wide and not scores:
+        columns, doubtful = _score_columns(cells, columns)
+        if doubtful or not columns:
+            return None, problems + (doubtful or _missing_columns(header, sheet.file, ["y_score"]))
+    defaults = {"study": "study", "role": "main", "split": "test", "model": path.stem, "unit_id": cells["patient_id"]}
+    cells = cells.assign(**{name: value for name, value in defaults.items() if name not in header})
+    if wide:
+        parts = [cells.assign(model=name, y_score=cells[name], _column=name) for name in columns]
+        cells = pd.concat(parts, ignore_index=True)
+        # a model need not have scored everybody
+        cells = cells[cells["y_score"].str.strip() != ""].reset_index(drop=True)
+    else:
+        cells = cells.assign(_column="y_score")
+    return cells[[*PREDICTION_COLUMNS, *extra, "_file", "_row", "_column"]], problems
 
 
-def _missing_columns(columns: Iterable[object], file: str) -> list[Problem]:
+def _score_columns(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[Problem]]:
+    """Of a wide file's free columns those with a number in them, and the ones that nobody called a score and hardly are."""
+    found, problems = [], []
+    for name in columns:
+        values = pd.to_numeric(cells[name], errors="coerce")
+        if values.notna().any():
+            found.append(name)
+            if not values.dropna().between(0, 1).all():
+                message, remedy = "a score or not? it leaves [0, 1]", "name the columns of scores, each with --score"
+                problems.append(Problem(cells["_file"].iloc[0], 1, name, None, message, remedy))
+    return found, problems
+
+
+def _missing_columns(columns: Iterable[object], file: str, needed: Iterable[str] = _REQUIRED) -> list[Problem]:
     present = [str(column) for column in columns]
-    remedy = f"add it; the columns are {', '.join(_REQUIRED)}, separated by commas"
+    remedy = f"add it, or rename the one that it is; the columns are {', '.join(_REQUIRED)}"
     return [
         Problem(file, 1, column, ", ".join(present)[:200], "the column is missing", remedy)
-        for column in _REQUIRED
+        for column in dict.fromkeys(needed)
         if column not in present
     ]
 
@@ -419,17 +465,18 @@ def _no_rows(file: str) -> Problem:
     return Problem(file, None, None, None, "there are no predictions in it", "write one row per unit, model and split")
 
 
-def _content_problems(raw: pd.DataFrame) -> list[Problem]:
-    """Problems of rows that have all columns, _file and _row; in file and row order."""
+def _content_problems(raw: pd.DataFrame, any_scale: bool = False, extra: Sequence[str] = ()) -> list[Problem]:
+    """Problems of rows that have all columns, _file, _row and _column; in file and row order, each once."""
     label = pd.to_numeric(raw["y_true"], errors="coerce")
     score = pd.to_numeric(raw["y_score"], errors="coerce")
     found: list[tuple[int, Problem]] = []
 
     def report(bad: pd.Series, column: str, message: str, remedy: str, value: pd.Series | None = None) -> None:
         shown = raw[column] if value is None else value
-        places = zip(np.flatnonzero(bad), raw.loc[bad, "_file"], raw.loc[bad, "_row"], shown[bad], strict=True)
-        for position, file, row, text in places:
-            found.append((position, Problem(file, int(row), column, str(text), message, remedy)))
+        names = raw.loc[bad, "_column"] if column == "y_score" else [column] * int(bad.sum())
+        places = zip(np.flatnonzero(bad), raw.loc[bad, "_file"], raw.loc[bad, "_row"], names, shown[bad], strict=True)
+        for position, file, row, name, text in places:
+            found.append((position, Problem(file, int(row), name, str(text), message, remedy)))
 
     for column in _TEXT_COLUMNS:
         report(raw[column].str.strip() == "", column, "empty", "every row needs a value here")
@@ -443,7 +490,7 @@ def _content_problems(raw: pd.DataFrame) -> list[Problem]:
     report(~labeled, "y_true", "not 0 or 1", "1 is the positive class; leave out units without a known outcome")
     finite = pd.Series(np.isfinite(score.to_numpy(dtype=float)), index=raw.index)
     report(~finite, "y_score", "not a finite number", "give a probability, or leave the row out")
-    outside = finite & ~score.between(0, 1)
+    outside = finite & ~score.between(0, 1) & (not any_scale)
     report(
         outside, "y_score", "not in [0, 1]", "give the probability of the positive class, not a logit or a percentage"
     )
@@ -455,7 +502,7 @@ def _content_problems(raw: pd.DataFrame) -> list[Problem]:
         raw.duplicated(in_split),
         "unit_id",
         "predicted twice by the same model in the same split",
-        "keep one row per unit (average repeated predictions)",
+        "keep one row per unit (average repeated predictions), or tell a patient's units apart in the column unit_id",
         raw["unit_id"] + first.radd("; first in "),
     )
     fixed = raw["split"] != "cross_validation"
@@ -477,7 +524,10 @@ def _content_problems(raw: pd.DataFrame) -> list[Problem]:
         "one unit has one outcome: correct the wrong row, or give the other endpoint its own study name",
         raw["unit_id"] + raw["y_true"].astype("str").radd(": "),
     )
-    return [problem for _, problem in sorted(found, key=lambda item: item[0])]
+    for column in extra:
+        held = raw.groupby(["study", "patient_id"])[column].transform("first")
+        report(raw[column] != held, column, "the patient has another value elsewhere", "give each patient one value")
+    return list(dict.fromkeys(problem for _, problem in sorted(found, key=lambda item: item[0])))
 
 
 def _report_members(raw: pd.DataFrame, report: Callable[..., None]) -> None:

@@ -65,6 +65,17 @@ def threshold_at_specificity(units: Units, specificity: float) -> float:
     return float(thresholds[np.flatnonzero(enough)[0]])
 
 
+def threshold_at_sensitivity(units: Units, sensitivity: float) -> float:
+    """The highest threshold (best specificity) whose sensitivity is at least `sensitivity` in [0, 1].
+
+    Halfway between scores; the lowest score if only all called positive reach it. ValueError if a class is missing.
+    """
+    if not 0 <= sensitivity <= 1:
+        raise ValueError(f"sensitivity must lie in [0, 1], not {sensitivity}")
+    thresholds, true_positives, _, n_positive, _ = _cut_points(units)
+    return float(thresholds[np.flatnonzero(true_positives >= sensitivity * n_positive - ROUNDING)[-1]])
+
+
 def operating_point(
     units: Units,
     threshold: float,

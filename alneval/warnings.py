@@ -8,7 +8,7 @@ import pandas as pd
 
 from alneval.figures import SPLIT_NAMES
 from alneval.rows import TESTED_SPLITS, judged_rows
-from alneval.tables import ONE_SCORE, SEPARATED
+from alneval.tables import ONE_SCORE, RANKS_ONLY, SEPARATED
 
 FEW_EVENTS = 100
 """Patients with, or without, the outcome below which a validation is small: Vergouwe 2005, J Clin Epidemiol 58:475."""
@@ -34,6 +34,7 @@ def evaluation_warnings(
     for (study, split), rows in judged.groupby(["study", "split"], sort=False):
         found += _split_warnings(f"{study}, {SPLIT_NAMES[split]}", rows)
     found += _threshold_warnings(predictions, discrimination)
+    found += _scale_warnings(predictions, discrimination)
     found += _table_warnings(discrimination, calibration)
     return found
 
@@ -42,6 +43,17 @@ def listed(names: Sequence[str]) -> str:
     """Names once each, the first eight written out."""
     names = list(dict.fromkeys(names))
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def uncut_readers(readers: Sequence[str], beside: pd.DataFrame) -> list[str]:
+    """A sentence on the readers who are in no row of the table beside a model."""
+    uncut = [name for name in readers if name not in set(beside["reader"])]
+    if not uncut:
+        return []
+    return [
+        f"no sensitivity for the reads of {listed(uncut)}: a grade needs validation or train rows on which its cut is chosen, "
+        "and every reader a model with one row per patient and patients of both classes."
+    ]
 
 
 def _split_warnings(place: str, rows: pd.DataFrame) -> list[str]:
@@ -87,7 +99,8 @@ def _threshold_warnings(predictions: pd.DataFrame, discrimination: pd.DataFrame)
     for study, rows in held[held["threshold"].isna()].groupby("study", sort=False):
         found.append(
             f"{study}: no threshold, hence no sensitivity, for {listed(rows['model'])}: a threshold is chosen on "
-            "validation, cross_validation or train rows with both classes, never on test rows."
+            "validation, cross_validation or train rows with both classes, never on test rows; one fixed beforehand is given as "
+            "--threshold."
         )
     pooled = held[held["threshold_from"] == "cross_validation"]
     for (study, split), rows in pooled.groupby(["study", "split"], sort=False):
@@ -99,6 +112,24 @@ def _threshold_warnings(predictions: pd.DataFrame, discrimination: pd.DataFrame)
                 f"{study}, {SPLIT_NAMES[split]}: the threshold was chosen on cross-validated rows that hold the same patients "
                 f"({listed(twice['model'].unique())}); sensitivity and its companions flatter there."
             )
+    return found
+
+
+def _scale_warnings(predictions: pd.DataFrame, discrimination: pd.DataFrame) -> list[str]:
+    found = []
+    ranked = discrimination[discrimination["note"].str.contains(RANKS_ONLY, regex=False)]
+    for study, rows in ranked.groupby("study", sort=False):
+        places = []
+        for model in rows["model"].unique():
+            score = predictions.loc[(predictions["study"] == study) & (predictions["model"] == model), "y_score"]
+            places.append(
+                f"{model}: {(~score.between(0, 1)).sum()} of {len(score)}, {score.min():g} to {score.max():g}"
+            )
+        found.append(
+            f"{study}: scores leave 0 to 1 and are no probabilities ({listed(places)}): AUC, curves, comparisons, operating "
+            "points and predictive values are given; Brier score, calibration, recalibration, net benefit, NRI and IDI are "
+            "not, and need the probability of y_true = 1."
+        )
     return found
 
 
@@ -119,7 +150,13 @@ def _table_warnings(discrimination: pd.DataFrame, calibration: pd.DataFrame) -> 
             f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} separates the classes entirely (DeLong's variance is zero), "
             "which is no certainty; is the outcome among what it was shown?"
         )
-    for row in calibration[calibration["n_clipped"] > 0].itertuples():
+    hard = calibration["n_clipped"] == calibration["n"]
+    for row in calibration[hard & calibration["n_positive"].between(1, calibration["n"] - 1)].itertuples():
+        found.append(
+            f"{row.study}, {SPLIT_NAMES[row.split]}: {row.model} predicts 0 or 1 for all, which has no log odds: calibration "
+            "intercept and slope are not estimable; give the probability that was cut."
+        )
+    for row in calibration[~hard & (calibration["n_clipped"] > 0)].itertuples():
         found.append(
             f"{row.study}, {SPLIT_NAMES[row.split]}: {row.n_clipped} probabilities of {row.model} are 0 or 1 (nearer than 1e-6) "
             "and were moved off for intercept and slope."

@@ -123,6 +123,8 @@ def test_tables_are_those_of_the_table_functions(mine, written):
     assert len(parts) == 6
 
     discrimination = discrimination_table(mine, rng=np.random.default_rng(3), n_bootstrap=80)
+    assert set(table["comparisons"]["method"]) == {"DeLong, paired, Student's t"}
+    assert set(discrimination["auc_method"]) == {"DeLong, log odds, Student's t"}
     same(table["discrimination"], discrimination.replace("", np.nan).astype({"n_seeds": float}), "not stated")
     called = call_comparison_table(tested, locked_thresholds(mine))
     paired = comparison_table(tested).merge(called, on=["study", "split", "model_a", "model_b"], validate="one_to_one")
@@ -136,7 +138,7 @@ def test_tables_are_those_of_the_table_functions(mine, written):
     ]
     same(table["calibration"], pd.DataFrame(rows), "not stated")
     (_, _, split), part = parts[-1]
-    curve = decision_curve(Units.of_rows(part), intervals=True).round(4)
+    curve = decision_curve(Units.of_rows(part), intervals=True)
     last = table["net_benefit"].tail(99).reset_index(drop=True)
     assert set(last["split"]) == {split}
     same(last.drop(columns=["study", "model", "split"]), curve.drop(columns="treat_none"), "not stated")
@@ -214,18 +216,18 @@ def test_the_input_is_never_overwritten(mine, tmp_path):
 
 def test_every_problem_of_every_file_at_once_with_status_2(mine, tmp_path):
     spoiled = mine.astype({"y_score": object})
-    spoiled.loc[4, "y_score"] = 1.2  # row 6 of the file
+    spoiled.loc[4, "y_score"] = "0.2x"  # row 6 of the file
     moved = mine["patient_id"].eq("t0000") & mine["model"].eq("model 0")
     twice = mine[moved].assign(split="external")
     pd.concat([spoiled, twice]).to_csv(tmp_path / "a.csv", index=False)
-    mine.drop(columns=["y_true", "split"]).to_csv(tmp_path / "b.csv", index=False)
+    mine.drop(columns=["y_true", "patient_id"]).to_csv(tmp_path / "b.csv", index=False)
     done = run_all("evaluate", "a.csv", "b.csv", "none.csv", folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert "a.csv, row 6, column y_score: not in [0, 1] (found '1.2')" in done.stderr
+    assert "a.csv, row 6, column y_score: not a finite number (found '0.2x')" in done.stderr
     assert f"a.csv, row {len(mine) + 2}, column patient_id: the patient is in two splits" in done.stderr
     assert "t0000: test and external" in done.stderr
-    for column in ("y_true", "split"):
+    for column in ("y_true", "patient_id"):
         assert f"b.csv, row 1, column {column}: the column is missing" in done.stderr
     assert "none.csv: the file does not exist" in done.stderr
     assert not list(tmp_path.glob("evaluation-of-*"))
@@ -336,6 +338,10 @@ def test_warnings_name_what_was_planted_and_nothing_else():
     assert warned(evaluated(unequal), "did not score the same rows", "model 1 391")
     certain = good.assign(y_score=good["y_score"].where(good.index != good.index[-1], 0.0))
     assert warned(evaluated(certain), "1 probabilities of model 1 are 0 or 1")
+    called = evaluated(good.assign(y_score=(good["y_score"] > 0.5).astype(float)))
+    assert warned(called, "model 1 predicts 0 or 1 for all", "not estimable") and not warned(called, "moved off")
+    assert called.calibration[["intercept", "slope"]].isna().all(axis=None)
+    assert called.recalibration.query("method == 'Platt'")["brier"].notna().all()
     untuned = good[good["split"] == "test"]
     assert warned(evaluated(untuned), "no threshold", "model 0, model 1")
     untested = good[good["split"] == "validation"]
@@ -427,11 +433,11 @@ def test_prevalence_tables_shift_from_the_training_rows():
     table = prevalence_tables(rows, judged_rows(rows), seed=1, prevalences=[0.1], n_bootstrap=FEW)
     train, test = (rows[rows["split"] == split] for split in ("train", "test"))
     row = table.iloc[0]
-    assert row["prevalence_fitted"] == pytest.approx(train["y_true"].mean(), abs=1e-4)
+    assert row["prevalence_fitted"] == train["y_true"].mean()
     raw, benefit = Units.of_rows(test), net_benefit([0.2], prevalence=0.1)
     moved = prior_shift(raw, train["y_true"].mean(), 0.1)
-    assert row["net_benefit"] == pytest.approx(once(benefit, moved)[0], abs=1e-4)
-    assert row["net_benefit_uncorrected"] == pytest.approx(once(benefit, raw)[0], abs=1e-4)
+    assert row["net_benefit"] == pytest.approx(once(benefit, moved)[0], abs=1e-12)
+    assert row["net_benefit_uncorrected"] == pytest.approx(once(benefit, raw)[0], abs=1e-12)
 
 
 def test_the_thinned_table_of_net_benefit_holds_the_thresholds_asked_for():
@@ -456,3 +462,181 @@ def test_run_time_of_five_models_and_600_patients(tmp_path, capsys):
     with capsys.disabled():
         print(f"\nevaluate, 5 models x 600 patients, 2,000 resamples: {time.monotonic() - begun:.1f} s")
     assert len(files) == 15
+
+
+# --- a table as strangers have it --------------------------------------------------------------------------------------
+
+
+REFERENCES = Path(__file__).parent / "references" / "evaluation"
+EXPECTED = json.loads((REFERENCES / "expected.json").read_text())
+
+
+def wide_table(n: int = 160) -> pd.DataFrame:
+    """A probability, a decision value that one patient lacks, a hospital, a reader's call and another's grade."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, n)
+    x, z = rng.normal(size=n) + y, rng.normal(size=n) + y / 2
+    table = pd.DataFrame({"patient_id": [f"{i:03d}" for i in range(n)], "y_true": y})
+    table = table.assign(cnn=(1 / (1 + np.exp(-x))).round(3), svm=z.round(3), hospital=rng.choice(["A", "B"], n))
+    table = table.assign(call=(x + rng.normal(size=n) > 0.3).astype(int), grade=np.clip(np.round(2.5 + z), 1, 5))
+    table.loc[3, "svm"] = np.nan
+    return table
+
+
+def of_file(table: pd.DataFrame, path: Path, **options: object) -> Evaluation:
+    written = path.with_suffix(".out")
+    if path.suffix == ".xlsx":
+        table.to_excel(path, index=False)
+    else:
+        table.to_csv(path, index=False, sep=";" if path.suffix == ".csv" else "\t", decimal=",")
+    return write_evaluation([path], written, n_bootstrap=FEW, **options)[0]
+
+
+def test_pROC_forms_give_pROC_numbers(tmp_path):
+    """R 4.2.2, pROC 1.18.0: ci.auc and roc.test, method "delong", on a wide file without study, split and unit."""
+    table = pd.read_csv(REFERENCES / "paired.csv").rename(columns={"y": "y_true"})
+    table.insert(0, "patient_id", range(len(table)))
+    options = {"scores": ("a", "b", "reader"), "interval": "wald", "reference": "normal"}
+    of_file(table, tmp_path / "p.xlsx", **options)
+    found = pd.read_csv(tmp_path / "p.out" / "discrimination.csv").set_index("model")
+    assert set(found["auc_method"]) == {"DeLong, Wald, normal"} and set(found["split"]) == {"test"}
+    for name in options["scores"]:
+        reference = EXPECTED[f"paired_{name}"]
+        shown = found.loc[name, ["auc", "auc_low", "auc_high"]].tolist()
+        assert shown == pytest.approx([reference[key] for key in ("auc", "low", "high")], abs=1e-6)
+    pair = pd.read_csv(tmp_path / "p.out" / "comparisons.csv").query("model_a == 'a' and model_b == 'b'").iloc[0]
+    assert (pair["method"], pd.isna(pair["degrees_of_freedom"])) == ("DeLong, paired, normal", True)
+    shown = pair[["statistic", "p", "delta_low", "delta_high"]].tolist()
+    assert shown == pytest.approx([EXPECTED["paired_test"][k] for k in ("statistic", "p", "low", "high")], abs=1e-6)
+    summary = (tmp_path / "p.out" / "summary.md").read_text()
+    assert "pROC::ci.auc" in summary and "pROC::roc.test" in summary
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv", "p.xlsx"])
+def test_a_wide_file_is_the_long_one(name, tmp_path):
+    """With decimal commas between semicolons and tabs, or from Excel; a model that did not score a patient lacks the row."""
+    table = wide_table()
+    table.loc[5, "cnn"] = 1  # a number without decimals among others
+    read = of_file(table, tmp_path / name, scores=("cnn", "svm")).predictions
+    assert list(read["model"].value_counts(sort=False).items()) == [("cnn", 160), ("svm", 159)]
+    assert read["unit_id"].equals(read["patient_id"]) and read["patient_id"].iloc[7] == "007"
+    assert set(read["split"]) == {"test"} and set(read["study"]) == {"study"}
+    np.testing.assert_array_equal(read.query("model == 'cnn'")["y_score"], table["cnn"])
+    np.testing.assert_array_equal(read.query("model == 'svm'")["y_score"], table["svm"].dropna())
+
+
+def test_columns_are_scores_where_nothing_else_can_be_meant(tmp_path):
+    table = wide_table().drop(columns=["svm", "call", "grade"]).assign(resnet=0.5)
+    assert set(of_file(table, tmp_path / "p.csv").predictions["model"]) == {"cnn", "resnet"}
+    alone = table.rename(columns={"cnn": "y_score"}).drop(columns="resnet")
+    assert set(of_file(alone, tmp_path / "my model.csv").predictions["model"]) == {"my model"}
+    with pytest.raises(InputError, match="a score or not") as caught:
+        of_file(table.assign(age=60), tmp_path / "q.csv")
+    assert "column age" in str(caught.value) and "--score" in str(caught.value)
+    with pytest.raises(InputError, match="column y_score: the column is missing"):
+        of_file(table[["patient_id", "y_true", "hospital"]], tmp_path / "r.csv")
+
+
+def test_a_workbook_of_two_sheets_or_none_is_refused(tmp_path):
+    with pd.ExcelWriter(tmp_path / "two.xlsx") as book:
+        wide_table().to_excel(book, sheet_name="2024", index=False)
+        wide_table().to_excel(book, sheet_name="2025", index=False)
+    pd.DataFrame().to_excel(tmp_path / "empty.xlsx")
+    (tmp_path / "text.xlsx").write_text("patient_id,y_true\n")
+    (tmp_path / "old.xls").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        read_predictions(sorted(tmp_path.iterdir()))
+    for words in ("2024, 2025", "no predictions in it", "no Excel workbook", "save it as .xlsx or as CSV"):
+        assert words in str(caught.value)
+
+
+def test_excels_own_hint_of_the_delimiter_and_a_quoted_line_break(tmp_path):
+    rows = 'sep=;\npatient_id;y_true;"score\nA"\n1;0;0,25\n2;1;0,5\n'
+    (tmp_path / "p.csv").write_text(rows)
+    assert read_predictions(tmp_path / "p.csv")["y_score"].tolist() == [0.25, 0.5]
+    (tmp_path / "q.csv").write_text(rows.replace("2;1;0,5", "2;1"))
+    with pytest.raises(InputError, match="row 5: 2 fields under a header of 3"):
+        read_predictions(tmp_path / "q.csv")
+
+
+def test_scores_that_are_no_probabilities_have_all_that_ranks_allow(tmp_path):
+    """The logit of a probability ranks alike: the same AUC, curves, comparisons, operating points, predictive values."""
+    good = predictions_of(2, ("validation", "test"), 120).assign(
+        y_score=lambda rows: rows["y_score"].clip(0.001, 0.999)
+    )
+    p = good["y_score"]
+    logits = good.assign(y_score=np.log(p / (1 - p)))
+    logits.to_csv(tmp_path / "p.csv", index=False)
+    found, files = write_evaluation([tmp_path / "p.csv"], tmp_path / "o", n_bootstrap=FEW)
+    usual = evaluated(good)
+    ranks = ["auc", "auc_low", "auc_high", "sensitivity", "specificity", "ppv", "npv"]
+    pd.testing.assert_frame_equal(found.discrimination[ranks], usual.discrimination[ranks])
+    pd.testing.assert_frame_equal(found.comparisons, usual.comparisons)
+    pd.testing.assert_frame_equal(found.curves, usual.curves)
+    pd.testing.assert_frame_equal(found.prevalence[["ppv", "npv_low"]], usual.prevalence[["ppv", "npv_low"]])
+    assert found.prevalence["net_benefit"].isna().all() and found.discrimination["brier"].isna().all()
+    assert all(
+        getattr(found, name).empty for name in ("calibration", "recalibration", "net_benefit", "reclassification")
+    )
+    assert warned(found, "model 0: ", "model 1: ", "no probabilities", "net benefit")
+    last_of_validation = good.query("split == 'validation'").index[-1]
+    strayed = evaluated(good.assign(y_score=p.where(good.index != last_of_validation, 1.2)))
+    assert warned(strayed, "(model 1: 1 of 240, ", "to 1.2)") and set(strayed.calibration["model"]) == {"model 0"}
+    assert set(strayed.prevalence.dropna(subset="net_benefit")["model"]) == {"model 0"}
+    assert not any("calibration" in name or "decision" in name for name in files if name.startswith("figures/"))
+    assert "| mine | model 1 | internal test | 120 |" in (tmp_path / "o" / "summary.md").read_text()
+    both = evaluated(pd.concat([good[good["model"] == "model 0"], logits[logits["model"] == "model 1"]]))
+    assert set(both.calibration["model"]) == set(both.net_benefit["model"]) == {"model 0"}
+    assert len(both.comparisons) == 1 and both.reclassification.empty
+
+
+def test_thresholds_fixed_beforehand_or_chosen_to_reach_a_goal(tmp_path):
+    rows = predictions_of(2, ("validation", "cross_validation", "test"), 120)
+    rows.to_csv(tmp_path / "p.csv", index=False)
+
+    def table(**options: object) -> pd.DataFrame:
+        found = write_evaluation([tmp_path / "p.csv"], tmp_path / "o", n_bootstrap=FEW, force=True, **options)[0]
+        return found.discrimination.set_index(["model", "split"])
+
+    fixed = table(thresholds=["0.3", "model 1=0.6"])
+    assert fixed.loc["model 0", "threshold"].eq(0.3).all() and fixed.loc["model 1", "threshold"].eq(0.6).all()
+    assert fixed["threshold_from"].eq("given").all() and fixed["sensitivity"].notna().all()
+    chosen = table(sensitivity=0.9)
+    of_model = rows[(rows["model"] == "model 0") & (rows["split"] == "validation")]
+    cases, cut = of_model.loc[of_model["y_true"] == 1, "y_score"], chosen.loc[("model 0", "test"), "threshold"]
+    assert (cases >= cut).mean() >= 0.9 > (cases > cases[cases >= cut].min()).mean()
+    assert table(specificity=0.8).loc[("model 1", "validation"), "specificity"] >= 0.8
+    for options, words in (
+        ({"thresholds": ["cnn=0.3", "high"]}, "no model 'cnn'.*\n.*no finite number"),
+        ({"thresholds": ["0.3"], "specificity": 0.9}, "one origin"),
+        ({"interval": "exact"}, "--interval 'exact'"),
+        ({"reference": "z"}, "--reference 'z'"),
+        ({"scores": ["x"], "readers": ["x"]}, "given twice"),
+    ):
+        with pytest.raises(InputError, match=words):
+            table(**options)
+
+
+def test_subgroups_and_readers_stand_in_the_same_file(tmp_path):
+    table = wide_table()
+    options = {"scores": ("cnn",), "subgroups": ("hospital",), "readers": ("call", "grade"), "interval": "wald"}
+    found = of_file(table, tmp_path / "p.csv", **options)
+    of_a = table[table["hospital"] == "A"]
+    shown = found.subgroups.query("level == 'A'").iloc[0]
+    area = auc_interval(Units.of(of_a["y_true"], of_a["cnn"]), interval="wald")
+    assert (shown["n"], shown["auc"], shown["auc_low"]) == (len(of_a), area.value, area.low)
+    assert found.readers["reader"].tolist() == ["call"] and warned(found, "reads of grade")
+    sensitivity = table.loc[table["y_true"] == 1, "call"].mean()
+    assert found.readers["sensitivity"].iloc[0] == pytest.approx(sensitivity)
+    assert found.models_against_readers[["n_readers", "n"]].to_numpy().tolist() == [[2, 160]]
+    names = {path.name for path in (tmp_path / "p.out").iterdir()}
+    assert {"subgroups.csv", "readers.csv", "models_against_readers.csv"} <= names
+    for column, words in (
+        ({"subgroups": ("svm",)}, "different values"),
+        ({"readers": ("hospital",)}, "no numbers: 'A', 'B'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            of_file(table, tmp_path / "q.csv", scores=("cnn",), **column)
+    twice = pd.concat([table, table.assign(hospital="C", split="external", patient_id=table["patient_id"])])
+    with pytest.raises(InputError, match="hospital: the patient has another value elsewhere"):
+        of_file(twice.fillna({"split": "validation"}), tmp_path / "r.csv", scores=("cnn",), subgroups=("hospital",))

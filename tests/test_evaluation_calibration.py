@@ -1,6 +1,7 @@
-"""Calibration. Truth: R 4.2.2 (glm, lowess), rms 6.5.0 (val.prob), sandwich, and cases with a known answer."""
+"""Calibration. Truth: R 4.2.2 (glm, loess, lowess), rms 6.5.0 (val.prob), sandwich, and cases with a known answer."""
 
 import json
+import tracemalloc
 from math import inf, isnan
 from pathlib import Path
 
@@ -9,15 +10,18 @@ import pandas as pd
 import pytest
 
 from alneval.calibration import (
+    RESAMPLED_VERTICES,
     calibration_errors,
     calibration_intercept,
     calibration_slope,
     calibration_summary,
-    expected_observed_ratio,
     flexible_curve,
     hosmer_lemeshow,
     joint_calibration,
+    loess_curve,
+    log_odds,
     no_slope,
+    observed_expected_ratio,
     scaled_brier,
 )
 from alneval.curves import brier
@@ -26,6 +30,7 @@ from alneval.units import Units
 
 REFERENCES = Path(__file__).parent / "references" / "evaluation"
 EXPECTED = json.loads((REFERENCES / "expected.json").read_text())
+LOESS = json.loads((REFERENCES.parent / "loess" / "expected.json").read_text())
 
 
 def units_of(column: str) -> Units:
@@ -71,14 +76,94 @@ def test_variance_between_patients_agrees_with_sandwich():
 
 
 @pytest.mark.parametrize("column", ["p", "p_tied", "p_groups"])
-def test_flexible_curve_and_its_errors_agree_with_val_prob(column):
+def test_lowess_curve_and_its_errors_agree_with_val_prob(column):
     """p_groups has 199 of 220 patients at one probability: a neighborhood of the local fit without any width."""
     reference, units = EXPECTED[f"calibration_{column}"], units_of(column)
-    np.testing.assert_allclose(flexible_curve(units, units.probability), reference["smooth"], atol=1e-6)
-    errors = calibration_errors(units)
+    np.testing.assert_allclose(flexible_curve(units, units.probability, "lowess"), reference["smooth"], atol=1e-6)
+    errors = calibration_errors(units, "lowess")
     expected = (reference["val_prob"]["Eavg"], reference["e50"], reference["val_prob"]["E90"])
     assert (errors.ici, errors.e50, errors.e90) == pytest.approx(expected, abs=1e-6)
     assert errors.emax == pytest.approx(reference["val_prob"]["Emax"], abs=1e-6)
+    assert vars(summary_of(units, 5).lowess_errors) == vars(errors)
+
+
+def loess_units(name: str) -> Units:
+    data, nodes = (pd.read_csv(REFERENCES / f"{table}.csv") for table in ("calibration", "clustered"))
+    i = np.arange(1, 2001)
+    skewed = ((i - 0.5) / 2000) ** 4
+    return {
+        "p": lambda: Units.of(data["y"], data["p"]),
+        "p_tied": lambda: Units.of(data["y"], data["p_tied"]),
+        "groups_of_three": lambda: Units.of(data["y"], np.select([data["p"] > 0.6, data["p"] > 0.3], [0.8, 0.4], 0.1)),
+        "two_values": lambda: Units.of(data["y"], np.where(data["p"] > 0.3, 0.6, 0.2)),
+        "by_patient": lambda: Units.of(nodes["y"], 1 / (1 + np.exp(-nodes["a"] / 4)), patient=nodes["patient"]),
+        "skewed": lambda: Units.of((i * 7919) % 101 / 101 < skewed**0.7, skewed),
+        "few": lambda: Units.of([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.7]),
+    }[name]()
+
+
+@pytest.mark.parametrize("name", [name for name in LOESS if name != "R"])
+def test_ici_is_that_of_loess_as_cited(name):
+    """R 4.2.2, loess(y ~ p, span = 0.75, degree = 2, surface = "direct"), ties and few distinct probabilities included."""
+    reference, units = LOESS[name], loess_units(name)
+    np.testing.assert_allclose(flexible_curve(units, units.probability), reference["smooth"], atol=1e-6)
+    errors = calibration_errors(units)
+    assert vars(errors) == pytest.approx({key: reference[key] for key in ("ici", "e50", "e90", "emax")}, abs=1e-6)
+    assert summary_of(units, 5).errors == errors
+
+
+def test_a_neighborhood_without_width_has_the_outcome_of_its_tie():
+    """199 of 220 patients at one probability, where R warns and gives 0; the others' neighborhood reaches only that one."""
+    units = units_of("p_groups")
+    means = [units.positive[units.probability == value].mean() for value in (0.3, 0.6, 0.9)]
+    np.testing.assert_allclose(flexible_curve(units, np.array([0.3, 0.6, 0.9])), means, atol=1e-9)
+
+
+def test_loess_of_a_resample_is_that_of_all_probabilities_within_1e4():
+    """Among 128 distinct probabilities or fewer exactly; else a cubic between vertices."""
+    rng = np.random.default_rng(12)
+    p = rng.beta(0.6, 2, 600)
+    units = Units.of(rng.random(600) < p**1.4, p)
+    values, place = np.unique(p, return_inverse=True)
+    counts, positives = np.bincount(place), np.bincount(place, weights=units.positive)
+    curve = loess_curve(values, counts, positives, RESAMPLED_VERTICES)
+    assert abs(np.abs(curve[place] - p).mean() - calibration_errors(units).ici) < 1e-4
+    np.testing.assert_allclose(curve, flexible_curve(units, values), atol=5e-3)
+
+
+def test_ten_thousand_patients_are_smoothed_in_pieces():
+    """A local fit of each of 10,000 probabilities on 10,000: 800 MB at once, 16 MB in pieces."""
+    p = (np.arange(10_000) + 0.5) / 10_000
+    y = np.random.default_rng(5).random(p.size) < p
+    tracemalloc.start()
+    assert calibration_errors(Units.of(y, p)).ici < 0.02
+    assert tracemalloc.get_traced_memory()[1] < 2e8
+    tracemalloc.stop()
+
+
+HARD = [1] * 58 + [0] * 65, [1] * 50 + [0] * 8 + [1] * 5 + [0] * 60
+
+
+def test_predictions_of_0_and_1_alone_have_no_calibration_intercept_or_slope():
+    """Log odds of plus and minus infinity: an intercept would be that of the clipping, and `glm` would not converge."""
+    calls, y = HARD
+    units = Units.of(y, calls)
+    assert str(calibration_intercept(units)) == str(calibration_slope(units)) == "not estimable"
+    assert summary_of(units, 5).n_clipped == len(y)
+    intercept, slope = joint_calibration(units)  # recalibration: the share of positives of either call
+    after = 1 / (1 + np.exp(-(intercept.value + slope.value * log_odds(np.array([0.0, 1.0])))))
+    np.testing.assert_allclose(after, [5 / 65, 50 / 58], atol=1e-9)
+
+
+def test_intercept_is_found_where_most_predictions_are_0_or_1():
+    """The root of observed = expected, which Newton's whole steps overshoot without end."""
+    calls, y = HARD
+    mostly = np.array(calls, dtype=float)
+    mostly[[0, 60]] = 0.8, 0.3
+    units = Units.of(y, mostly)
+    found = calibration_intercept(units)
+    assert np.sum(1 / (1 + np.exp(-(found.value + log_odds(units.probability))))) == pytest.approx(sum(y), abs=1e-6)
+    assert found.low < found.value < found.high and np.isfinite(calibration_slope(units).value)
 
 
 @pytest.mark.parametrize("column", ["p", "p_tied"])
@@ -107,9 +192,10 @@ def test_scaled_brier_and_ratio_at_their_anchors():
     assert once(scaled_brier, Units.of(y, y)) == 1
     assert once(scaled_brier, Units.of(y, np.full(5, 0.4))) == pytest.approx(0)
     assert once(brier, Units.of(y, np.full(5, 0.4))) == pytest.approx(0.24)
-    assert once(expected_observed_ratio, Units.of(y, np.full(5, 0.6))) == pytest.approx(1.5)
+    assert once(observed_expected_ratio, Units.of(y, np.full(5, 0.6))) == pytest.approx(2 / 3)
     assert not np.isfinite(once(scaled_brier, Units.of([1, 1], [0.2, 0.4])))
-    assert not np.isfinite(once(expected_observed_ratio, Units.of([0, 0], [0.2, 0.4])))
+    assert once(observed_expected_ratio, Units.of([0, 0], [0.2, 0.4])) == 0
+    assert not np.isfinite(once(observed_expected_ratio, Units.of([0, 1], [0, 0])))
 
 
 def test_certain_predictions_are_clipped_and_counted():
@@ -161,8 +247,8 @@ def test_summary_puts_the_parts_together():
     units, reference = units_of("p"), EXPECTED["calibration_p"]
     summary = summary_of(units, 200)
     assert summary.slope.value == pytest.approx(reference["slope"], abs=1e-8)
-    assert summary.ici.value == summary.errors.ici == pytest.approx(reference["val_prob"]["Eavg"], abs=1e-6)
-    for estimate in (summary.brier, summary.scaled_brier, summary.expected_observed, summary.ici):
+    assert summary.ici.value == summary.errors.ici == pytest.approx(LOESS["p"]["ici"], abs=1e-6)
+    for estimate in (summary.brier, summary.scaled_brier, summary.observed_expected, summary.ici):
         assert estimate.low < estimate.value < estimate.high and estimate.n_undefined == 0
     squared = (units.probability - units.positive) ** 2
     assert summary.brier.standard_error == pytest.approx(squared.std() / np.sqrt(len(units)), rel=0.15)
@@ -186,6 +272,8 @@ def test_scores_that_are_no_probabilities_are_refused():
     for function in (calibration_slope, calibration_errors, hosmer_lemeshow):
         with pytest.raises(ValueError, match="probabilities"):
             function(Units.of([0, 1], [0.2, 1.7]))
+    with pytest.raises(ValueError, match="'loess' or 'lowess'"):
+        calibration_errors(Units.of([0, 1], [0.2, 0.7]), "spline")
 
 
 @pytest.mark.parametrize("rows_per_patient", [1, 3])

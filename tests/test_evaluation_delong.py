@@ -56,7 +56,7 @@ def test_clustered_variance_agrees_with_obuchowski_sums_in_r(nodes):
     np.testing.assert_allclose(between, EXPECTED["clustered"]["covariance"], atol=1e-10)
     result = auc_difference(units)
     assert result.standard_error == pytest.approx(sqrt(np.array([1, -1]) @ between @ np.array([1, -1])), abs=1e-10)
-    assert result.method == "DeLong, clustered by patient"
+    assert result.method == "DeLong, clustered by patient, paired, Student's t"
     estimate = auc_interval(units)
     assert estimate.n_patients == 80 and estimate.n == len(nodes)
     assert estimate.standard_error > auc_interval(units_of(nodes, "a")).standard_error  # nodes of a patient are alike

@@ -15,6 +15,7 @@ from alneval.curves import average_precision, partial_auc
 from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import once
 from alneval.mcnemar import clustered_mcnemar_p, mcnemar_p
+from alneval.methods import Methods
 from alneval.multiplicity import holm
 from alneval.reclassification import reclassification
 from alneval.tables import (
@@ -38,8 +39,8 @@ from alneval.units import Units
 from alnlib.errors import InputError
 
 CONTRACT = (
-    "study,model,split,n,n_positive,auc,auc_low,auc_high,auc_seed_sd,n_seeds,threshold,sensitivity,sensitivity_low,sensitivity_high,"
-    "specificity,specificity_low,specificity_high,ppv,ppv_low,ppv_high,npv,npv_low,npv_high,accuracy,accuracy_low,"
+    "study,model,split,n,n_positive,auc,auc_low,auc_high,auc_method,auc_seed_sd,n_seeds,threshold,"
+    "sensitivity,sensitivity_low,sensitivity_high,specificity,specificity_low,specificity_high,ppv,ppv_low,ppv_high,npv,npv_low,npv_high,accuracy,accuracy_low,"
     "accuracy_high,brier,brier_low,brier_high,threshold_from,note"
 )
 
@@ -126,10 +127,10 @@ def test_threshold_sources_in_order_and_none_at_all():
     none = table({"test": 30, "external": 30})
     assert none["threshold"].isna().all() and none["sensitivity_low"].isna().all() and none["auc"].notna().all()
     assert none["note"].str.contains("no split to choose a threshold on").all()
-    given = table({"test": 30}, thresholds={("s", "m"): 0.4})
+    given = table({"test": 30}, methods=Methods(thresholds={("s", "m"): 0.4}))
     assert given[["threshold", "threshold_from"]].iloc[0].tolist() == [0.4, "given"]
     with pytest.raises(ValueError, match="without predictions"):
-        table({"test": 30}, thresholds={("s", "other"): 0.4})
+        table({"test": 30}, methods=Methods(thresholds={("s", "other"): 0.4}))
 
 
 def test_one_class_and_perfect_splits_are_noted_not_fatal():
@@ -263,8 +264,8 @@ def test_problems_across_files_name_the_second_file(predictions, tmp_path):
     [
         (b"", "no predictions"),
         (b"study,model,split,patient_id,unit_id,y_true,y_score\n", "no predictions"),
-        (b"study;model;split;patient_id;unit_id;y_true;y_score\na;b;test;1;1;0;0.5\n", "column is missing"),
-        (b"study,model,split,patient_id,y_true,y_score\na,b,test,1,0,0.5\n", "column unit_id: the column is missing"),
+        (b"study;model;split;patient_id;unit_id;y_score\na;b;test;1;1;0.5\n", "column y_true: the column is missing"),
+        (b"study,model,split,y_true,y_score\na,b,test,0,0.5\n", "column patient_id: the column is missing"),
         (b"study,model,split,patient_id,unit_id,y_true,y_score\n\xff\xfe\x00,b,test,1,1,0,0.5\n", "UTF-8"),
         (b"study,model,split,patient_id,unit_id,y_true,y_score\na,b,test,1,1,0,0.5,7,8\n", "row 2: 9 fields"),
         (b"study,model,split,patient_id,unit_id,y_true,y_score\n\na,b,test,1,1,0\n", "row 3: 6 fields"),

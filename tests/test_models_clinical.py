@@ -12,15 +12,17 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
+from alnlib.files import write_csv
 from alnlib.models import clinical as clinical_module
 from alnlib.models.clinical import (
+    INTERCEPT,
     ClinicalEncoder,
     UnivariableThenMultivariableLogistic,
     clinical_pipeline,
     cross_validated_scores,
     multivariable_table,
     penalized_clinical_pipeline,
-    shrunken_odds_ratios,
+    risk_equation,
     univariable_table,
 )
 from alnlib.models.nomogram import nomogram_scales, plot_nomogram
@@ -263,7 +265,7 @@ def test_penalized_comparator_does_not_mind_a_variable_that_is_constant_in_a_fol
     """A level that only the held-out patients have: no coefficient, and no division by its spread of zero."""
     constant = patients.assign(er="negative")
     fitted = penalized_clinical_pipeline(CLINICAL).fit(constant, constant["node"])
-    assert shrunken_odds_ratios(fitted).set_index("feature").loc["ER: positive", "odds_ratio"] == 1
+    assert risk_equation(fitted).set_index("feature").loc["ER: positive", "odds_ratio"] == 1
     one, other = (fitted.predict_proba(patients.assign(er=level))[:, 1] for level in ("negative", "positive"))
     np.testing.assert_array_equal(one, other)
 
@@ -284,13 +286,35 @@ def test_penalized_comparator_learns_nothing_from_held_out_patients_or_from_unit
 def test_shrunken_odds_ratios_are_those_between_two_patients_a_unit_apart(patients):
     """And they lie nearer to 1 than those of the unpenalized model."""
     fitted = penalized_clinical_pipeline(CLINICAL).fit(patients, patients["node"])
-    ratios = shrunken_odds_ratios(fitted).set_index("feature")["odds_ratio"]
+    ratios = risk_equation(fitted).set_index("feature")["odds_ratio"].dropna()
     first = patients.head(1).assign(age=50.0, er="negative")
     for feature, changed in (("Age", {"age": 51.0}), ("ER: positive", {"er": "positive"})):
         apart = fitted.decision_function(first.assign(**changed)) - fitted.decision_function(first)
         assert ratios[feature] == pytest.approx(np.exp(apart[0]))
     free = multivariable_table(patients, CLINICAL, "node").query("note == ''")["odds_ratio"]
     assert 0 < np.abs(np.log(ratios)).sum() < np.abs(np.log(free)).sum()
+
+
+@pytest.mark.parametrize("kind", ["selected", "none selected", "ridge"])
+def test_a_patients_risk_follows_from_the_written_terms(patients, kind, tmp_path):
+    """By hand, from the file alone: a sum over its rows, missing values included."""
+    pipelines = {
+        "selected": clinical_pipeline(CLINICAL, p_enter=0.5),
+        "none selected": clinical_pipeline(CLINICAL, p_enter=0.0),
+        "ridge": penalized_clinical_pipeline(CLINICAL),
+    }
+    fitted = pipelines[kind].fit(patients, patients["node"])
+    write_csv(risk_equation(fitted), tmp_path / "model.csv")
+    terms = pd.read_csv(tmp_path / "model.csv")
+    assert terms["feature"].iloc[0] == INTERCEPT and (len(terms) == 1) == (kind == "none selected")
+    labels = {variable.label: column for column, variable in CLINICAL.items()}
+    for (_, patient), risk in zip(patients.iterrows(), fitted.predict_proba(patients)[:, 1], strict=True):
+        total = terms["coefficient"].iloc[0]
+        for row in terms.iloc[1:].itertuples():
+            value, level = patient[labels[row.variable]], row.feature.removeprefix(f"{row.variable}: ")
+            known = value if level == row.feature else float(value == level)
+            total += row.coefficient * (row.missing_as if pd.isna(value) else known)
+        assert risk == pytest.approx(1 / (1 + np.exp(-total)), abs=1e-6)
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_calibration_row_has_an_interval_for_every_estimate(scored):
     row = calibration_row(
         "s", "m", "test", calibration_summary(Units.of(y, score), np.random.default_rng(0), n_bootstrap=30)
     )
-    for name in ("intercept", "slope", "brier", "scaled_brier", "ici", "expected_observed"):
+    for name in ("intercept", "slope", "brier", "scaled_brier", "ici", "observed_expected"):
         assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"], name
     assert number_of(row, "brier") == {
         "value": row["brier"],

@@ -96,7 +96,9 @@ def tables() -> dict[str, pd.DataFrame]:
         "predictions/clinical.csv": predictions[columns],
         "predictions/ct.csv": nodes[columns],
         "clinical/univariable.csv": pd.DataFrame({"variable": ["Age", "ER", "ER"]}),
-        "clinical/model.csv": pd.DataFrame({"variable": ["ER"], "feature": ["ER: positive"], "odds_ratio": [0.5]}),
+        "clinical/model.csv": pd.DataFrame(
+            {"variable": ["(Intercept)", "ER"], "feature": ["(Intercept)", "ER: positive"], "odds_ratio": [None, 0.5]}
+        ),
         "clinical/nomogram.csv": pd.DataFrame({"axis": ["Total points"]}),
         "ct/choice.csv": pd.DataFrame(
             {

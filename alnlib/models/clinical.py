@@ -32,6 +32,9 @@ _CATEGORICAL = ("ordinal", "nominal")
 LARGEST_LOG_ODDS = 30.0
 """An interval of a log odds ratio that reaches further than this says nothing; its row is left empty with a note."""
 
+INTERCEPT = "(Intercept)"
+"""Row of a risk equation that is no variable."""
+
 TABLE_COLUMNS = ("variable", "level", "n", "events", "odds_ratio", "low", "high")
 TABLE_COLUMNS += ("p_wald", "p_likelihood_ratio", "note")
 
@@ -242,13 +245,28 @@ def _negative_log_loss(model: LogisticRegression, X: np.ndarray, y: np.ndarray) 
     return -float(np.mean(np.logaddexp(0, logits) - y * logits))
 
 
-def shrunken_odds_ratios(fitted: Pipeline) -> pd.DataFrame:
-    """feature, odds_ratio of a fitted `penalized_clinical_pipeline`: per unit, or of a level against the reference.
+def risk_equation(fitted: Pipeline) -> pd.DataFrame:
+    """Terms of a fitted `clinical_pipeline` or `penalized_clinical_pipeline`, from which anybody's risk can be computed.
 
-    Pulled towards 1 by the penalty, hence without intervals: the usual ones do not hold.
+    variable, feature, coefficient, missing_as, odds_ratio; without ridge also low, high, p_wald. Risk = 1 / (1 + exp(-s)), s
+    the sum of coefficient x value: 1 for INTERCEPT, the first row, a continuous variable in its unit, 1 or 0 for a level,
+    `missing_as` where the patient's value is missing. Means and scales of the training patients are in the coefficients. Odds
+    ratios of ridge are pulled towards 1 by the penalty, hence without intervals: the usual ones do not hold.
     """
-    per_unit = fitted["model"].coef_[0] / fitted["scale"].scale_
-    return pd.DataFrame({"feature": fitted["encode"].get_feature_names_out(), "odds_ratio": np.exp(per_unit)})
+    encoder, model = fitted["encode"], fitted["model"]
+    if isinstance(model, UnivariableThenMultivariableLogistic):
+        terms, per_unit, intercept = model.odds_ratios_, model.coef_, model.intercept_
+    else:
+        per_unit = pd.Series(model.coef_[0] / fitted["scale"].scale_, encoder.design_["feature"])
+        terms = encoder.design_[["variable", "feature"]].assign(odds_ratio=np.exp(per_unit.to_numpy()))
+        intercept = float(model.intercept_[0] - per_unit @ fitted["scale"].mean_)
+    unknown = pd.DataFrame([dict.fromkeys(encoder.clinical)], dtype=object)
+    terms = terms.assign(
+        coefficient=terms["feature"].map(per_unit), missing_as=terms["feature"].map(encoder.transform(unknown).iloc[0])
+    )
+    first = pd.DataFrame({"variable": [INTERCEPT], "feature": [INTERCEPT], "coefficient": [intercept]})
+    columns = ["variable", "feature", "coefficient", "missing_as", *terms.columns[2:-2]]
+    return pd.concat([first, terms]).reset_index(drop=True)[columns]
 
 
 def univariable_table(patients: pd.DataFrame, clinical: Mapping[str, ClinicalVariable], endpoint: str) -> pd.DataFrame:

@@ -213,13 +213,15 @@ def masks(images: pd.DataFrame) -> str:
 
 @fact("clinical/univariable.csv", "clinical/model.csv")
 def univariable_selection(tested: pd.DataFrame, model: pd.DataFrame) -> str:
-    kept = ", ".join(model["variable"].unique()) or "none"
+    kept = ", ".join(model.dropna(subset="odds_ratio")["variable"].unique()) or "none"
     return f"{tested['variable'].nunique()} clinical candidates tested one by one; in the model: {kept}"
 
 
 @fact("clinical/model.csv", "clinical/nomogram.csv")
 def clinical_model_terms(model: pd.DataFrame, _: pd.DataFrame) -> str:
-    terms = ", ".join(f"{row.feature} OR {row.odds_ratio:.2f}" for row in model.itertuples())
+    terms = ", ".join(
+        f"{row.feature} OR {row.odds_ratio:.2f}" for row in model.dropna(subset="odds_ratio").itertuples()
+    )
     return f"clinical model: {terms or 'intercept only'}; nomogram"
 
 
