@@ -96,14 +96,14 @@ def new_cohort(folder: str | Path, images: str | Path, table: str | Path, option
     sheet = read_sheet(table)
     if not images.is_dir():
         raise InputError(f"{images}: no such folder of images; give it as --dicom")
-    digest = _digest(images, table, options)
-    if _stands_already(folder, digest):
+    digest, known = _digest(images, table, options), _read_key(options.key)
+    if _stands_already(folder, digest) and (options.key is None or known):
         return Intake(read_cohort(folder), report, unchanged=True)
     draft = _Draft(sheet, options, images)
     draft.scan()
     patients = draft.patients()
     draft.join(set(patients.index))
-    pseudonyms = Pseudonyms(patients.index, _read_key(options.key))
+    pseudonyms = Pseudonyms(patients.index, known)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:

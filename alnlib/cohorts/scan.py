@@ -42,10 +42,10 @@ WORDS = {
 
 SEQUENCES = (
     ("ADC", r"\badc\b|apparent diffusion"),
-    ("DWI", r"dwi|diff|ep2d|\bb\d{2,4}\b"),
-    ("DCE", r"dce|dyn|vibrant|perfusion|contrast|\bgad|gd\b|\+c\b|\bph\d"),
-    ("T2", r"t2|stir|tirm"),
-    ("T1", r"t1"),
+    ("DWI", r"dwi|(?<![a-z])diff|ep2d|\bb\d{2,4}\b"),
+    ("DCE", r"dce|(?<![a-z])dyn|vibrant|perfusion|contrast|\bgad|gd\b|\+c\b|\bph\d"),
+    ("T2", r"(?<![a-z\d])t2|stir|tirm"),
+    ("T1", r"(?<![a-z\d])t1"),
 )
 """Sequences of MRI by what their descriptions hold; the first that fits."""
 
@@ -254,9 +254,9 @@ def _series(images: list[Found]) -> Iterator[Found]:
 def with_masks(images: list[Found], outlines: list[Found], named: dict[str, str]) -> tuple[list[Found], list[Found]]:
     """The images with the outline that belongs to each, and the outlines that belong to none or to one that has one already.
 
-    named: image (its place below the folder) of outlines whose table says it; of several of one image its first counts. Other SEG and RTSTRUCT go to the series that
-    they refer to; other files to the image of the same stem beside them or in the folder beside theirs, else, if their own
-    name tells none, to every volume of their folder.
+    named: image (its place below the folder) of outlines whose table says it; of several of one image the first counts.
+    Other SEG and RTSTRUCT go to the series that they refer to; other files to the image of the same stem beside them or in
+    the folder beside theirs, else, if their own name tells none, to every volume of their folder.
     """
     masked: dict[str, Found] = {}
     spare = []
