@@ -460,6 +460,26 @@ def test_what_names_and_descriptions_propose():
     assert [mask_base(Path("x", name)) for name in names] == ["a", "a", "", "a", None, None]
 
 
+def test_files_of_a_simulated_cohort_are_told_apart_as_its_table_does(small_cohort, tmp_path):
+    for name in ("images", "masks"):
+        shutil.copytree(small_cohort.root / name, tmp_path / "export" / name)
+    sheet, options = small_cohort.root / "patients.csv", parse_options(["aln=aln_metastasis"], [], [])
+    options = intake.replace(options, patient_column="patient_id", key=tmp_path / "key.csv")
+    images = new_cohort(tmp_path / "cohort", tmp_path / "export", sheet, options).cohort.images
+    old = pd.read_csv(tmp_path / "key.csv").set_index("patient_id")["old_id"]
+    columns = ["patient_id", "modality", "timepoint", "sequence", "laterality"]
+    tables = []
+    for table in (images.assign(patient_id=images["patient_id"].map(old)), small_cohort.images):
+        sequences = table["sequence_or_view"].where(table["modality"].isin(["MG", "MRI"]))
+        table = table.assign(
+            sequence=sequences.str.replace("_b800", ""),
+            laterality=table["laterality"].where(table["modality"] != "MRI"),
+        )
+        tables.append(table.fillna({"timepoint": ""}).sort_values(columns).reset_index(drop=True))
+    pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns])
+    assert (images["mask_path"].notna().sum()) == small_cohort.images["mask_path"].notna().sum()
+
+
 def test_a_dynamic_series_is_parted_by_phase(tmp_path, rng):
     volumes = rng.integers(0, 900, (3, *SHAPE)).astype(np.float32)
     for phase, values in enumerate(volumes, 1):
@@ -588,6 +608,7 @@ def test_decimal_commas_are_understood_and_thousands_are_not_guessed():
         ("x", ["2020-02-03 00:00:00", "2020-02-04"] * 3, "dates"),
         ("x", ["20200203", "19991231"] * 3, "dates"),
         ("x", [str(700_001 + i) for i in range(6)], "identifier"),
+        ("x", list("34567"), "identifier"),
         ("x", ["by meier", "no"] * 3, "from the headers"),
         ("x", [f"word {i}" for i in range(20)], "free text"),
         ("x", ["a" * 41, "b"] * 3, "free text"),

@@ -467,10 +467,8 @@ def _write_mri(image: Found, stem: Path, header: Header, note: _Note) -> _Writte
 
 def _write_ct(image: Found, stem: Path, header: Header, note: _Note) -> _Written:
     """One slice: the only one, or that with most voxels of the outline."""
-    if image.mask is None and len(image.files) == 1 and image.is_dicom:
-        picture = read.read_image(image.files[0])
-        return write_dicom(picture.pixels, replace(header, spacing_mm=picture.spacing_mm), stem), None, []
-    if not image.is_dicom and image.files[0].name.lower().endswith(PICTURE_SUFFIXES):
+    single = len(image.files) == 1 and image.is_dicom and (image.mask is None or _is_picture(image.mask))
+    if single or _is_picture(image):
         return _write_still(image, stem, header, note)
     volume = _volume(image)
     mask = _outline(image, lambda: _volume_mask(image.mask, volume), note)
@@ -509,6 +507,10 @@ def _flat_mask(image: Found, shape: tuple[int, int], stem: Path, note: _Note) ->
 
 def _masks_stem(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}_mask")
+
+
+def _is_picture(found: Found) -> bool:
+    return found.files[0].name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _volume(image: Found) -> Volume:

@@ -49,6 +49,9 @@ SEQUENCES = (
 )
 """Sequences of MRI by what their descriptions hold; the first that fits."""
 
+DCE_PHASE = re.compile(r"dce[_ -]?(pre|early|late)")
+"""Of contrast, not of therapy, that "pre"."""
+
 MASK_WORD = re.compile(
     r"(?:^|(?<=[^a-z]))(?:masks?|segmentations?|seg|labels?|roi|tumou?r|lesion|gt|contour)\d*(?=[^a-z]|$)"
 )
@@ -123,7 +126,10 @@ def scan_folder(folder: str | Path, modality: str = "", masks: Iterable[str] = (
         outline = found.modality in OUTLINES or path.name.lower() in named_masks
         (scan.outlines if outline else scan.images).append(found)
     _separate_named_masks(scan)
-    scan.images = list(_series(scan.images))
+    drawn_flat = {
+        mask_base(path) for one in scan.outlines for path in one.files if path.suffix.lower() in PICTURE_SUFFIXES
+    }
+    scan.images = list(_series(scan.images, drawn_flat))
     return scan
 
 
@@ -194,7 +200,7 @@ def _identities(dataset: Dataset) -> Iterator[str]:
 
 def proposed(column: str, *texts: str) -> str:
     """The value of a column of images.csv that words of these texts propose; "" where none does, or several."""
-    words = {word for text in texts for word in re.findall(r"[a-z]+", text.lower())}
+    words = {word for text in texts for word in re.findall(r"[a-z]+", DCE_PHASE.sub("", text.lower()))}
     fitting = [value for value, known in WORDS[column].items() if words & set(known.split())]
     return fitting[0] if len(fitting) == 1 else ""
 
@@ -202,6 +208,8 @@ def proposed(column: str, *texts: str) -> str:
 def sequence(description: str) -> str:
     """The sequence of MRI that a description means, "" where it tells none."""
     plain = description.lower().replace("_", " ")
+    if phase := DCE_PHASE.search(plain):
+        return f"DCE_{phase[1]}"
     return next((name for name, pattern in SEQUENCES if re.search(pattern, plain)), "")
 
 
@@ -232,11 +240,15 @@ def _stem(path: Path) -> str:
     return re.sub(r"(\.nii)?\.\w+$", "", path.name.lower())
 
 
-def _series(images: list[Found]) -> Iterator[Found]:
-    """Slices of one series, and of one phase in it, as one volume; phases of a dynamic series by their order."""
+def _series(images: list[Found], drawn_flat: set[str | None]) -> Iterator[Found]:
+    """Slices of one series, and of one phase in it, as one volume; phases of a dynamic series by their order.
+
+    drawn_flat: stems of files with an outline of their own that is a picture; those stay apart.
+    """
     grouped: defaultdict[tuple[str, ...], list[Found]] = defaultdict(list)
     for found in images:
         sliced = found.is_dicom and found.modality in ("MRI", "CT") and found.series
+        sliced = sliced and _stem(found.files[0]) not in drawn_flat
         grouped[(found.patient, found.series, found.phase) if sliced else (found.name,)].append(found)
     phases: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for key, slices in grouped.items():
@@ -255,8 +267,9 @@ def with_masks(images: list[Found], outlines: list[Found], named: dict[str, str]
     """The images with the outline that belongs to each, and the outlines that belong to none or to one that has one already.
 
     named: image (its place below the folder) of outlines whose table says it; of several of one image the first counts.
-    Other SEG and RTSTRUCT go to the series that they refer to; other files to the image of the same stem beside them or in
-    the folder beside theirs, else, if their own name tells none, to every volume of their folder.
+    Other SEG and RTSTRUCT go to the series that they refer to; other files to the image of the same stem, of volumes also to
+    those whose stem goes on from there, beside them or in the folder beside theirs; if their own name tells none, to every
+    volume of their folder.
     """
     masked: dict[str, Found] = {}
     spare = []
@@ -282,4 +295,6 @@ def _belongs(outline: Found, image: Found, named: dict[str, str]) -> bool:
     near = mine.parent == theirs.parent or mine.parents[1] == theirs.parents[1]
     flat = theirs.name.lower().endswith(PICTURE_SUFFIXES) or image.is_dicom
     alike = mine.name.lower().endswith(PICTURE_SUFFIXES) == flat or image.modality == "USV"
-    return near and alike and (_stem(theirs) == base or (base == "" and not flat and mine.parent == theirs.parent))
+    if flat or not base:
+        return near and alike and (_stem(theirs) == base if base else not flat and mine.parent == theirs.parent)
+    return near and alike and re.match(rf"{re.escape(base)}(?![a-z\d])", _stem(theirs)) is not None

@@ -38,7 +38,8 @@ IDENTIFYING = re.compile(
     r"(?<![a-z])(?:(?:sur|fore|first|last|family|given|full|patient|nach|vor)?[ _]?names?|initials?|mrn|ssn|nhs|ids?|"
     r"identifiers?|accession|address|street|city|town|zip|post(?:al)?[ _]?code|phone|mobile|fax|e?[ _-]?mail|insurance|"
     r"physicians?|doctors?|surgeons?|radiologists?|sonographers?|operators?|readers?|referr\w*|hospitals?|institutions?|"
-    r"dob|births?|birth[ _]?(?:day|date|place)|dates?|comments?|notes?|remarks?|reports?|text|file(?:s|name)?|path)(?![a-z])",
+    r"dob|births?|birth[ _]?(?:day|date|place)|dates?|comments?|notes?|remarks?|reports?|text|file(?:s|name)?|path|"
+    r"case|patient|nr|geburts?\w*|datum|arzt|klinik|befund|bemerkung\w*)(?![a-z])",
     re.IGNORECASE,
 )
 """Words in the heading of a column that is left out, whatever its cells look like."""
@@ -182,7 +183,8 @@ def judged(
     if given.str.contains(r"\d").all() and given.map(lambda text: bool(NUMBER.fullmatch(text))).all():
         values = numbers(cells, decimal_comma)
         whole = bool((values.dropna() % 1 == 0).all())
-        if whole and len(counts) == len(given) and values.abs().max() >= 10_000:
+        counted = np.ptp(values.dropna()) == len(given) - 1
+        if whole and len(counts) == len(given) and (counted or values.abs().max() >= 10_000):
             raise ValueError("it looks like an identifier: whole numbers, all different")
         if not whole or len(counts) > MOST_LEVELS:
             if re.search(r"(?<![a-z])age(?![a-z])", heading.replace("_", " "), re.IGNORECASE):
