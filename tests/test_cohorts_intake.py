@@ -380,6 +380,10 @@ def test_a_second_time_nothing_is_written_and_foreign_files_are_not_touched(hosp
         stream.write("# my own\n")
     with pytest.raises(InputError, match="cohort.yaml"):
         made(hospital)
+    (hospital / "foreign.intake.csv").write_text("my own table")
+    with pytest.raises(InputError, match="is no report of new-cohort"):
+        made(hospital, name="foreign")
+    (hospital / "foreign.intake.csv").unlink()
     (hospital / "foreign").mkdir()
     (hospital / "foreign" / "thesis.docx").write_text("mine")
     with pytest.raises(InputError, match="holds 1 files not made by new-cohort"):
@@ -589,6 +593,12 @@ def test_a_table_that_cannot_be_read_is_one_message(content, message, tmp_path):
     assert message in str(raised.value) and "t.csv" in str(raised.value)
 
 
+def test_a_minus_beside_plus_is_a_value_and_alone_a_gap(tmp_path):
+    (tmp_path / "t.csv").write_text("id,ER,grade\n1,+,-\n2,-,2\n3,unknown,n/a\n")
+    cells = read_sheet(tmp_path / "t.csv").cells
+    assert cells["ER"].tolist() == ["+", "-", ""] and cells["grade"].tolist() == ["", "2", ""]
+
+
 def test_decimal_commas_are_understood_and_thousands_are_not_guessed():
     assert numbers(pd.Series(["3,5", "", "1,234"]), False).tolist()[::2] == [3.5, 1.234]
     assert numbers(pd.Series(["1,234"]), True).tolist() == [1.234]
@@ -621,6 +631,8 @@ def test_a_column_that_may_tell_who_somebody_is_stays_out(heading, cells, messag
 
 
 def test_columns_that_stay_are_typed():
+    few = judged("age_years", pd.Series(["93", "93", "51"]), False, [])
+    assert few[0].kind == "continuous" and few[1].tolist() == [90, 90, 51]
     variable, values = judged("Age", pd.Series(["93", "51", "", *map(str, range(30, 40))]), False, [])
     assert variable.kind == "continuous" and values[0] == 90.0 and np.isnan(values[2])
     variable, values = judged("Grade", pd.Series(["2", "1", "2", "3", "", "1", "3", "2"]), False, [])
@@ -683,6 +695,7 @@ def test_more_than_two_values_need_the_negative_ones_and_rows_must_agree(tmp_pat
     ("arguments", "message"),
     [
         (([], [], []), "no endpoint"),
+        ((["a=x", "a=y"], [], []), "gives a name twice"),
         ((["aln"], [], []), "--endpoint aln: give NAME=COLUMN"),
         ((["patient_id=x"], [], []), "--endpoint patient_id"),
         ((["ALN meta=x"], [], []), "use lower-case letters"),

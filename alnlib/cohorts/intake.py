@@ -34,6 +34,7 @@ MARK = "intake.json"
 """In a cohort folder made here: the SHA-256 of what it was made from, and of each of its files."""
 
 CENTER = "center-1"
+NOTE_COLUMNS = ("what", "name", "reason")
 KEY_COLUMNS = ("old_id", "patient_id", "days_shifted")
 MM_PER = {"mm": 1.0, "cm": 10.0}
 RESERVED = ("patient_id", "center", "split")
@@ -91,6 +92,7 @@ def new_cohort(folder: str | Path, images: str | Path, table: str | Path, option
     or options from which no valid cohort comes.
     """
     folder, images, table = Path(folder), Path(images), Path(table)
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
     report = options.report or folder.with_name(f"{folder.name}.intake.csv")
     _check_places(folder, images, report, options.key)
     sheet = read_sheet(table)
@@ -112,7 +114,7 @@ def new_cohort(folder: str | Path, images: str | Path, table: str | Path, option
         cohort = replace(read_cohort(part), root=folder)
         files = {path.relative_to(part).as_posix(): sha256_file(path) for path in part.rglob("*") if path.is_file()}
         write_json({"made_from": digest, "files": files}, part / MARK)
-        write_csv(pd.DataFrame(draft.notes, columns=["what", "name", "reason"]), report)
+        write_csv(pd.DataFrame(draft.notes, columns=list(NOTE_COLUMNS)), report)
         if options.key is not None:
             key = [(old, new, pseudonyms.days[old]) for old, new in pseudonyms.ids.items()]
             write_csv(pd.DataFrame(sorted(key, key=lambda row: row[1]), columns=list(KEY_COLUMNS)), options.key)
@@ -564,6 +566,8 @@ def _check_places(folder: Path, images: Path, report: Path, key: Path | None) ->
         place = None if path is None else path.resolve()
         if place is not None and (place.is_relative_to(top) or place.is_relative_to(source)):
             raise InputError(f"{path}: {option} holds names of the source; put it outside of {folder} and {images}")
+    if report.exists() and not (report.is_file() and report.read_bytes().startswith(",".join(NOTE_COLUMNS).encode())):
+        raise InputError(f"{report}: is no report of new-cohort, and is not overwritten; name another file as --report")
 
 
 def _digest(images: Path, table: Path, options: IntakeOptions) -> str:
@@ -630,6 +634,8 @@ def parse_options(
 ) -> IntakeOptions:
     """Options as the command line has them: NAME=COLUMN, NAME=VALUE, COLUMN=mm or COLUMN=cm. Raises InputError."""
     columns = dict(_pair(text, "--endpoint", "NAME=COLUMN") for text in endpoints)
+    if len(columns) < len(endpoints):
+        raise InputError(f"--endpoint gives a name twice ({', '.join(endpoints)}); name each endpoint once")
     if not columns:
         raise InputError("no endpoint; give --endpoint NAME=COLUMN, for example --endpoint aln_metastasis=pN")
     for name in columns:

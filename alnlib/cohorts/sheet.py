@@ -101,7 +101,13 @@ def read_sheet(path: str | Path) -> Sheet:
         raise InputError(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''} in this table", problems)
     filled = [(cells + [""] * len(names))[: len(names)] for _, cells in others]
     table = pd.DataFrame(filled, columns=names, index=[line for line, _ in others], dtype="str")
-    return Sheet(path, table.where(~table.apply(lambda cells: cells.str.lower().isin(MISSING)), ""), decimal_comma)
+    return Sheet(path, table.apply(_without_words_for_missing), decimal_comma)
+
+
+def _without_words_for_missing(cells: pd.Series) -> pd.Series:
+    """In a column of + and - a minus is no gap."""
+    words = set(MISSING) - ({"-"} if (cells == "+").any() else set())
+    return cells.where(~cells.str.lower().isin(words), "")
 
 
 def _excel_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -165,8 +171,8 @@ def judged(
 ) -> tuple[ClinicalVariable, pd.Series]:
     """The clinical variable that a column of one cell per patient can be, and its values: float64, or level names.
 
-    identities: texts that name people or places, in lower case; a column that holds one is left out. Numbers with more than
-    `MOST_LEVELS` values, or fractions, are continuous; other columns nominal, the commonest level first. Raises ValueError
+    identities: texts that name people or places, in lower case; a column that holds one is left out. Ages, and numbers with more
+    than `MOST_LEVELS` values or fractions, are continuous; other columns nominal, the commonest level first. Raises ValueError
     with the reason if the column is better left out: it looks like an identifier, a date or free text, or tells nothing.
     """
     given = cells[cells != ""]
@@ -186,9 +192,9 @@ def judged(
         counted = np.ptp(values.dropna()) == len(given) - 1
         if whole and len(counts) == len(given) and (counted or values.abs().max() >= 10_000):
             raise ValueError("it looks like an identifier: whole numbers, all different")
+        if re.search(r"(?<![a-z])(?:age|alter)(?![a-z])", heading.replace("_", " "), re.IGNORECASE):
+            return ClinicalVariable(heading, "continuous"), values.clip(upper=OLDEST_YEARS)
         if not whole or len(counts) > MOST_LEVELS:
-            if re.search(r"(?<![a-z])age(?![a-z])", heading.replace("_", " "), re.IGNORECASE):
-                values = values.clip(upper=OLDEST_YEARS)
             return ClinicalVariable(heading, "continuous"), values
     if len(counts) > MOST_LEVELS or given.str.len().max() > LONGEST_LEVEL:
         raise ValueError(
