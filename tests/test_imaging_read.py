@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import gdcm
@@ -604,3 +606,11 @@ def test_real_ct_and_mammography_pictures():
     assert ct.pixels.shape == (512, 512) and ct.pixels.max() <= 255
     mammogram = read_image(real_data("mammo_gmic") / "cropped/0_L-CC.png")
     assert mammogram.pixels.shape == (2944, 1920) and mammogram.pixels.max() == 65535
+
+
+def test_a_png_can_be_written_after_an_image_was_read(tmp_path):
+    """GDCM brings a zlib of its own; served to Pillow, it ended the process (double free)."""
+    code = "from alnlib.imaging.read import read_image; from PIL import Image; import numpy, sys; "
+    code += "Image.fromarray(numpy.arange(280_000, dtype='uint8').reshape(350, 800)).save(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ Nothing is windowed, scaled or cropped here; volumes and video are read elsewher
 from __future__ import annotations
 
 import re
+import zlib  # noqa: F401  before GDCM, whose own copy of zlib would else serve Pillow too and end the process over a PNG
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

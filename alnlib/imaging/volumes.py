@@ -112,7 +112,7 @@ def read_volume(path: str | Path) -> Volume:
     if not path.is_dir():
         read.first_bytes(path)
     if path.is_dir():
-        values, geometry = _read_series(path, [file for file in sorted(path.iterdir()) if read.is_dicom_image(file)])
+        values, geometry = read_series(path, [file for file in sorted(path.iterdir()) if read.is_dicom_image(file)])
     elif path.name.lower().endswith(NIFTI_SUFFIXES):
         values, geometry = _read_nifti(path)
     elif path.suffix.lower() in NRRD_SUFFIXES:
@@ -124,7 +124,7 @@ def read_volume(path: str | Path) -> Volume:
     elif read.frame_count(read.read_dicom(path)) < 2:
         raise InputError(f"{path}: is one DICOM file; name the folder that holds the whole series")
     else:
-        values, geometry = _read_series(path, [path])
+        values, geometry = read_series(path, [path])
     read.check_finite(values, path)
     return Volume(values, geometry, path)
 
@@ -227,7 +227,8 @@ class _Slice(NamedTuple):
     spacing_mm: tuple[float, float] | None
 
 
-def _read_series(path: Path, files: list[Path]) -> tuple[np.ndarray, VolumeGeometry]:
+def read_series(path: Path, files: list[Path]) -> tuple[np.ndarray, VolumeGeometry]:
+    """(z, y, x) float32 and place of the DICOM slices in these files, as `read_volume` reads a folder; path: named in errors."""
     if not files:
         raise InputError(f"{path}: holds no DICOM files; name the folder in which the slices lie")
     slices = [one for file in files for one in _slices(file)]

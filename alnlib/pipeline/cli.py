@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -30,11 +30,23 @@ from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS
 from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan
 
+if TYPE_CHECKING:
+    from alnlib.cohorts.intake import Intake
+
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
-VERBS = ("run", "test", "verify", "validate", "evaluate", "download", "lab")
+VERBS = ("run", "test", "verify", "new-cohort", "validate", "evaluate", "download", "lab")
 WORDS = {"absent": "does not apply", "waiting": "waits"}
+INTAKE_WORDS = {
+    "image": "files left out",
+    "mask": "masks left out",
+    "column": "columns of the table left out",
+    "patient": "patients without images, or rows without a patient",
+    "id": "ids that almost meet one of the table",
+    "value": "values taken as unknown",
+    "text": "images with places that look like burnt-in text",
+}
 COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -131,6 +143,56 @@ def verify(
 
 
 @app.command()
+def new_cohort(
+    folder: Annotated[Path, typer.Argument(metavar="PATH", help="the cohort folder to write")],
+    images: Annotated[Path, typer.Option("--dicom", metavar="DIR", help="DICOM, PNG, NIfTI, video, at any depth")],
+    table: Annotated[Path, typer.Option(metavar="SHEET", help="patients: Excel, or CSV with any separator")],
+    endpoints: Annotated[
+        list[str] | None, typer.Option("--endpoint", metavar="NAME=COLUMN", help="the first is the primary one")
+    ] = None,
+    positive: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="means 1 (default: 1)")] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="means 0 (default: the only other value)")
+    ] = None,
+    patient_column: Annotated[str, typer.Option(metavar="COLUMN", help="names the patient")] = "",
+    modality: Annotated[
+        str, typer.Option(help="of pictures and volumes whose names do not tell: US, MG, CT, MRI")
+    ] = "",
+    spacing: Annotated[str, typer.Option(metavar="COLUMN=mm", help="edge of a pixel, in mm or cm")] = "",
+    center_column: Annotated[str, typer.Option(metavar="COLUMN", help="centers, of which only a number is kept")] = "",
+    leave_out: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="no predictor, such as what was known after surgery only")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="write old and new ids there, or reuse them")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="what was left out (default PATH.intake.csv)")
+    ] = None,
+    accept_near: Annotated[
+        bool, typer.Option("--accept-near", help="ids that differ in zeros, case or separators are one")
+    ] = False,
+) -> int:
+    """Turn a folder of images and a table into a cohort folder, without identities. The sources stay as they are."""
+    from alnlib.cohorts.intake import fitting_columns, new_cohort, parse_options
+    from alnlib.cohorts.sheet import read_sheet
+
+    if sys.stdin.isatty() and not (patient_column and endpoints):
+        sheet = read_sheet(table)
+        print(f"Columns of {table}: {', '.join(sheet.cells)}")
+        if not patient_column:
+            fitting = next(iter(fitting_columns(images, sheet, modality)), None)
+            patient_column = typer.prompt("Column that names the patient", default=fitting)
+        endpoints = endpoints or [typer.prompt("Endpoint, as NAME=COLUMN (aln_metastasis=pN)")]
+    places = {"center_column": center_column, "key": key, "report": report, "accept_near": accept_near}
+    places["leave_out"] = tuple(leave_out or ())
+    options = parse_options(
+        endpoints or (), positive or (), negative or (), spacing, modality, patient_column=patient_column, **places
+    )
+    made = new_cohort(folder, images, table, options)
+    _show_intake(folder, made)
+    return 0
+
+
+@app.command()
 def validate(
     folder: Annotated[Path, typer.Argument(help="cohort folder: cohort.yaml, patients.csv, images.csv")],
 ) -> int:
@@ -187,6 +249,27 @@ def lab(context: typer.Context) -> int:
     """Open JupyterLab on the notebooks. Further arguments go to JupyterLab."""
     command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(repository_root()), *context.args]
     return subprocess.call(command, env=os.environ | KERNEL_SETTINGS | {"JUPYTER_PREFER_ENV_PATH": "1"})
+
+
+# --- showing an intake --------------------------------------------------------------------------------------------
+
+
+def _show_intake(folder: Path, made: Intake) -> None:
+    cohort = made.cohort
+    print(f"{folder}: {cohort!r}")
+    if made.unchanged:
+        print("Made of the same files and options before; nothing was written.")
+        return
+    proposed = ["modality", "timepoint", "sequence_or_view", "laterality"]
+    for values, rows in cohort.images[[*proposed, "patient_id", "mask_path"]].fillna("-").groupby(proposed, sort=True):
+        masks = (rows["mask_path"] != "-").sum()
+        print(f"  {len(rows)} images of {rows['patient_id'].nunique()} patients: {' '.join(values)}; {masks} masks")
+    print(f"  clinical variables: {', '.join(cohort.clinical) or 'none'}")
+    for what, count in made.counts().items():
+        print(f"  {count} {INTAKE_WORDS[what]}")
+    print(
+        f"{made.report} says which and why; it holds names of the source. Look at images and cohort.yaml before you share them."
+    )
 
 
 # --- showing a run ------------------------------------------------------------------------------------------------

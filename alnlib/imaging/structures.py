@@ -1,0 +1,104 @@
+"""Outlines that radiology and radiotherapy write as DICOM objects, as masks on the voxels of the volume they were drawn on.
+
+Segmentations (SEG, PS3.3 A.51) and structure sets (RTSTRUCT, PS3.3 A.19); masks that are images are read in `volumes`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels import pixel_array
+from skimage.draw import polygon2mask
+
+from alnlib.errors import InputError
+from alnlib.imaging import read
+from alnlib.imaging.volumes import Volume
+
+OFF_SLICE = 0.5
+"""Largest distance between an outline and its slice, in slices; of a segmentation, in voxels of any axis. Our choice."""
+
+LESION = re.compile(r"tumou?r|lesion|mass|gtv|node|cancer", re.IGNORECASE)
+"""What a structure is called if it is the one to take among several."""
+
+EMPTY_REMEDY = "export the outline of one lesion on this series"
+
+
+def referenced_series(dataset: Dataset) -> str:
+    """The Series Instance UID that a SEG or RTSTRUCT object says it was drawn on, "" if it does not say."""
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        return str(series.get("SeriesInstanceUID", ""))
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            for series in study.get("RTReferencedSeriesSequence") or ():
+                return str(series.get("SeriesInstanceUID", ""))
+    return ""
+
+
+def structure_mask(path: Path, volume: Volume) -> np.ndarray:
+    """(z, y, x) bool: the voxels of `volume` inside a SEG or RTSTRUCT object; several segments are joined.
+
+    Of several structures the one called like a lesion is taken. Contours of one slice are combined by the even-odd rule, so
+    that an inner one is a hole; a voxel is inside if its center is. Raises InputError for outlines on other voxels, none, or
+    several structures of which none or more than one is called like a lesion.
+    """
+    dataset = read.read_dicom(path)
+    with read.decoding(path, "the outline"):
+        mask = _segments(dataset, path, volume) if dataset.Modality == "SEG" else _contours(dataset, path, volume)
+    if not mask.any():
+        raise InputError(f"{path}: holds no outline within {volume.path}; {EMPTY_REMEDY}")
+    return mask
+
+
+def _segments(dataset: Dataset, path: Path, volume: Volume) -> np.ndarray:
+    frames = np.reshape(pixel_array(dataset), (-1, int(dataset.Rows), int(dataset.Columns))) > 0
+    if frames.shape[1:] != volume.shape[1:]:
+        sizes = [" x ".join(map(str, size)) for size in (frames.shape[1:], volume.shape[1:])]
+        raise InputError(f"{path}: the segmentation has {sizes[0]} pixels, its image {sizes[1]}; {EMPTY_REMEDY}")
+    mask = np.zeros(volume.shape, bool)
+    for index, frame in enumerate(frames):
+        place = read.frame_item(dataset, index, "PlanePositionSequence")
+        plane = read.frame_item(dataset, index, "PlaneOrientationSequence")
+        if place is None or plane is None:
+            raise InputError(f"{path}: frame {index + 1} says no position or orientation; {EMPTY_REMEDY}")
+        axes = np.reshape(np.array(plane.ImageOrientationPatient, dtype=float), (2, 3))
+        column, row, z = _indices(np.array(place.ImagePositionPatient, dtype=float)[None], volume)[0]
+        apart = max(abs(column), abs(row), abs(z - round(z)))
+        turned = np.abs(axes - np.array(volume.geometry.direction)[:, :2].T).max()
+        if apart > OFF_SLICE or turned > OFF_SLICE or not 0 <= round(z) < len(mask):
+            raise InputError(f"{path}: frame {index + 1} lies on other voxels than {volume.path}; {EMPTY_REMEDY}")
+        mask[round(z)] |= frame
+    return mask
+
+
+def _contours(dataset: Dataset, path: Path, volume: Volume) -> np.ndarray:
+    names = {item.ROINumber: str(item.get("ROIName", "")) for item in dataset.get("StructureSetROISequence") or ()}
+    drawn = {}
+    for item in dataset.get("ROIContourSequence") or ():
+        closed = [c for c in item.get("ContourSequence") or () if c.get("ContourGeometricType") == "CLOSED_PLANAR"]
+        if closed:
+            drawn[item.ReferencedROINumber] = closed
+    if len(drawn) > 1:
+        drawn = {number: closed for number, closed in drawn.items() if LESION.search(names.get(number, ""))}
+    if len(drawn) != 1:
+        raise InputError(
+            f"{path}: of its {len(names)} structures {len(drawn) or 'none'} can be the lesion; export that of the lesion alone, "
+            "or call it tumor, and no other"
+        )
+    mask = np.zeros(volume.shape, bool)
+    for contour in next(iter(drawn.values())):
+        points = _indices(np.reshape(np.array(contour.ContourData, dtype=float), (-1, 3)), volume)
+        heights = points[:, 2]
+        z = round(float(heights.mean()))
+        if np.abs(heights - z).max() > OFF_SLICE or not 0 <= z < len(mask):
+            raise InputError(f"{path}: a contour lies in no slice of {volume.path}; {EMPTY_REMEDY}")
+        mask[z] ^= polygon2mask(mask.shape[1:], points[:, 1::-1])
+    return mask
+
+
+def _indices(positions_mm: np.ndarray, volume: Volume) -> np.ndarray:
+    """(n, 3) column, row and slice, with fractions, of LPS positions."""
+    homogeneous = np.c_[positions_mm, np.ones(len(positions_mm))]
+    return (homogeneous @ np.linalg.inv(volume.geometry.affine).T)[:, :3]
