@@ -28,6 +28,7 @@ from alneval.panels import (
     shown_name,
 )
 from alneval.rows import KEYS, estimate_text, probability_rows
+from alneval.seeds import models_only
 from alneval.tables import GIVEN, read_predictions
 from alneval.warnings import listed
 from alnlib.errors import InputError, Problem
@@ -125,7 +126,8 @@ def write_evaluation(
 
 def fixed_thresholds(given: Sequence[str], predictions: pd.DataFrame) -> dict[tuple[str, str], float]:
     """{(study, model): threshold} of "0.3", for all models, and of "MODEL=0.3", which goes before. Raises InputError."""
-    models = list(predictions[["study", "model"]].drop_duplicates().itertuples(index=False, name=None))
+    named = models_only(predictions)[["study", "model"]].drop_duplicates()
+    models = list(named.itertuples(index=False, name=None))
     by_model: dict[str, float] = {}
     problems = []
     for text in given:

@@ -35,6 +35,9 @@ mean logit a main model is (see `seeds`). A file without the column holds main m
 
 SPLITS = ("train", "validation", "cross_validation", "test", "external", "population")
 THRESHOLD_SOURCES = ("validation", "cross_validation", "train")
+MOST_ALIKE = 5
+"""Problems of a kind in a column of a file that are listed with their rows; of the others the number is told."""
+
 GIVEN = "given"
 """Where a threshold comes from that was fixed beforehand."""
 
@@ -466,7 +469,7 @@ def _no_rows(file: str) -> Problem:
 
 
 def _content_problems(raw: pd.DataFrame, any_scale: bool = False, extra: Sequence[str] = ()) -> list[Problem]:
-    """Problems of rows that have all columns, _file, _row and _column; in file and row order, each once."""
+    """Problems of rows that have all columns, _file, _row and _column; in file and row order, alike ones grouped."""
     label = pd.to_numeric(raw["y_true"], errors="coerce")
     score = pd.to_numeric(raw["y_score"], errors="coerce")
     found: list[tuple[int, Problem]] = []
@@ -475,8 +478,16 @@ def _content_problems(raw: pd.DataFrame, any_scale: bool = False, extra: Sequenc
         shown = raw[column] if value is None else value
         names = raw.loc[bad, "_column"] if column == "y_score" else [column] * int(bad.sum())
         places = zip(np.flatnonzero(bad), raw.loc[bad, "_file"], raw.loc[bad, "_row"], names, shown[bad], strict=True)
+        alike: dict[tuple[str, str], dict[Problem, int]] = {}
         for position, file, row, name, text in places:
-            found.append((position, Problem(file, int(row), name, str(text), message, remedy)))
+            alike.setdefault((file, name), {}).setdefault(
+                Problem(file, int(row), name, str(text), message, remedy), position
+            )
+        for (file, name), problems in alike.items():
+            found.extend((position, problem) for problem, position in list(problems.items())[:MOST_ALIKE])
+            if more := list(problems.values())[MOST_ALIKE:]:
+                words = f"{len(more)} more row{'s' if len(more) > 1 else ''} of the same: {message}"
+                found.append((more[0], Problem(file, None, name, None, words, remedy)))
 
     for column in _TEXT_COLUMNS:
         report(raw[column].str.strip() == "", column, "empty", "every row needs a value here")
@@ -527,7 +538,7 @@ def _content_problems(raw: pd.DataFrame, any_scale: bool = False, extra: Sequenc
     for column in extra:
         held = raw.groupby(["study", "patient_id"])[column].transform("first")
         report(raw[column] != held, column, "the patient has another value elsewhere", "give each patient one value")
-    return list(dict.fromkeys(problem for _, problem in sorted(found, key=lambda item: item[0])))
+    return [problem for _, problem in sorted(found, key=lambda item: item[0])]
 
 
 def _report_members(raw: pd.DataFrame, report: Callable[..., None]) -> None:

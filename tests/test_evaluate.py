@@ -21,7 +21,7 @@ from alneval.calibration import calibration_summary
 from alneval.decision_curve import decision_curve, net_benefit
 from alneval.delong import auc_difference, auc_interval
 from alneval.estimate import once
-from alneval.folder import default_folder, file_names, write_evaluation
+from alneval.folder import default_folder, file_names, fixed_thresholds, write_evaluation
 from alneval.models import (
     TABLES,
     Evaluation,
@@ -537,6 +537,18 @@ def test_columns_are_scores_where_nothing_else_can_be_meant(tmp_path):
         of_file(table[["patient_id", "y_true", "hospital"]], tmp_path / "r.csv")
 
 
+def test_alike_problems_are_told_once_each_and_then_counted(tmp_path):
+    """A wide file of three models with words for labels: not one problem per model and row."""
+    table = wide_table()[["patient_id", "y_true", "cnn"]].assign(a=0.5, b="high")
+    table.assign(y_true="yes").to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(InputError) as caught:
+        read_predictions(tmp_path / "p.csv", scores=("cnn", "a", "b"))
+    messages = [str(problem).split("p.csv", 1)[1] for problem in caught.value.problems]
+    assert len(messages) == 12 and messages[0].startswith(", row 2, column y_true: not 0 or 1 (found 'yes')")
+    for column, message in (("y_true", "not 0 or 1"), ("b", "not a finite number")):
+        assert any(f", column {column}: 155 more rows of the same: {message}" in text for text in messages)
+
+
 def test_a_workbook_of_two_sheets_or_none_is_refused(tmp_path):
     with pd.ExcelWriter(tmp_path / "two.xlsx") as book:
         wide_table().to_excel(book, sheet_name="2024", index=False)
@@ -605,6 +617,8 @@ def test_thresholds_fixed_beforehand_or_chosen_to_reach_a_goal(tmp_path):
     of_model = rows[(rows["model"] == "model 0") & (rows["split"] == "validation")]
     cases, cut = of_model.loc[of_model["y_true"] == 1, "y_score"], chosen.loc[("model 0", "test"), "threshold"]
     assert (cases >= cut).mean() >= 0.9 > (cases > cases[cases >= cut].min()).mean()
+    member = rows.assign(model="model 0/seed 0", role="member")[rows["model"] == "model 0"]
+    assert set(fixed_thresholds(["0.3"], pd.concat([rows, member]))) == {("mine", "model 0"), ("mine", "model 1")}
     assert table(specificity=0.8).loc[("model 1", "validation"), "specificity"] >= 0.8
     for options, words in (
         ({"thresholds": ["cnn=0.3", "high"]}, "no model 'cnn'.*\n.*no finite number"),
