@@ -34,7 +34,7 @@ the next leads a cubic by value and slope, as R interpolates (Cleveland & Grosse
 
 RESAMPLED_VERTICES = 64
 """The same in a resample. In 220 simulated cohorts of 100 to 10,000 patients it moved the ICI by at most 6e-5 and the curve by
-at most 0.004."""
+at most 0.0042."""
 
 ILL_CONDITIONED = 1e-8
 """Smallest eigenvalue of scaled normal equations below which a local fit is solved by singular values instead."""

@@ -88,11 +88,11 @@ def main_rows(predictions: pd.DataFrame) -> pd.DataFrame:
 def judged_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows on which models are compared and judged: cross-validation, test and external of every study.
 
-    A study without any of them is judged on validation, or else on training.
+    A study without any of them is judged on validation, or else on training, or else on its population.
     """
     kept = pd.Series(False, index=predictions.index)
     for _, rows in predictions.groupby("study", sort=False):
-        choices = (TESTED_SPLITS, ("validation",), ("train",))
+        choices = (TESTED_SPLITS, ("validation",), ("train",), (POPULATION,))
         of_study = next(found for splits in choices if (found := rows["split"].isin(splits)).any())
         kept[rows.index] = of_study
     return predictions[kept]

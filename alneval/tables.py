@@ -429,6 +429,10 @@ def _read_raw(
         columns, doubtful = _score_columns(cells, columns)
         if doubtful or not columns:
             return None, problems + (doubtful or _missing_columns(header, sheet.file, ["y_score"]))
+    unscored = [name for name in columns if wide and cells[name].str.strip().eq("").all()]
+    if unscored:
+        remedy = "fill it, or leave the column out"
+        return None, problems + [Problem(sheet.file, 1, name, None, "no score in it", remedy) for name in unscored]
     defaults = {"study": "study", "role": "main", "split": "test", "model": path.stem, "unit_id": cells["patient_id"]}
     cells = cells.assign(**{name: value for name, value in defaults.items() if name not in header})
     if wide:

@@ -347,6 +347,7 @@ def test_warnings_name_what_was_planted_and_nothing_else():
     untested = good[good["split"] == "validation"]
     assert warned(evaluated(untested), "judged on validation")
     assert set(judged_rows(untested)["split"]) == {"validation"}
+    assert set(judged_rows(untested.assign(split="population"))["split"]) == {"population"}
 
 
 def test_one_class_is_no_accident_of_the_program(tmp_path):
@@ -533,6 +534,8 @@ def test_columns_are_scores_where_nothing_else_can_be_meant(tmp_path):
     with pytest.raises(InputError, match="a score or not") as caught:
         of_file(table.assign(age=60), tmp_path / "q.csv")
     assert "column age" in str(caught.value) and "--score" in str(caught.value)
+    with pytest.raises(InputError, match="row 1, column resnet: no score in it"):
+        of_file(table.assign(resnet=""), tmp_path / "s.csv", scores=("cnn", "resnet"))
     with pytest.raises(InputError, match="column y_score: the column is missing"):
         of_file(table[["patient_id", "y_true", "hospital"]], tmp_path / "r.csv")
 
