@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,8 +107,8 @@ def new_cohort(folder: str | Path, images: str | Path, table: str | Path, option
     patients = draft.patients()
     draft.join(set(patients.index))
     pseudonyms = Pseudonyms(patients.index, known)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         rows = _write_images(draft, part, pseudonyms)
         write_csv(pd.DataFrame(draft.notes, columns=list(NOTE_COLUMNS)), report)
