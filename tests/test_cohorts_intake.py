@@ -709,6 +709,15 @@ def test_an_option_of_the_wrong_form_is_refused(arguments, message):
         parse_options(*arguments)
 
 
+def test_a_folder_of_which_nothing_can_be_used_makes_no_cohort_but_a_report(tmp_path):
+    pictures(tmp_path, "us/007.png")
+    (tmp_path / "sheet.csv").write_text("Patient,pN\n7,N0\n8,N+\n")
+    with pytest.raises(InputError, match="no file becomes an image of a patient"):
+        made(tmp_path)
+    assert not (tmp_path / "cohort").exists()
+    assert pd.read_csv(tmp_path / "cohort.intake.csv")["what"].tolist()[:2] == ["image", "id"]
+
+
 def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path, lesion):
     pictures(tmp_path, "a1.png", "us/a2.png", "us/a2_mask.png", "mri/a3.png", "us/a4.png", "us/a4_mask.png")
     Image.new("L", (5, 5), 1).save(tmp_path / "export" / "us" / "a4_mask.png")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,15 +107,21 @@ def new_cohort(folder: str | Path, images: str | Path, table: str | Path, option
     patients = draft.patients()
     draft.join(set(patients.index))
     pseudonyms = Pseudonyms(patients.index, known)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         rows = _write_images(draft, part, pseudonyms)
+        write_csv(pd.DataFrame(draft.notes, columns=list(NOTE_COLUMNS)), report)
+        if rows.empty:
+            theirs = next((image.patient or image.name for image in draft.found.images), "none")
+            raise InputError(
+                f"{images}: no file becomes an image of a patient of {table} (images are, for example, of {theirs!r}, the table "
+                f"of {patients.index[0]!r}); {report} says why of each: choose another --patient-column, or --accept-near"
+            )
         write_cohort(_cohort(folder.name, part, draft, patients, rows, pseudonyms), part)
         cohort = replace(read_cohort(part), root=folder)
         files = {path.relative_to(part).as_posix(): sha256_file(path) for path in part.rglob("*") if path.is_file()}
         write_json({"made_from": digest, "files": files}, part / MARK)
-        write_csv(pd.DataFrame(draft.notes, columns=list(NOTE_COLUMNS)), report)
         if options.key is not None:
             key = [(old, new, pseudonyms.days[old]) for old, new in pseudonyms.ids.items()]
             write_csv(pd.DataFrame(sorted(key, key=lambda row: row[1]), columns=list(KEY_COLUMNS)), options.key)
@@ -430,7 +437,7 @@ def _write_images(draft: _Draft, part: Path, pseudonyms: Pseudonyms) -> pd.DataF
                 "pixel_spacing_mm": draft.spacing.get(image.name) or None,
             }
         )
-    return images_table({column: [row[column] for row in rows] for column in rows[0]} if rows else {})
+    return images_table(pd.DataFrame(rows))
 
 
 def _all_of(image: Found) -> str:
