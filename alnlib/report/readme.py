@@ -18,6 +18,7 @@ import pandas as pd
 from alnlib.files import write_text
 from alnlib.paths import repository_root
 from alnlib.pipeline.verify import classes, tolerances
+from alnlib.report.claims import CANNOT, VERDICTS
 from alnlib.studies import published_value
 
 STATES = ["identical", "within tolerance", "changed"]
@@ -28,7 +29,7 @@ SIMULATED = Path("results/simulated-demo/report/numbers.json")
 PUBLISHED = Path("results/simulated-published/report")
 TIMES = Path("benchmarks/stage_times.csv")
 PUBLISHED_TIMES = Path("benchmarks/published_times.csv")
-TEST_TIMES = Path("benchmarks/test_times.csv")
+COHORTS = Path("benchmarks/models_over_cohorts.csv"), Path("benchmarks/claims_over_cohorts.csv")
 ARITHMETIC = Path("benchmarks/arithmetic.csv")
 """What `run_all.py verify --table` wrote of a whole run on another processor; the page does without it."""
 REAL = Path("tests/references/runs")
@@ -48,9 +49,9 @@ def readme_blocks(root: Path) -> dict[str, str]:
         return " | ".join([*found, simulated[keys[0]]["text"]])
 
     def minutes(path: Path) -> int:
-        """Of all together, the newest."""
-        times = pd.read_csv(root / path)
-        return round(times.loc[times.iloc[:, 0].str.startswith("whole"), "seconds"].iloc[0] / 60)
+        """Of a whole run, the newest."""
+        times = pd.read_csv(root / path).drop_duplicates("stage").set_index("stage")
+        return round(times.loc["whole run", "seconds"] / 60)
 
     def published(study: str, model: str) -> str:
         """AUC of the study's test patients."""
@@ -60,7 +61,6 @@ def readme_blocks(root: Path) -> dict[str, str]:
     text = jinja2.Template(BLOCKS.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         minutes=minutes(TIMES),
         published_minutes=minutes(PUBLISHED_TIMES),
-        test_minutes=minutes(TEST_TIMES),
         simulated=simulated,
         at_size=at_size,
         story=(root / PUBLISHED / "summary.md").read_text(encoding="utf-8").partition("\n\n")[2].strip(),
@@ -69,10 +69,25 @@ def readme_blocks(root: Path) -> dict[str, str]:
         classes=classes(),
         tolerances=tolerances,
         other=_other_processor(root / ARITHMETIC),
+        cohorts=_over_cohorts(*(root / path for path in COHORTS)),
         duke=_read(root / REAL / "duke-demo.json"),
         breast=_read(root / REAL / "breast-lesions-usg-demo.json"),
     )
     return dict(BLOCK.findall(text))
+
+
+def _over_cohorts(models: Path, claims: Path) -> dict[str, Any]:
+    """What many cohorts said of intervals, shares and verdicts (benchmarks/over_cohorts.py)."""
+    by_model = pd.read_csv(models)
+    by_claim = pd.read_csv(claims).query("kind == 'better'")
+    tested = by_claim[by_claim[CANNOT] < by_claim["cohorts"] / 2]
+    decided = [tested[f"{prefix}{verdict}"].sum() for prefix in ("", "population: ") for verdict in VERDICTS[:2]]
+    judged = [tested[[f"{prefix}{verdict}" for verdict in VERDICTS[:3]]].sum().sum() for prefix in ("", "population: ")]
+    names = ["supported", "not_supported", "population_supported", "population_not_supported"]
+    found = dict(zip([*names, "judged", "population_judged"], [*decided, *judged], strict=True))
+    found |= {name: tested[name].sum() for name in ("both_decided", "agreed", "found")}
+    shares = by_model.set_index(["study", "model"])
+    return {name: int(value) for name, value in found.items()} | {"all": shares.loc[("all", "all")], "of": shares.loc}
 
 
 def _other_processor(path: Path) -> dict[str, Any] | None:
