@@ -29,6 +29,7 @@ SIMULATED = Path("results/simulated-demo/report/numbers.json")
 PUBLISHED = Path("results/simulated-published/report")
 TIMES = Path("benchmarks/stage_times.csv")
 PUBLISHED_TIMES = Path("benchmarks/published_times.csv")
+TEST_TIMES = Path("benchmarks/test_times.csv")
 COHORTS = Path("benchmarks/models_over_cohorts.csv"), Path("benchmarks/claims_over_cohorts.csv")
 ARITHMETIC = Path("benchmarks/arithmetic.csv")
 """What `run_all.py verify --table` wrote of a whole run on another processor; the page does without it."""
@@ -61,6 +62,7 @@ def readme_blocks(root: Path) -> dict[str, str]:
     text = jinja2.Template(BLOCKS.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         minutes=minutes(TIMES),
         published_minutes=minutes(PUBLISHED_TIMES),
+        test_minutes=minutes(TEST_TIMES),
         simulated=simulated,
         at_size=at_size,
         story=(root / PUBLISHED / "summary.md").read_text(encoding="utf-8").partition("\n\n")[2].strip(),
