@@ -50,9 +50,9 @@ def readme_blocks(root: Path) -> dict[str, str]:
         return " | ".join([*found, simulated[keys[0]]["text"]])
 
     def minutes(path: Path) -> int:
-        """Of a whole run, the newest."""
-        times = pd.read_csv(root / path).drop_duplicates("stage").set_index("stage")
-        return round(times.loc["whole run", "seconds"] / 60)
+        """Of all together, the newest."""
+        times = pd.read_csv(root / path)
+        return round(times.loc[times.iloc[:, 0].str.startswith("whole"), "seconds"].iloc[0] / 60)
 
     def published(study: str, model: str) -> str:
         """AUC of the study's test patients."""
