@@ -109,7 +109,8 @@ def test_a_good_folder_is_read_with_ids_as_text_and_missing_as_missing(folder):
 def test_writing_and_reading_give_the_same_cohort_and_the_same_bytes(folder, tmp_path):
     cohort = read_cohort(folder)
     written = write_cohort(cohort, tmp_path / "copy")
-    assert [path.name for path in written] == ["cohort.yaml", "patients.csv", "images.csv", "readers.csv"]
+    names = ["cohort.yaml", "patients.csv", "images.csv", "readers.csv", "features.csv"]
+    assert [path.name for path in written] == names
     copy = read_cohort(tmp_path / "copy", root=folder)
     for table in ("patients", "images", "readers"):
         pd.testing.assert_frame_equal(getattr(copy, table), getattr(cohort, table))
@@ -687,3 +688,82 @@ def test_ranges_and_limits_of_cohort_yaml_come_first_and_are_kept(counted, tmp_p
     copy = read_cohort(tmp_path / "copy", root=counted)
     assert copy.clinical == cohort.clinical
     assert [warning.message for warning in copy.warnings] == [message for _, _, message in found]
+
+
+# ----------------------------------------------------------------------------------------------------------- features
+
+FEATURES = """\
+patient_id,timepoint,modality,sequence_or_view,volume,texture
+007,pre,MRI,DCE_early,1.5,0.25
+007,post,MRI,DCE_early,0.5,
+008,pre,MRI,DCE_early,2,-1e-3
+008,pre,MG,,3,
+"""
+
+
+def test_a_table_of_features_becomes_one_row_per_patient(folder):
+    """DESIGN 4: columns <modality>_<timepoint>_<sequence>__<feature>; what a visit or sequence never has is no column."""
+    (folder / "features.csv").write_text(FEATURES, encoding="utf-8")
+    cohort = read_cohort(folder)
+    wide = cohort.feature_table()
+    assert list(wide.columns) == [
+        "MRI_pre_DCE_early__volume",
+        "MRI_pre_DCE_early__texture",
+        "MRI_post_DCE_early__volume",
+        "MG_pre_all__volume",
+    ]
+    assert wide.loc["007"].tolist()[:3] == [1.5, 0.25, 0.5]
+    assert wide.loc["008"].isna().tolist() == [False, False, True, False]
+    write_cohort(cohort, folder / "copy")
+    copy = read_cohort(folder / "copy", root=folder)
+    pd.testing.assert_frame_equal(copy.features, cohort.features)
+    assert read_cohort(folder, features=False).feature_table().shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "column", "message", "remedy"),
+    [
+        ("008,pre,MG", "099,pre,MG", "patient_id", "patient is not in patients.csv", "add the patient"),
+        ("008,pre,MG", "008,baseline,MG", "timepoint", "unknown timepoint", "did you mean pre?"),
+        ("008,pre,MG", "008,delta,MG", "timepoint", "unknown timepoint", "not delta"),
+        ("008,pre,MG", "008,pre,mammography", "modality", "unknown modality", "did you mean MG?"),
+        ("008,pre,MG,", "008,pre,MG,a__b", "sequence_or_view", "malformed", "single underscores"),
+        ("007,post,MRI", "007,pre,MRI", "sequence_or_view", "measured more than once", "one row per patient"),
+        ("-1e-3", "n/a", "texture", "not a number", "leave the cell empty"),
+        ("-1e-3", "inf", "texture", "not a number", "leave the cell empty"),
+        ("0.5,", "nan,", "volume", "not a number", "leave the cell empty"),
+        (
+            "modality,sequence_or_view",
+            "modaliti,sequence_or_view",
+            "modality",
+            "column is missing",
+            "rename 'modaliti'",
+        ),
+    ],
+)
+def test_every_mistake_in_features_is_named(folder, old, new, column, message, remedy):
+    (folder / "features.csv").write_text(FEATURES, encoding="utf-8")
+    change(folder, "features.csv", old, new)
+    problems = [each for each in validate_cohort_folder(folder) if each.column == column]
+    assert len(problems) == 1, [str(each) for each in problems]
+    assert message in problems[0].message
+    assert remedy in problems[0].remedy
+
+
+def test_a_table_without_a_feature_is_no_table(folder):
+    (folder / "features.csv").write_text("patient_id,modality\n007,MRI\n", encoding="utf-8")
+    assert "no column of features" in only_problem(folder).message
+
+
+def test_a_feature_without_a_number_is_warned_of_and_left_out(folder):
+    (folder / "features.csv").write_text("patient_id,modality,a,b\n007,MRI,1,\n008,MRI,2,\n", encoding="utf-8")
+    cohort = read_cohort(folder)
+    assert list(cohort.feature_table().columns) == ["MRI_pre_all__a"]
+    assert [(each.column, each.message) for each in cohort.warnings if "features" in each.file] == [
+        ("b", "feature without a single number")
+    ]
+
+
+def test_a_misspelled_table_of_features_is_not_passed_over(folder):
+    (folder / "feature.csv").write_text(FEATURES, encoding="utf-8")
+    assert "feature.csv is there" in only_problem(folder).message

@@ -27,7 +27,7 @@ def test_each_study_has_a_pipeline_as_far_as_there_are_data():
         "guo": pd.DataFrame({"patient_id": IDS[::2], "a": 1.0, "b": 2.0}),
         "li_nat": pd.DataFrame({"patient_id": IDS}),
     }
-    options = {"seed": 1, "n_folds": 3}
+    options = {"seed": 1, "n_folds": 3, "endpoints": dict.fromkeys(features, "aln_metastasis")}
     made = tabular_pipelines(cohort, patients, "aln_metastasis", pd.concat(crossed), features, **options)
     assert {name: len(each.X) for name, each in made.items()} == {
         "tang: clinical": 10,

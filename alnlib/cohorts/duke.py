@@ -1,4 +1,4 @@
-"""Duke-Breast-Cancer-MRI (Saha 2018): the real clinical sheet, tumor boxes and downloaded MRI series as a cohort.
+"""Duke-Breast-Cancer-MRI (Saha 2018): the real clinical sheet, MRI features, tumor boxes and downloaded series as a cohort.
 
 Downloading is in `alnlib.cohorts.download`; DICOM pixels are read in `alnlib.imaging`, only headers are looked at here.
 """
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from alnlib.cohorts.download import dce_phases
-from alnlib.cohorts.schema import ClinicalVariable, Cohort, Endpoint, format_box, images_table
-from alnlib.cohorts.workbook import Workbook, find_workbook
+from alnlib.cohorts.schema import ClinicalVariable, Cohort, Endpoint, empty_features, format_box, images_table
+from alnlib.cohorts.workbook import Workbook, cell_text, find_workbook
 from alnlib.errors import InputError
 
 CLINICAL_SHEET = "Clinical_and_Other_Features.xlsx"
 BOXES_SHEET = "Annotation_Boxes.xlsx"
+FEATURES_SHEET = "Imaging_Features.xlsx"
 DOI = "10.7937/TCIA.e3sv-re93"
 READER_ID = "radiologist_mri"
 
@@ -115,6 +116,8 @@ def read_duke(data: str | Path) -> Cohort:
     the rest is free text); mammography and ultrasound descriptors (collected for 273 patients); the other breast's tumor.
     Nine MRI are dated after surgery.
 
+    Features: the 529 of FEATURES_SHEET, if it is there: computed from the MRI before therapy by the authors' own program.
+
     Images: one row per MRI series found below `data` (see `find_duke_series`); the tumor box, drawn on the dynamic
     series, only for those. Raises InputError if the workbook is missing, lacks a column, or holds an unknown code.
     """
@@ -159,6 +162,7 @@ def read_duke(data: str | Path) -> Cohort:
         patients=patients[["patient_id", "center", "aln_metastasis", "apcr", *clinical]].reset_index(drop=True),
         images=_images(data, set(patients["patient_id"]), patients.set_index("patient_id")["tumor_side"]),
         readers=pd.DataFrame(scores).dropna(subset="score").reset_index(drop=True),
+        features=_features(data, patients["patient_id"]),
         root=data,
     )
 
@@ -241,6 +245,22 @@ def _tumor_side(sheet: pd.DataFrame) -> pd.Series:
             letters = set(re.findall(r"(?<![A-Za-z])[LR](?![A-Za-z])", str(position)))
         sides.append(_SIDES[letters.pop()] if len(letters) == 1 else np.nan)
     return pd.Series(sides, index=sheet.index, dtype="str")
+
+
+def _features(data: Path, patients: pd.Series) -> pd.DataFrame:
+    """features.csv of the workbook of MRI features; a copy may number patients 1, 2, ..., and hold ER, which is no feature."""
+    if find_workbook(data, FEATURES_SHEET) is None:
+        return empty_features()
+    book = Workbook(data, FEATURES_SHEET, "duke", DOI, [PATIENT])
+    written = book.sheet[PATIENT].map(cell_text)
+    ids = written.where(~written.str.fullmatch(r"\d+"), "Breast_MRI_" + written.str.zfill(3))
+    known = ids.isin(set(patients)) & ~ids.duplicated()
+    for at in ids.index[~known]:
+        book.note(at, PATIENT, "patient is not in the clinical sheet, or here twice", book.unchanged, written[at])
+    named = {"patient_id": ids, "timepoint": "pre", "modality": "MRI", "sequence_or_view": "DCE"}
+    values = {name: book.numbers(name) for name in book.sheet.columns.drop([PATIENT, "ER"], errors="ignore")}
+    book.raise_problems()
+    return pd.DataFrame(named | values).reset_index(drop=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- images

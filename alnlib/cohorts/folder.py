@@ -1,4 +1,5 @@
-"""A cohort folder (cohort.yaml, patients.csv; images.csv and readers.csv if any): read, written, checked, all problems at once.
+"""A cohort folder (cohort.yaml, patients.csv; images.csv, readers.csv, features.csv if any): read, written, checked, all
+problems at once.
 
 Pixels are not opened here; the public sources are turned into a cohort by their own modules.
 """
@@ -12,11 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from alnlib.cohorts.plausible import implausible_values
 from alnlib.cohorts.schema import (
+    FEATURE_COLUMNS,
     GIVEN_SPLITS,
     IMAGE_COLUMNS,
     IMAGE_REQUIRED_COLUMNS,
@@ -31,7 +34,9 @@ from alnlib.cohorts.schema import (
     ClinicalVariable,
     Cohort,
     Endpoint,
+    empty_features,
     empty_readers,
+    features_schema,
     images_schema,
     images_table,
     is_label,
@@ -69,7 +74,8 @@ OLDER_COLUMNS = {"centre": "center"}
 
 
 def write_cohort(cohort: Cohort, folder: str | Path) -> list[Path]:
-    """Write cohort.yaml, patients.csv, images.csv and readers.csv (the last without rows if there are no scores); return them.
+    """Write cohort.yaml and patients.csv, images.csv, readers.csv and features.csv (without rows where there are none); return
+    them.
 
     Images are not copied: their paths stay relative to `cohort.root`, so a folder that is to be read without `root=` is
     written into that root.
@@ -83,6 +89,7 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> list[Path]:
     images = cohort.images.reindex(columns=list(IMAGE_COLUMNS)).astype({"unit_label": "Int64"})
     written.append(write_csv(images, folder / "images.csv"))
     written.append(write_csv(cohort.readers[list(READER_COLUMNS)], folder / "readers.csv"))
+    written.append(write_csv(cohort.features, folder / "features.csv"))
     return written
 
 
@@ -103,11 +110,14 @@ def _describe(cohort: Cohort) -> str:
     return yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=120)
 
 
-def read_cohort(folder: str | Path, root: str | Path | None = None, *, check_images: bool = True) -> Cohort:
+def read_cohort(
+    folder: str | Path, root: str | Path | None = None, *, check_images: bool = True, features: bool = True
+) -> Cohort:
     """Read and check a cohort folder.
 
     root: the folder that image paths are relative to; the cohort folder itself unless given. check_images: whether the
-    files must be there; a stage that reads only tables can do without them.
+    files must be there; a stage that reads only tables can do without them. features: whether to read features.csv, which
+    may be large.
     Raises InputError that holds every problem found, each with file, row, value and remedy.
     """
     folder = Path(folder)
@@ -119,6 +129,8 @@ def read_cohort(folder: str | Path, root: str | Path | None = None, *, check_ima
     patient_ids = frozenset(draft.patients["patient_id"]) if draft.patients is not None else None
     _examine_images(folder / "images.csv", draft, patient_ids, check_images)
     _examine_readers(folder / "readers.csv", draft, patient_ids)
+    if features:
+        _examine_features(folder / "features.csv", draft, patient_ids)
     if draft.problems:
         raise InputError(f"{folder}: {counted(draft.problems)} in this cohort folder", draft.problems)
     return draft.cohort()
@@ -137,6 +149,7 @@ class _Draft:
     patients: pd.DataFrame | None = None
     images: pd.DataFrame | None = None
     readers: pd.DataFrame | None = None
+    features: pd.DataFrame | None = None
 
     def note(
         self,
@@ -164,6 +177,7 @@ class _Draft:
             patients=_typed_patients(self.patients, self.endpoints, self.clinical),
             images=_typed_images(self.images),
             readers=_typed_readers(self.readers),
+            features=empty_features() if self.features is None else self.features,
             root=self.root,
         )
 
@@ -474,13 +488,15 @@ def _line_of_byte(raw: bytes, position: int) -> int:
     return raw[:position].count(b"\n") + 1
 
 
-def _check_columns(path: Path, table: pd.DataFrame, required: tuple, known: tuple, draft: _Draft, remedy: str) -> None:
-    """Note missing and unknown columns."""
+def _check_columns(
+    path: Path, table: pd.DataFrame, required: tuple, known: tuple, draft: _Draft, remedy: str, *, more: bool = False
+) -> None:
+    """Note missing and, unless there may be more, unknown columns."""
     for column in (name for name in required if name not in table.columns):
         near = difflib.get_close_matches(column, [name for name in table.columns if name not in known], 1)
         hint = f"rename {near[0]!r}" if near else "add it"
         draft.note(path, "column is missing", f"{hint}; {remedy}", 1, column)
-    for column in (name for name in table.columns if name and name not in known):
+    for column in (name for name in table.columns if name and name not in known and not more):
         near = difflib.get_close_matches(column, known, 1)
         hint = f"did you mean {near[0]!r}? Otherwise " if near else ""
         draft.note(path, "unknown column", f"{hint}remove it; {remedy}", 1, column)
@@ -657,6 +673,36 @@ def _examine_readers(path: Path, draft: _Draft, patient_ids: frozenset[str] | No
         remedy = f"write {READER_FORM.replace('reader_id', reader)} under readers in cohort.yaml"
         draft.warnings.append(Problem.of(path, message, remedy, column="reader_id", value=reader))
     draft.readers = table
+
+
+def _examine_features(path: Path, draft: _Draft, patient_ids: frozenset[str] | None) -> None:
+    """Columns of features without a single number are warned of and left out."""
+    if _is_left_out(path, draft):
+        return
+    table = _read_table(path, draft)
+    if table is None:
+        return
+    remedy = f"features.csv has {', '.join(FEATURE_COLUMNS)}, then one column per feature"
+    _check_columns(path, table, ("patient_id", "modality"), FEATURE_COLUMNS, draft, remedy, more=True)
+    schema = features_schema(patient_ids or frozenset())
+    _check_cells(path, table, schema if patient_ids is not None else schema.remove_columns(["patient_id"]), draft)
+    named = table.reindex(columns=list(FEATURE_COLUMNS), fill_value="")
+    named = named.assign(timepoint=named["timepoint"].replace("", "pre"))
+    named = named.assign(sequence_or_view=named["sequence_or_view"].replace("", "all"))
+    remedy = "keep one row per patient, timepoint, modality and sequence or view"
+    _check_unique(path, named, list(FEATURE_COLUMNS), draft, "measured more than once", remedy)
+    values = table.drop(columns=[name for name in FEATURE_COLUMNS if name in table.columns])
+    if len(table) and not values.shape[1]:
+        draft.note(path, "no column of features", "add one column per feature", 1)
+    numbers = values.apply(pd.to_numeric, errors="coerce").astype("float64")
+    remedy = "write a number with a decimal point, or leave the cell empty where it could not be measured"
+    for row, column in zip(*np.nonzero((values != "") & ~np.isfinite(numbers)), strict=True):
+        draft.note(path, "not a number", remedy, table.index[row], values.columns[column], values.iat[row, column])
+    for column in numbers.columns[numbers.isna().all()]:
+        message = "feature without a single number"
+        draft.warnings.append(Problem.of(path, message, "remove the column; it is left out", column=column))
+    numbers = numbers.dropna(axis="columns", how="all")
+    draft.features = pd.concat([named, numbers], axis="columns").reset_index(drop=True)
 
 
 def _typed_patients(

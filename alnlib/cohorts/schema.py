@@ -1,4 +1,4 @@
-"""What a cohort is: its dataclasses, its column names, and the pandera schemas of its three tables.
+"""What a cohort is: its dataclasses, its column names, and the pandera schemas of its tables.
 
 Reading and writing a cohort folder lives in `alnlib.cohorts.folder`; the public sources have a module each.
 """
@@ -6,6 +6,7 @@ Reading and writing a cohort folder lives in `alnlib.cohorts.folder`; the public
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")
 IMAGE_COLUMNS = ("image_id", "patient_id", "modality", "timepoint", "sequence_or_view", "laterality", "path")
 IMAGE_COLUMNS += ("mask_path", "box", "pixel_spacing_mm", "unit_label")
 READER_COLUMNS = ("patient_id", "reader_id", "score")
+FEATURE_COLUMNS = ("patient_id", "timepoint", "modality", "sequence_or_view")
+"""Of features.csv, before one column per feature."""
 
 MEANT = {
     "modality": {
@@ -82,6 +85,7 @@ class Cohort:
 
     patients: one row per patient: patient_id, center, optional split, endpoints (Int64: 0, 1 or <NA>), clinical variables
     (float64, or str level names; missing is NaN). images: `IMAGE_COLUMNS`, one row per image. readers: `READER_COLUMNS`.
+    features: `FEATURE_COLUMNS`, then float64 features that were measured elsewhere, one row per patient, visit and sequence.
     centers: first = primary. readers_described: {reader: description}; reader_modality: {reader: one of MODALITIES}, of those
     for whom it is known. root: the folder that `path` and `mask_path` are relative to. warnings: what is readable and hardly
     true.
@@ -105,6 +109,7 @@ class Cohort:
     root: Path
     reader_modality: dict[str, str] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
+    features: pd.DataFrame = field(default_factory=lambda: empty_features())
 
     @property
     def is_simulated(self) -> bool:
@@ -130,12 +135,24 @@ class Cohort:
             groups.setdefault(WHAT_IS_READ.get(modality, modality), []).append(reader)
         return groups
 
+    def feature_table(self) -> pd.DataFrame:
+        """The features, one row per patient_id (the index): columns `<modality>_<visit>_<sequence>__<feature>`, of every visit
+        and sequence those that it has."""
+        wide = {
+            f"{modality}_{visit}_{sequence}__": rows.set_index("patient_id").drop(columns=list(FEATURE_COLUMNS[1:]))
+            for (modality, visit, sequence), rows in self.features.groupby(
+                ["modality", "timepoint", "sequence_or_view"], sort=False
+            )
+        }
+        parts = [rows.dropna(axis="columns", how="all").add_prefix(name) for name, rows in wide.items()]
+        return pd.concat(parts, axis="columns") if parts else pd.DataFrame(index=pd.Index([], name="patient_id"))
+
     def without_population(self) -> Cohort:
-        """The same without patients of the split "population", their images and reads."""
+        """The same without patients of the split "population", their images, reads and features."""
         if "split" not in self.patients:
             return self
         outside = set(self.patients.loc[self.patients["split"] == POPULATION, "patient_id"])
-        tables = {name: getattr(self, name) for name in ("patients", "images", "readers")}
+        tables = {name: getattr(self, name) for name in ("patients", "images", "readers", "features")}
         kept = {name: rows[~rows["patient_id"].isin(outside)] for name, rows in tables.items()}
         return replace(self, **{name: rows.reset_index(drop=True) for name, rows in kept.items()})
 
@@ -157,6 +174,11 @@ def images_table(columns: dict[str, object]) -> pd.DataFrame:
 def empty_readers() -> pd.DataFrame:
     """A readers table without rows."""
     return pd.DataFrame({column: pd.Series(dtype="str") for column in READER_COLUMNS}).astype({"score": "float64"})
+
+
+def empty_features() -> pd.DataFrame:
+    """A features table without rows."""
+    return pd.DataFrame({column: pd.Series(dtype="str") for column in FEATURE_COLUMNS})
 
 
 def parse_box(text: object) -> tuple[int, ...] | None:
@@ -247,6 +269,34 @@ def images_schema(patient_ids: frozenset[str]):
             "unit_label": _cell_check(is_label, _NO_LABEL, "write 0, 1 or leave it empty", meant=MEANT["label"]),
         },
     )
+
+
+def features_schema(patient_ids: frozenset[str]):
+    """pandera schema of what stands before the features in features.csv, as text."""
+    visit = (
+        "use pre, post, or for a visit between them a word of small letters and digits, such as week3, but not delta"
+    )
+    sequence = "use letters, digits and single underscores, such as DCE_early"
+    return _schema(
+        {
+            "patient_id": _known_patient(patient_ids),
+            "modality": _one_of(
+                "unknown modality", MODALITIES, f"use one of {', '.join(MODALITIES)}", MEANT["modality"]
+            ),
+        },
+        {
+            "timepoint": _cell_check(_is_visit, "unknown timepoint", visit, meant=MEANT["timepoint"]),
+            "sequence_or_view": _cell_check(_is_sequence, "malformed sequence or view", sequence),
+        },
+    )
+
+
+def _is_visit(text: str) -> bool:
+    return re.fullmatch("(?!delta$)[a-z0-9]*", text) is not None and text not in MEANT["timepoint"]
+
+
+def _is_sequence(text: str) -> bool:
+    return re.fullmatch("([A-Za-z0-9]+_?)*", text) is not None
 
 
 def readers_schema(patient_ids: frozenset[str], reader_ids: tuple[str, ...]):

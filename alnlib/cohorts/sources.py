@@ -1,6 +1,7 @@
 """Where a cohort comes from, by name: simulate it or verify its files, then read it into the one form of `schema.Cohort`.
 
-What each source looks like inside is in its own module (`duke`, `breast_lesions_usg`, `folder`), simulated patients in `alnsim`.
+What each source looks like inside is in its own module (`duke`, `breast_lesions_usg`, `ispy2`, `folder`), simulated patients
+in `alnsim`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import pandas as pd
 from alnlib.cohorts.breast_lesions_usg import read_breast_lesions_usg
 from alnlib.cohorts.duke import read_duke
 from alnlib.cohorts.folder import read_cohort
+from alnlib.cohorts.ispy2 import read_ispy2
 from alnlib.cohorts.manifest import check_cohort_files, cohort_rows
 from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError
 from alnlib.files import sha256_file
 from alnsim import SimulationSpec, simulate_cohort
 
-PUBLIC = {"duke": read_duke, "breast-lesions-usg": read_breast_lesions_usg}
+PUBLIC = {"duke": read_duke, "breast-lesions-usg": read_breast_lesions_usg, "ispy2": read_ispy2}
 """Public cohorts by the name of the command line and of data_manifest.csv."""
 
 

@@ -65,11 +65,23 @@ class Workbook:
                 try:
                     value = understand(cell_text(cell))
                 except (KeyError, ValueError):
-                    kind = self.id_heading.removesuffix("ID").strip().lower()  # Patient ID, CaseID
+                    kind = self.id_heading.removesuffix("ID").strip(" _-").lower()  # Patient ID, CaseID
                     who = f"{kind} {self.sheet.at[at, self.id_heading]}"
                     self.note(at, heading, f"{message} ({who})", remedy or self.unchanged, cell_text(cell))
             decoded.append(value)
         return pd.Series(decoded, index=self.sheet.index, dtype=object)
+
+    def numbers(self, heading: str) -> pd.Series:
+        """A column as float64, NaN where the cell is empty or `not_given`; every other cell that is no finite number becomes a
+        problem."""
+
+        def finite(text: str) -> float:
+            value = float(text)
+            if not np.isfinite(value):
+                raise ValueError(text)
+            return value
+
+        return self.decode(heading, finite, "not a number").astype("float64")
 
     def raise_problems(self) -> None:
         """Raise InputError with the problems noted so far, if there are any, in the order of their lines."""

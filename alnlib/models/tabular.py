@@ -18,10 +18,12 @@ from alnlib.models.clinical import clinical_pipeline, design_columns
 from alnlib.models.fusion import ScoreFusion, score_table
 from alnlib.models.learners import learner_table
 from alnlib.radiomics.select import selection_pipeline
-from alnlib.studies import STUDIES, general_study
+from alnlib.studies import general_study
 
-FEATURES = {"guo": "features/mammography_mri.parquet", "li_nat": "features/longitudinal_mri.parquet"}
-"""Files of a run that hold the features of the studies on radiomics."""
+FEATURES = {"guo": "mammography_mri", "li_nat": "longitudinal_mri"}
+FEATURES |= {"feature-table": "feature_table", "feature-table-apcr": "feature_table_response"}
+FEATURES = {study: f"features/{name}.parquet" for study, name in FEATURES.items()}
+"""Files of a run that hold the features of the studies on radiomics, and those that came with the cohort."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ def tabular_pipelines(
     endpoint: str,
     predictions: pd.DataFrame,
     features: Mapping[str, pd.DataFrame],
+    endpoints: Mapping[str, str],
     *,
     seed: int,
     n_folds: int,
@@ -48,7 +51,7 @@ def tabular_pipelines(
     """{"study: pipeline": pipeline and table} of the clinical model, the fusion and radiomics, as far as there are data.
 
     patients: those whose `endpoint` is known; predictions: of which the fusion takes out-of-fold scores; features: {study:
-    one row per patient_id}; n_folds: of the cross-validation inside the selection.
+    one row per patient_id}; endpoints: {study: what it predicts}; n_folds: of the cross-validation inside the selection.
     """
     home = cohort.patients.loc[~cohort.patients["center"].isin(cohort.external_centers), "patient_id"]
     development = patients[patients["patient_id"].isin(home)].reset_index(drop=True)
@@ -70,7 +73,7 @@ def tabular_pipelines(
         columns, y = joined[[*names, *clinical]], joined[endpoint].to_numpy(int)
         pipelines[f"{general}: fusion"] = TabularPipeline(fusion, columns, y, n_clinical + len(names))
     for study, table in features.items():
-        outcomes = cohort.patients.set_index("patient_id").get(STUDIES[study].endpoint, pd.Series(dtype=float)).dropna()
+        outcomes = cohort.patients.set_index("patient_id")[endpoints[study]].dropna()
         frame = table.set_index("patient_id")
         frame = frame.loc[[patient for patient in home if patient in frame.index and patient in outcomes.index]]
         if len(frame) and frame.shape[1]:  # a cohort without images has a table without features

@@ -81,7 +81,9 @@ def main(arguments: list[str]) -> int:
 
 @app.command()
 def run(
-    cohort: Annotated[str, typer.Option(help="simulated, duke, breast-lesions-usg, or a cohort folder")] = "simulated",
+    cohort: Annotated[
+        str, typer.Option(help="simulated, duke, breast-lesions-usg, ispy2, or a cohort folder")
+    ] = "simulated",
     data: Annotated[str | None, typer.Option(help="folder with the cohort's files (default data/COHORT)")] = None,
     profile: Annotated[str, typer.Option(help="a file of notebooks/profiles: demo, published, full")] = "demo",
     only: Annotated[str | None, typer.Option(metavar="NN", help="run this stage alone")] = None,
@@ -203,7 +205,7 @@ def validate(
     cohort = read_cohort(folder)
     print(
         f"{folder} is a valid cohort folder: {len(cohort.patients)} patients, {len(cohort.images)} images, "
-        f"{len(cohort.readers)} reader scores, {cohort.provenance}."
+        f"{len(cohort.readers)} reader scores, {cohort.feature_table().shape[1]} features, {cohort.provenance}."
     )
     for stage, told in applicable_stages(read_offer(folder)):
         print(f"  {stage.notebook:22s} {told}")

@@ -24,10 +24,10 @@ def read_offer(folder: Path) -> Mapping[str, frozenset[str]] | None:
     """{what the cohort in a folder offers, in words: its patients}; None before stage 11. Files are read again if they changed.
 
     Such as "CT images", "CT images with a mask or box of the lesion", "mask or box of the lesion on every CT image", "endpoint
-    apcr with both classes", "clinical variables", and INCLUDED, the patients whose endpoint is known (the run's, else the
-    primary one); of images, theirs.
+    apcr with both classes", "clinical variables", "feature table", and INCLUDED, the patients whose endpoint is known (the
+    run's, else the primary one); of images and features, theirs.
     """
-    files = tuple(folder / name for name in ("cohort.yaml", "patients.csv", "images.csv", "study.json"))
+    files = tuple(folder / name for name in ("cohort.yaml", "patients.csv", "images.csv", "features.csv", "study.json"))
     if not files[0].exists():
         return None
     found = [path.stat() if path.exists() else None for path in files]
@@ -37,7 +37,7 @@ def read_offer(folder: Path) -> Mapping[str, frozenset[str]] | None:
 @lru_cache(maxsize=4)
 def _read(files: Sequence[Path], stamp: tuple) -> Mapping[str, frozenset[str]]:
     """stamp: size, times and inode of the files, so that a changed one is not taken for the one remembered."""
-    described, patients, images, study = files
+    described, patients, images, features, study = files
     cohort = yaml.safe_load(described.read_text(encoding="utf-8-sig"))
     labels: dict[str, dict[str, float]] = {name: {} for name in cohort.get("endpoints", {})}
     for row in _rows(patients):
@@ -52,6 +52,8 @@ def _read(files: Sequence[Path], stamp: tuple) -> Mapping[str, frozenset[str]]:
     }
     if cohort.get("clinical"):
         offer["clinical variables"] = set(included)
+    if measured := {row.get("patient_id", "") for row in _rows(features)}:
+        offer["feature table"] = measured & included if included else measured
     unplaced = set()
     for row in _rows(images):
         patient, kind = row.get("patient_id", ""), f"{row['modality']} images"

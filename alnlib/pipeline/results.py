@@ -172,18 +172,18 @@ class RunFolder:
         """A JSON file of the run."""
         return json.loads(self.path(name).read_text(encoding="utf-8"))
 
-    def read_study(self, population: bool = False) -> StudyCohort:
+    def read_study(self, population: bool = False, features: bool = False) -> StudyCohort:
         """The cohort as stage 11 froze it, with the patients of the endpoint and their splits.
 
         population: with the patients of the split "population" too, whom no study has. Image paths count from the data
-        folder; whether the images are there is looked at only if `data` was given.
+        folder; whether the images are there is looked at only if `data` was given. features: with features.csv.
         """
         from alneval.folds import attach_splits, read_splits
         from alnlib.cohorts.folder import read_cohort
 
         frozen = self.read_json("cohort/study.json")
         folder = self.path("cohort/cohort.yaml").parent
-        cohort = read_cohort(folder, root=self.data, check_images=self.data is not None)
+        cohort = read_cohort(folder, root=self.data, check_images=self.data is not None, features=features)
         cohort = cohort if population else cohort.without_population()
         splits = read_splits(self.path("cohort/splits.csv"), digest=frozen["digest"])
         return StudyCohort(cohort, frozen["endpoint"], attach_splits(cohort.known(frozen["endpoint"]), splits))

@@ -44,7 +44,7 @@ from alnlib.studies import ANY_COHORTS, STUDIES
 if TYPE_CHECKING:
     from alnlib.cohorts.schema import Cohort
 
-NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg")
+NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg", "ispy2")
 POLL_SECONDS = 0.4
 CONNECT_SECONDS = 15
 

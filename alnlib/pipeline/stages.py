@@ -24,7 +24,7 @@ ARITHMETIC = "report/arithmetic.json"
 
 ABOUT = re.compile(
     r"\w+ images( with a mask or box of the lesion)?|mask or box of the lesion on every \w+ image"
-    r"|endpoint \w+ with both classes|clinical variables"
+    r"|endpoint \w+ with both classes|clinical variables|feature table"
 )
 """What a stage may ask of a cohort, in the words of `alnlib.pipeline.offer`."""
 
