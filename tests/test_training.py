@@ -30,6 +30,7 @@ from alnlib.training.oof import (
     choice_table,
     held_out_logits,
     linear_heads,
+    mean_of_images,
     mean_of_models,
     networks,
     out_of_fold_logits,
@@ -258,6 +259,17 @@ def test_units_that_take_no_part_in_the_folds_are_scored_by_one_more_model():
 
     logits, fold = held_out_logits(recipe, y, patients, 4, 0, among)
     assert (logits[among] == 6).all() and (logits[~among] == 8).all() and (fold[~among] == -1).all()
+
+
+def test_a_patient_has_the_mean_logit_of_her_images():
+    """Images of a patient need not stand together; one image alone keeps its logits to the last bit."""
+    rng = np.random.default_rng(0)
+    logits, ids = rng.normal(size=(6, 3)), np.array(["b", "a", "b", "c", "b", "a"])
+    means = mean_of_images(logits, ids)
+    expected = [logits[[0, 2, 4]].mean(axis=0), logits[[1, 5]].mean(axis=0), logits[3]]
+    np.testing.assert_allclose(means, expected, atol=1e-15)
+    np.testing.assert_array_equal(means[2], logits[3])
+    np.testing.assert_array_equal(mean_of_images(logits, np.arange(6)), logits)
 
 
 def test_models_joined_have_the_mean_of_their_means():

@@ -88,6 +88,15 @@ def held_out_logits(
     return logits, fold
 
 
+def mean_of_images(logits: np.ndarray, patient_ids: np.ndarray) -> np.ndarray:
+    """Logits (n_patients, n_fits) of patients: the mean of those of her images, whose number decides nothing.
+
+    logits: (n, n_fits) of images; patient_ids: (n,). Patients come in the order of their first image. One image: its logits,
+    to the last bit.
+    """
+    return np.ascontiguousarray(pd.DataFrame(logits).groupby(np.asarray(patient_ids), sort=False).mean())
+
+
 def mean_of_models(*logits: np.ndarray) -> np.ndarray:
     """Logits (n, n_fits) of the models together, whose mean is the mean of each model's mean; fits are joined in turn.
 
