@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from alneval.folds import patient_level_folds, possible_folds
+from alneval.folds import POPULATION, patient_level_folds, possible_folds
 from alneval.resplit import auc_within_folds
+from alneval.rows import seed_rows
 from alneval.units import Units
 from alnlib.errors import DoesNotApply
 from alnlib.models.frozen import LinearHead
@@ -107,6 +109,22 @@ def mean_of_images(logits: np.ndarray, patient_ids: np.ndarray) -> np.ndarray:
     to the last bit.
     """
     return np.ascontiguousarray(pd.DataFrame(logits).groupby(np.asarray(patient_ids), sort=False).mean())
+
+
+def patient_and_image_rows(
+    study: str, model: str, images: pd.DataFrame, endpoint: str, logits: np.ndarray, split: str = "", role: str = "main"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of predictions, one per patient by `mean_of_images` (`seed_rows`), and beside them the score of every image.
+
+    images: (n,) patient_id, image_id, split and the endpoint, a patient's rows alike in the last two; logits: (n, n_fits);
+    split: in place of theirs. The second table has patient_id, image_id, split, model, y_score; the population is not in it.
+    """
+    images = images.assign(split=split) if split else images
+    patients = images.drop_duplicates("patient_id")
+    whose = patients["split"], patients["patient_id"], patients[endpoint]
+    predictions = seed_rows(study, model, *whose, mean_of_images(logits, images["patient_id"]), role=role)
+    scores = images[["patient_id", "image_id", "split"]].assign(model=model, y_score=expit(logits.mean(axis=1)))
+    return predictions, scores[scores["split"] != POPULATION]
 
 
 def mean_of_models(*logits: np.ndarray) -> np.ndarray:
