@@ -94,6 +94,24 @@ def patient_level_folds(
     return frame["patient_id"].map(fold_of).to_numpy(np.int64)
 
 
+def possible_folds(y: np.ndarray, patient_ids: Sequence[str], n_folds: int) -> int:
+    """n_folds, or the number of patients of the smaller class where that is less; no less than 2.
+
+    y: (n,) 0/1; a patient counts as positive if any row is. More `patient_level_folds` cannot make.
+    """
+    by_patient = pd.Series(np.asarray(y, dtype=int)).groupby(np.asarray(patient_ids).astype(str)).max()
+    return min(n_folds, max(2, min(np.bincount(by_patient, minlength=2))))
+
+
+def patient_shares(patient_ids: Sequence[str]) -> np.ndarray | None:
+    """Weight (n,) of each row, 1 / number of its patient's rows, so that every patient counts as one.
+
+    None where each has one row: plain sums then stay plain, to the last bit.
+    """
+    _, place, counts = np.unique(np.asarray(patient_ids).astype(str), return_inverse=True, return_counts=True)
+    return None if (counts == 1).all() else 1 / counts[place]
+
+
 def attach_splits(patients: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     """Patients with their frozen split; raises InputError naming the patients that the splits do not cover."""
     known = dict(zip(splits["patient_id"], splits["split"], strict=True))

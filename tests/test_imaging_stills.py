@@ -9,7 +9,7 @@ from PIL import Image
 
 from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
-from alnlib.imaging.lesions import crop, one_per_patient
+from alnlib.imaging.lesions import crop, left_out_images, usable_images
 from alnlib.imaging.rows import read_still
 from alnlib.imaging.spec import CropSpec
 
@@ -98,17 +98,27 @@ def test_no_crop_is_cut_where_the_place_of_the_lesion_is_not_known(folder, kind)
         crop_stills(table(mask_path=[None, None]), folder, kind=kind, side_px=16, size_mm=10)
 
 
-def test_of_several_images_the_one_with_a_box_is_cut_and_patients_without_are_left_out(folder):
-    images = table(patient_id=["p1", "p1"], mask_path=[None, "1_mask.png"])
-    images = pd.concat([images, table(patient_id=["p2", "p2"], mask_path=[None, None])], ignore_index=True)
+def test_all_images_of_a_patient_are_cut_and_those_left_out_are_named_with_the_reason(folder):
+    """Asked for p2 and p1, in this order: both of p1 with a box, in the order of the table, and none after therapy."""
+    places = {"path": ["0.png", "1.png", "0.png"], "mask_path": ["0_mask.png", "1_mask.png", None]}
+    columns = {"patient_id": ["p1"] * 3, "modality": ["US"] * 3, "pixel_spacing_mm": ["0.5 0.5"] * 3} | places
+    images = table(image_id=["a", "b", "c"], **columns)
+    after = table(image_id=["d", "e"], patient_id=["p2", "p2"], timepoint=["post", "pre"])
+    images = pd.concat([images, after, table(image_id=["f", "g"], patient_id=["p3", "p4"])], ignore_index=True)
+    images = pd.concat([images, table(image_id=["h", "i"], patient_id=["p5", "p5"], mask_path=[None, None])])
     view = CropSpec("US", 16, "fixed_size", 10)
-    assert one_per_patient(images, view)["path"].tolist() == ["1.png"]
-    assert crop(images, folder, view, ["p1"]).shape == (1, 16, 16)
+    cut = crop(images, folder, view, ["p2", "p1"])
+    np.testing.assert_array_equal(cut, crop(images.iloc[[4, 0, 1]], folder, view))
+    assert usable_images(images, view)["image_id"].tolist() == ["a", "b", "e", "f", "g"]
+    left_out = left_out_images(images, view, ["p1", "p2", "p3", "p5"])
+    reasons = left_out.set_index("image_id")["left_out"].to_dict()
+    nowhere, unknown = "neither box nor mask", "outcome of the patient not known"
+    assert reasons == {"c": nowhere, "d": "after therapy", "g": unknown, "h": nowhere, "i": nowhere}
     with pytest.raises(
-        InputError, match=r"patient p2: images.csv has no image of modality US with a box or mask \(1 such"
+        InputError, match=r"patient p5: images.csv has no image of modality US with a box or mask \(1 such"
     ):
-        crop(images, folder, view, ["p1", "p2"])
-    assert one_per_patient(images.head(0), view).empty
+        crop(images, folder, view, ["p1", "p5"])
+    assert usable_images(images.head(0), view).empty and left_out_images(images.head(0), view, []).empty
 
 
 def test_no_rows_give_no_crops(folder):

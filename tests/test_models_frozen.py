@@ -127,6 +127,23 @@ def test_the_head_finds_what_is_there_and_nothing_in_noise():
     assert abs(auc(y[200:], noise.decision_function(X[200:])) - 0.5) < 0.15  # four standard errors
 
 
+def test_images_of_a_patient_weigh_as_much_as_the_one_of_another():
+    """A patient whose image is there four times: equal patients give the head of each image once, plain rows do not."""
+    X, y = _cohort(n=60)
+    ids = np.array([f"P{k:02d}" for k in range(60)])
+    again = np.concatenate([np.arange(60), np.repeat(np.arange(10), 3)])
+    plain = LinearHead(seed=2).fit(pd.DataFrame(X, index=ids), y)
+    several = pd.DataFrame(X[again], index=ids[again])
+    equal = LinearHead(seed=2, patients_equal=True).fit(several, y[again])
+    assert equal.strength_ == plain.strength_
+    np.testing.assert_allclose(equal.decision_function(X), plain.decision_function(X), atol=1e-6)
+    assert (
+        np.abs(LinearHead(seed=2).fit(several, y[again]).decision_function(X) - plain.decision_function(X)).max() > 0.01
+    )
+    one_each = LinearHead(seed=2, patients_equal=True).fit(pd.DataFrame(X, index=ids), y)
+    np.testing.assert_array_equal(one_each.coef_, plain.coef_)
+
+
 def test_rows_of_a_patient_stay_in_one_fold():
     """A feature that names the patient, and nothing else, must not look useful because twins sit in other folds."""
     rng = np.random.default_rng(5)

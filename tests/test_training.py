@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from alnlib.errors import DoesNotApply, InputError
 from alnlib.imaging.clips import segment_indices
+from alnlib.models.cnn2d import build_cnn2d
 from alnlib.training.augment import NO_AUGMENTATION, AugmentSpec, augment_batch
 from alnlib.training.data import CropDataset, intensity_statistics, require_both_classes, sample_frames, standardize
 from alnlib.training.fit import (
@@ -30,6 +31,7 @@ from alnlib.training.oof import (
     choice_table,
     held_out_logits,
     linear_heads,
+    mean_of_images,
     mean_of_models,
     networks,
     out_of_fold_logits,
@@ -250,6 +252,18 @@ def test_out_of_fold_logits_never_come_from_a_model_that_knows_the_patient():
         out_of_fold_logits(recipe, y, patients, 1, 0)
 
 
+def test_a_small_class_makes_fewer_folds_and_one_too_small_ends_the_stage():
+    """By patient: the eight images of two patients are no more than two patients."""
+    patients, y = np.repeat(np.arange(12), 4), np.repeat(np.arange(12) < 3, 4).astype(int)
+
+    def recipe(known):
+        return lambda others: np.zeros((others.sum(), 1))
+
+    assert set(out_of_fold_logits(recipe, y, patients, 5, 0)[1]) == {0, 1, 2}
+    with pytest.raises(DoesNotApply, match="fewer than three of one class"):
+        out_of_fold_logits(recipe, y, patients, 5, 0, among=patients > 0)
+
+
 def test_units_that_take_no_part_in_the_folds_are_scored_by_one_more_model():
     patients, y, among = np.arange(12).astype(str), np.arange(12) % 2, np.arange(12) < 8
 
@@ -258,6 +272,40 @@ def test_units_that_take_no_part_in_the_folds_are_scored_by_one_more_model():
 
     logits, fold = held_out_logits(recipe, y, patients, 4, 0, among)
     assert (logits[among] == 6).all() and (logits[~among] == 8).all() and (fold[~among] == -1).all()
+
+
+def test_a_patient_with_several_images_weighs_as_much_in_a_network_as_one_with_one():
+    """Three images of one patient among 18: cross-entropy and class ratio by patient, by hand; one image each: as without."""
+    data, plain = stripes(16, 3), replace(SPEC, epochs=1, batch_size=64, augment=NO_AUGMENTATION, dropout=0.0)
+    equal = replace(plain, patients_equal=True)
+    assert fit_classifier(equal, data).history.equals(fit_classifier(plain, data).history)
+
+    rows = np.concatenate([np.arange(16), [0, 0]])
+    ids = tuple(data.patient_ids[i] for i in rows)
+    several = CropDataset(data.crops[rows], data.y[rows], tuple(f"image {i}" for i in range(18)), ids)
+    fitted = fit_classifier(equal, several)
+    assert fitted.log_weight == 0, "8 patients of 16 are positive"
+    assert fit_classifier(plain, several).log_weight == pytest.approx(np.log(10 / 8))
+    network = build_cnn2d("resnet18", 1, seed=equal.seed).train()
+    logits = (
+        network(standardize(several.tensors()[0], *intensity_statistics(several.crops))).squeeze(1).detach().numpy()
+    )
+    loss = np.logaddexp(0, np.where(several.y == 1, -logits, logits))
+    weights = np.where(np.isin(rows, 0), 1 / 3, 1.0)
+    assert fitted.history["train_loss"][0] == pytest.approx(np.average(loss, weights=weights), rel=1e-4)
+    apart = CropDataset(several.crops, several.y, several.unit_ids)
+    assert fit_fingerprint(equal, several) != fit_fingerprint(equal, apart)
+
+
+def test_a_patient_has_the_mean_logit_of_her_images():
+    """Images of a patient need not stand together; one image alone keeps its logits to the last bit."""
+    rng = np.random.default_rng(0)
+    logits, ids = rng.normal(size=(6, 3)), np.array(["b", "a", "b", "c", "b", "a"])
+    means = mean_of_images(logits, ids)
+    expected = [logits[[0, 2, 4]].mean(axis=0), logits[[1, 5]].mean(axis=0), logits[3]]
+    np.testing.assert_allclose(means, expected, atol=1e-15)
+    np.testing.assert_array_equal(means[2], logits[3])
+    np.testing.assert_array_equal(mean_of_images(logits, np.arange(6)), logits)
 
 
 def test_models_joined_have_the_mean_of_their_means():

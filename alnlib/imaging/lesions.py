@@ -29,6 +29,11 @@ from alnlib.imaging.spec import KEY, CropSpec
 
 AIR_HU = -1000.0
 
+AFTER_THERAPY = "after therapy"
+NOT_PLACED = "neither box nor mask"
+NOT_INCLUDED = "outcome of the patient not known"
+"""Why an image is left out where crops of patients are asked for."""
+
 
 def crop(
     images: pd.DataFrame, root: str | Path, spec: CropSpec, patient_ids: Sequence[str] | None = None
@@ -40,7 +45,7 @@ def crop(
     frames, rows, columns), the same square of every frame, round the box in the key frame; only the key frame (spec.frames =
     KEY) is scaled by itself, as in an archived still. MRI: one per patient, (n, 3, rows, columns) slices or (n, channels,
     depth, rows, columns), as in `alnlib.imaging.mri`; images is then the whole table, since other rows may be needed.
-    patient_ids: one image of each of these patients, in this order, that of `one_per_patient`.
+    patient_ids: all images of each of these patients, in this order and then that of the table, that `usable_images` has.
     Raises InputError, naming patient, file and remedy, for an image that cannot be read, without box and mask, or with a box
     outside, for a spacing that is needed and missing, or values in unknown units.
     """
@@ -50,7 +55,7 @@ def crop(
     rows = images[images["modality"] == spec.modality]
     if patient_ids is not None:
         what = f"image of modality {spec.modality} with a box or mask"
-        rows = of_patients(one_per_patient(images, spec), patient_ids, what)
+        rows = of_patients(usable_images(images, spec), patient_ids, what)
     cut = _sweep if spec.modality == "USV" else _still
     crops: list[np.ndarray] = []
     for _, row in rows.iterrows():
@@ -64,16 +69,36 @@ def crop(
     return np.stack(crops) if crops else np.empty((0, *spec.shape), np.uint8)
 
 
-def one_per_patient(images: pd.DataFrame, spec: CropSpec) -> pd.DataFrame:
-    """The row of each patient from which the crop is cut if patients are asked for: the first of the modality that has a box or
-    a mask, of MRI that of the first channel. Patients without one are left out; for MRI, InputError if one has it twice."""
+def usable_images(images: pd.DataFrame, spec: CropSpec) -> pd.DataFrame:
+    """The rows from which crops are cut if patients are asked for: all of the modality that have a box or a mask and are not
+    after therapy.
+
+    Of MRI, whose sequences are channels, that of the first channel, one per patient; InputError if a patient has it twice.
+    """
     if spec.modality == "MRI":
         channel = spec.read_channels()[0]
         rows = mri_rows(images, channel.timepoint, channel.sequence)
-    else:
-        rows = images[images["modality"] == spec.modality]
-    placed = rows["box"].map(is_given).astype(bool) | rows["mask_path"].map(is_given).astype(bool)
-    return rows[placed].drop_duplicates("patient_id")
+        return rows[_placed(rows)]
+    rows = images[images["modality"] == spec.modality]
+    return rows[_why_left_out(rows) == ""]
+
+
+def left_out_images(images: pd.DataFrame, spec: CropSpec, patient_ids: Sequence[str]) -> pd.DataFrame:
+    """patient_id, image_id and left_out, the reason, of the images of a modality that no crop of these patients is cut from:
+    those that `usable_images` lacks, and those of other patients. None of MRI, whose sequences are channels."""
+    rows = images[(images["modality"] == spec.modality) & (spec.modality != "MRI")]
+    reason = _why_left_out(rows)
+    reason = reason.mask((reason == "") & ~rows["patient_id"].isin(patient_ids), NOT_INCLUDED)
+    return rows.assign(left_out=reason).loc[reason != "", ["patient_id", "image_id", "left_out"]].reset_index(drop=True)
+
+
+def _placed(rows: pd.DataFrame) -> pd.Series:
+    return rows["box"].map(is_given).astype(bool) | rows["mask_path"].map(is_given).astype(bool)
+
+
+def _why_left_out(rows: pd.DataFrame) -> pd.Series:
+    reasons = np.select([rows["timepoint"].eq("post"), ~_placed(rows)], [AFTER_THERAPY, NOT_PLACED], "")
+    return pd.Series(reasons, rows.index, dtype="str")
 
 
 def crop_outlines(images: pd.DataFrame, root: str | Path, spec: CropSpec) -> tuple[np.ndarray, np.ndarray]:

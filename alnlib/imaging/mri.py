@@ -43,7 +43,8 @@ def mri_rows(
     twice = rows.loc[rows["patient_id"].duplicated(), "patient_id"]
     if len(twice):
         raise InputError(
-            f"patient {twice.iloc[0]}: several images are {which}; keep one of them in images.csv, or choose a timepoint"
+            f"patient {twice.iloc[0]}: several images are {which} ({twice.nunique()} such patients); keep one of them in "
+            "images.csv, or choose a timepoint"
         )
     return rows.reset_index(drop=True) if patient_ids is None else of_patients(rows, patient_ids, which)
 

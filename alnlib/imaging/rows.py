@@ -64,7 +64,7 @@ def key_frames(images: pd.DataFrame, root: str | Path) -> tuple[np.ndarray, np.n
 
 
 def of_patients(rows: pd.DataFrame, patient_ids: Sequence[str], what: str) -> pd.DataFrame:
-    """The one row of each of these patients, in this order, indexed from 0. Raises InputError for one who lacks it."""
+    """The rows of each of these patients, in this order, indexed from 0. Raises InputError for one who has none."""
     lacking = [patient for patient in patient_ids if patient not in set(rows["patient_id"])]
     if lacking:
         raise InputError(

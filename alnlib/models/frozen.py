@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from alneval.folds import patient_level_folds
+from alneval.folds import patient_level_folds, patient_shares, possible_folds
 from alnlib.errors import InputError
 from alnlib.memo import code_of, keep_within, key_of, sealed_length, versions, write_sealed
 from alnlib.models.cnn2d import build_cnn2d
@@ -247,35 +247,41 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     A single strength is taken as it is. The rows of one patient (the index of X, else each row) stay in one fold; scaling is
     learned inside the fold. As the penalty does not change under rotation, the regression is solved in the space that the
-    rows span.
+    rows span. patients_equal: rows are images of a patient, and hers together weigh as much as another's one, in scaling,
+    regression and choice; False: every row counts, as a node does.
     """
 
-    def __init__(self, n_folds: int = 5, seed: int = 0, strengths: Sequence[float] = STRENGTHS) -> None:
+    def __init__(
+        self, n_folds: int = 5, seed: int = 0, strengths: Sequence[float] = STRENGTHS, patients_equal: bool = False
+    ) -> None:
         self.n_folds = n_folds
         self.seed = seed
         self.strengths = strengths
+        self.patients_equal = patients_equal
 
     def fit(self, X: pd.DataFrame | np.ndarray, y: np.ndarray) -> LinearHead:
         """X: (n, features), finite; y: (n,) 0/1. Raises ValueError for one class, InputError for too few patients."""
         values, labels = np.asarray(X, dtype=np.float64), np.asarray(y).astype(int)
         patients = np.asarray(X.index if isinstance(X, pd.DataFrame) else np.arange(len(values))).astype(str)
+        shares = patient_shares(patients) if self.patients_equal else None
         given = len(self.strengths) == 1
-        self.strength_ = self.strengths[0] if given else self._chosen(values, labels, patients)
-        self.mean_, self.scale_, solved = _solve(values, labels, [self.strength_])
+        self.strength_ = self.strengths[0] if given else self._chosen(values, labels, patients, shares)
+        self.mean_, self.scale_, solved = _solve(values, labels, [self.strength_], shares)
         self.coef_, self.intercept_ = solved[0]
         self.classes_ = np.array([0, 1])
         return self
 
-    def _chosen(self, values: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> float:
-        smallest = min(np.bincount(pd.Series(labels).groupby(patients).max(), minlength=2))
-        n_folds = max(2, min(self.n_folds, smallest))
+    def _chosen(self, values: np.ndarray, labels: np.ndarray, patients: np.ndarray, shares: np.ndarray | None) -> float:
+        n_folds = possible_folds(labels, patients, self.n_folds)
         fold = patient_level_folds(labels, patients, n_folds, np.random.default_rng(self.seed))
         held = np.empty((len(labels), len(self.strengths)))
         for k in np.unique(fold):
-            mean, scale, solved = _solve(values[fold != k], labels[fold != k], self.strengths)
+            known = None if shares is None else shares[fold != k]
+            mean, scale, solved = _solve(values[fold != k], labels[fold != k], self.strengths, known)
             for place, (weights, intercept) in enumerate(solved):
                 held[fold == k, place] = (values[fold == k] - mean) / scale @ weights + intercept
-        log_loss = (np.logaddexp(0, held) - labels[:, None] * held).mean(axis=0)
+        log_loss = np.logaddexp(0, held) - labels[:, None] * held
+        log_loss = log_loss.mean(axis=0) if shares is None else np.average(log_loss, axis=0, weights=shares)
         return self.strengths[int(np.argmin(log_loss))]
 
     def decision_function(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
@@ -289,17 +295,23 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
 
 def _solve(
-    X: np.ndarray, y: np.ndarray, strengths: Sequence[float]
+    X: np.ndarray, y: np.ndarray, strengths: Sequence[float], shares: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, float]]]:
-    """Mean and scale of the columns, and for each strength the weights of z-scored columns and the intercept."""
-    mean, scale = X.mean(axis=0), X.std(axis=0)
+    """Mean and scale of the columns, and for each strength the weights of z-scored columns and the intercept.
+
+    shares: (n,) weights of the rows; None: all count the same."""
+    if shares is None:
+        mean, scale = X.mean(axis=0), X.std(axis=0)
+    else:
+        mean = np.average(X, axis=0, weights=shares)
+        scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=shares))
     scale = np.where(scale > 1e-6 * np.maximum(1, np.abs(mean)), scale, np.inf)  # a constant column has no say
     z = (X - mean) / scale
     squared, left = np.linalg.eigh(z @ z.T)
     singular = np.sqrt(np.maximum(squared, 1e-12 * max(squared[-1], 1)))  # a direction that no row has gets no weight
     solved, model = [], LogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=100, warm_start=True)
     for strength in strengths:
-        model.set_params(C=strength).fit(left * singular, y)
+        model.set_params(C=strength).fit(left * singular, y, sample_weight=shares)
         weights = z.T @ (left @ (model.coef_[0] / singular))
         solved.append((weights, float(model.intercept_[0])))
     return mean, scale, solved

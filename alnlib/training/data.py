@@ -88,11 +88,11 @@ class CropDataset:
         return crops_to_tensor(self.crops).to(device), torch.from_numpy(self.y.astype(np.float32)).to(device)
 
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of kind, pixels, labels and unit ids: equal for equal data, whatever made it."""
+        """Hexadecimal SHA-256 of kind, pixels, labels, units and patients: equal for equal data, whatever made it."""
         digest = hashlib.sha256(f"{self.kind} {self.crops.dtype} {self.crops.shape}".encode())
         digest.update(self.crops)
         digest.update(self.y.tobytes())
-        digest.update("\n".join(self.unit_ids).encode())
+        digest.update("\n".join(self.unit_ids + self.patient_ids).encode())
         return digest.hexdigest()
 
 

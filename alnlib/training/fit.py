@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from alneval.folds import patient_shares
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
 from alnlib.memo import code_of, key_of, sealed_length, write_sealed
@@ -71,6 +72,7 @@ class FitSpec:
     warmup: float = 0.2  # fraction of all steps in which the rate rises linearly to its peak
     average_decay: float = 0.9  # per step, of the moving average of weights, whose last value is the network; 0: none
     balanced: bool = True  # weigh positives by negatives/positives; `predict_logits` puts the prior back
+    patients_equal: bool = False  # crops are a patient's images, and hers together weigh as one; else each, as a node
     dropout: float = 0.2  # before the last layer
     stem: str = "standard"  # or "small", of clips "pooled": reductions at the entrance of the network
     weights: str = "none"  # to start from: "none", a published name or a path
@@ -298,8 +300,12 @@ class _Fit:
         self.in_channels = train.crops.shape[1]
         self.mean, self.sd = intensity_statistics(train.crops)
         self.pixels, self.y = train.tensors(device)
-        n_positive = int(train.y.sum())
-        self.weight = (len(train) - n_positive) / n_positive if spec.balanced else 1.0
+        shares = patient_shares(train.patient_ids) if spec.patients_equal else None
+        positive, total = (
+            (int(train.y.sum()), len(train)) if shares is None else (float(shares @ train.y), float(shares.sum()))
+        )
+        self.weight = (total - positive) / positive if spec.balanced else 1.0
+        self.shares = None if shares is None else torch.tensor(shares / shares.mean(), dtype=torch.float32).to(device)
         self.pos_weight = torch.tensor(self.weight, device=device)
         network = _build(spec, self.in_channels, weights=spec.weights, seed=spec.seed)
         self.network = network.to(device, memory_format=_network_format(spec))
@@ -354,7 +360,8 @@ class _Fit:
         images = images.contiguous(memory_format=_input_format(spec))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=_autocasts(spec, self.device)):
             logits = self.network(images).squeeze(1)
-        return F.binary_cross_entropy_with_logits(logits.float(), self.y[batch], pos_weight=self.pos_weight)
+        weight = None if self.shares is None else self.shares[batch]
+        return F.binary_cross_entropy_with_logits(logits.float(), self.y[batch], weight, pos_weight=self.pos_weight)
 
     def checkpoint(self) -> dict:
         """All that `resume` needs; of a finished fit the history and the averaged weights alone."""

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from alneval.folds import patient_level_folds
+from alneval.folds import POPULATION, patient_level_folds, possible_folds
 from alneval.resplit import auc_within_folds
+from alneval.rows import seed_rows
 from alneval.units import Units
+from alnlib.errors import DoesNotApply
 from alnlib.models.frozen import LinearHead
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, fit_seeds, predict_logits
@@ -33,22 +36,27 @@ def networks(spec: FitSpec, n_seeds: int, data: CropDataset, folder: str | Path 
     return fit
 
 
-def linear_heads(features: np.ndarray, y: np.ndarray, patient_ids: np.ndarray, n_seeds: int, seed: int) -> Recipe:
+def linear_heads(
+    features: np.ndarray, y: np.ndarray, patient_ids: np.ndarray, n_seeds: int, seed: int, patients_equal: bool = False
+) -> Recipe:
     """The recipe of `fit_heads` on rows of features (n, F)."""
 
     def fit(known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        heads = fit_heads(features[known], y[known], patient_ids[known], n_seeds, seed)
+        heads = fit_heads(features[known], y[known], patient_ids[known], n_seeds, seed, patients_equal)
         return lambda others: np.column_stack([head.decision_function(features[others]) for head in heads])
 
     return fit
 
 
 def fit_heads(
-    features: np.ndarray, y: np.ndarray, patient_ids: np.ndarray, n_seeds: int, seed: int
+    features: np.ndarray, y: np.ndarray, patient_ids: np.ndarray, n_seeds: int, seed: int, patients_equal: bool = False
 ) -> list[LinearHead]:
-    """Heads that differ in the folds that chose their strength; features: (n, F), y: (n,) 0/1, patient_ids: (n,)."""
+    """Heads that differ in the folds that chose their strength; features: (n, F), y: (n,) 0/1, patient_ids: (n,).
+
+    patients_equal: as in `LinearHead`, for rows that are images of a patient.
+    """
     rows = pd.DataFrame(features, index=np.asarray(patient_ids))
-    return [LinearHead(seed=seed + k).fit(rows, y) for k in range(n_seeds)]
+    return [LinearHead(seed=seed + k, patients_equal=patients_equal).fit(rows, y) for k in range(n_seeds)]
 
 
 def out_of_fold_logits(
@@ -61,12 +69,18 @@ def out_of_fold_logits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (n, n_seeds) of every unit by a model made without its patient, and the fold (n,) of each.
 
-    Folds are stratified and those of `seed`, the same for every recipe. among: (n,) bool, the units that take part; None:
-    all. The others have NaN and fold -1. Raises ValueError for fewer than two folds, InputError where a class has fewer
-    patients than folds.
+    Folds are stratified and those of `seed`, the same for every recipe; they are fewer than n_folds where a class has fewer
+    patients. among: (n,) bool, the units that take part; None: all. The others have NaN and fold -1. Raises ValueError for
+    fewer than two folds, DoesNotApply, which ends a stage, where a class has fewer than three patients.
     """
     among = np.ones(len(y), bool) if among is None else among
     fold = np.full(len(y), -1)
+    if possible_folds(y[among], patient_ids[among], 3) < 3:
+        raise DoesNotApply(
+            "training and validation patients together are fewer than three of one class: cross-validation holds one out, "
+            "and a penalty is chosen on two; add patients with images, or choose an endpoint that is less rare"
+        )
+    n_folds = possible_folds(y[among], patient_ids[among], n_folds)
     fold[among] = patient_level_folds(y[among], patient_ids[among], n_folds, np.random.default_rng(seed))
     parts = {k: recipe(among & (fold != k))(fold == k) for k in range(n_folds)}
     logits = np.full((len(y), parts[0].shape[1]), np.nan)
@@ -86,6 +100,31 @@ def held_out_logits(
     if not among.all():
         logits[~among] = recipe(among)(~among)
     return logits, fold
+
+
+def mean_of_images(logits: np.ndarray, patient_ids: np.ndarray) -> np.ndarray:
+    """Logits (n_patients, n_fits) of patients: the mean of those of her images, whose number decides nothing.
+
+    logits: (n, n_fits) of images; patient_ids: (n,). Patients come in the order of their first image. One image: its logits,
+    to the last bit.
+    """
+    return np.ascontiguousarray(pd.DataFrame(logits).groupby(np.asarray(patient_ids), sort=False).mean())
+
+
+def patient_and_image_rows(
+    study: str, model: str, images: pd.DataFrame, endpoint: str, logits: np.ndarray, split: str = "", role: str = "main"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of predictions, one per patient by `mean_of_images` (`seed_rows`), and beside them the score of every image.
+
+    images: (n,) patient_id, image_id, split and the endpoint, a patient's rows alike in the last two; logits: (n, n_fits);
+    split: in place of theirs. The second table has patient_id, image_id, split, model, y_score; the population is not in it.
+    """
+    images = images.assign(split=split) if split else images
+    patients = images.drop_duplicates("patient_id")
+    whose = patients["split"], patients["patient_id"], patients[endpoint]
+    predictions = seed_rows(study, model, *whose, mean_of_images(logits, images["patient_id"]), role=role)
+    scores = images[["patient_id", "image_id", "split"]].assign(model=model, y_score=expit(logits.mean(axis=1)))
+    return predictions, scores[scores["split"] != POPULATION]
 
 
 def mean_of_models(*logits: np.ndarray) -> np.ndarray:
