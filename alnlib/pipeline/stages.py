@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-NOT_COMMITTED = ("networks/", "features/")
+NOT_COMMITTED = ("networks/", "features/", "models/")
 """Folders of what stages make that is too large to be committed with the results of the simulated demo."""
 
 NUMBERS = "report/numbers.json"
