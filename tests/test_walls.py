@@ -44,7 +44,7 @@ def breaches(root: Path) -> list[str]:
             apart = {"alneval": {"alnsim"}, "alnsim": {"alneval"}}.get(package, set())
             outward = package != "alnlib" and (foreign or other in apart)
             heavy = package == "alneval" and other in PIXELS_AND_NETWORKS
-            private = other in OURS and any(part.startswith("_") for part in name.split("."))
+            private = other in OURS and any(part.startswith("_") and part[-2:] != "__" for part in name.split("."))
             if outward or heavy or private or other == "":
                 crossing.append(f"{place.as_posix()}: {name}")
     return crossing

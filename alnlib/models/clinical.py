@@ -1,18 +1,21 @@
 """The clinical models: encoding of clinical variables, odds-ratio tables, selection and logistic regression as one pipeline.
 
-The nomogram lives in `alnlib.models.nomogram`; AUCs and intervals in `alneval`.
+Draws of missing values are made in `alnlib.models.imputation`, the nomogram lives in `alnlib.models.nomogram`; AUCs, intervals
+and Rubin's rules in `alneval`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
+from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
@@ -23,12 +26,16 @@ from statsmodels.discrete.discrete_model import Logit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
 from alneval.folds import patient_level_folds
+from alneval.imputed import imputed_auc, pool, pooled_chi_square_p, pooled_likelihood_ratio_p
+from alneval.units import Units
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError, Problem
+from alnlib.models.imputation import ChainedEquations, fit_logistic, log_likelihoods
 
 Z_95 = float(stats.norm.ppf(0.975))
 _NUMERICALLY_CERTAIN = 1e-6
 _CATEGORICAL = ("ordinal", "nominal")
+_BY_FIRTH = "odds ratios and Wald intervals from Firth's penalized likelihood"
 LARGEST_LOG_ODDS = 30.0
 """An interval of a log odds ratio that reaches further than this says nothing; its row is left empty with a note."""
 
@@ -70,7 +77,7 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
     ones too, because equal steps of the logit from T1 to T4 would be an assumption.
     A missing one of these gets the most frequent training level and no column of its own: whether a test was done depends on
     the patient's path (surgery first or not), so a "missing" column would learn local workflow, which does not travel to
-    another hospital.
+    another hospital. A variable that no training patient has, as can happen in a fold, is a constant, which no model uses.
 
     Raises InputError for an absent column, text among numbers, or a level that the cohort does not declare.
     """
@@ -85,11 +92,8 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
         self.ranges_: dict[str, tuple[float, float]] = {}
         for column, variable in self.clinical.items():
             known = checked[column].dropna()
-            if known.empty:
-                raise InputError(
-                    f"{variable.label} ({column}) is missing in every training patient; leave this variable out."
-                )
             if variable.kind == "continuous":
+                known = known if len(known) else pd.Series([0.0])
                 self.fill_[column] = float(known.median())
                 self.ranges_[column] = (float(known.min()), float(known.max()))
             else:
@@ -120,6 +124,58 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
 
 
 @dataclass(eq=False, repr=False)
+class ImputingEncoder(ClinicalEncoder):
+    """`ClinicalEncoder` that draws missing values n_imputations times (`imputation.ChainedEquations`), fitted on the training
+    fold only.
+
+    Gives (n, m x features) with columns (imputation, feature); m = 1 where nothing is missing. `fit_transform` completes
+    training patients, with the outcome as a predictor; `transform` completes others, whose outcome is not known. The single
+    values of `ClinicalEncoder` stay in `fill_`.
+    """
+
+    n_imputations: int = 20
+    seed: int = 0
+
+    def fit(self, X: pd.DataFrame, y: object) -> ImputingEncoder:
+        """X: patients, with a column per clinical variable; y: (n,) 0/1."""
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: pd.DataFrame, y: object) -> pd.DataFrame:
+        """`fit`, and the training patients completed."""
+        super().fit(X)
+        self.equations_ = ChainedEquations(self.clinical, self.n_imputations, self.seed)
+        return self._encoded(self.equations_.fit(self._codes(X), _check_binary(y, len(X))), X.index)
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Other patients completed; the draws of each depend on what is known of that patient and on the fit."""
+        check_is_fitted(self, "equations_")
+        return self._encoded(self.equations_.draw(self._codes(X)), X.index)
+
+    def _codes(self, X: pd.DataFrame) -> np.ndarray:
+        """(n, v): numbers, or the place of the level; NaN where missing."""
+        checked = _check_clinical(X, self.clinical)
+        places = {
+            column: {level: float(place) for place, level in enumerate(variable.levels)}
+            for column, variable in self.clinical.items()
+            if variable.kind != "continuous"
+        }
+        coded = [checked[name].map(places[name]) if name in places else checked[name] for name in self.clinical]
+        return np.column_stack([values.to_numpy(float) for values in coded])
+
+    def _encoded(self, codes: np.ndarray, index: pd.Index) -> pd.DataFrame:
+        position = {column: place for place, column in enumerate(self.clinical)}
+        features = []
+        for _, column, _, level in self.design_.itertuples(index=False):
+            variable, values = self.clinical[column], codes[..., position[column]]
+            continuous = variable.kind == "continuous"
+            features.append(values if continuous else (values == variable.levels.index(level)).astype(float))
+        table = np.stack(features, axis=-1).transpose(1, 0, 2).reshape(len(index), -1)
+        names = [range(len(codes)), self.design_["feature"]]
+        return pd.DataFrame(table, index, pd.MultiIndex.from_product(names, names=["imputation", "feature"]))
+
+
+@dataclass(eq=False, repr=False)
 class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     """Logistic regression on the variables that pass a univariable test, selected anew in every fit.
 
@@ -129,8 +185,14 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     variable if not given. Where separation leaves no maximum of the likelihood
     (seven patients of a rare level and no event suffice), the chosen variables are fitted by Firth's penalized likelihood.
 
+    Of several imputations (`ImputingEncoder`) the univariable test is D3 of Meng and Rubin, or D2 of Li and colleagues where an
+    imputation is separated; coefficients, odds ratios and intervals are pooled by Rubin's rules; a probability is the mean over
+    imputations of those that the one pooled equation gives (Wood et al. 2015, Biom J 57:614). Variables without a missing value
+    are tested and fitted once.
+
     Fitted: `selected_variables_` (tuple), `univariable_` (variable, p_likelihood_ratio, note), `odds_ratios_` (variable,
-    feature, odds_ratio, low, high, p_wald), `intercept_`, `coef_` (Series by feature, 0 where not selected),
+    feature, odds_ratio, low, high, p_wald; pooled ones with missing_information, a fraction), `intercept_`, `coef_` (Series by
+    feature, 0 where not selected),
     `note_` (empty, or what was unusual: no variable passed, separation). This is the habit of the field; its p-values and
     intervals after selection are too optimistic (Heinze et al. 2018, Biom J 60:431), its cross-validated scores are not.
     """
@@ -140,7 +202,7 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
     always: Sequence[str] = ()
 
     def fit(self, X: pd.DataFrame, y: object) -> UnivariableThenMultivariableLogistic:
-        """X: (n, features) numbers without missing values; y: (n,) 0/1.
+        """X: (n, features) numbers without missing values, or (n, m x features) of m imputations; y: (n,) 0/1.
 
         Raises ValueError if a class is missing, or for a variable in always that X does not have.
         """
@@ -150,57 +212,62 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
         if X.isna().any(axis=None):
             raise ValueError("X has missing values; put ClinicalEncoder before this step")
         self.classes_ = np.array([0, 1])
+        imputed = _Imputed.of(X)
         self.feature_names_in_ = X.columns.to_numpy(dtype=object)
         self.n_features_in_ = X.shape[1]
         variables: dict[str, list[str]] = {}
-        for feature in X.columns:
+        for feature in imputed.features:
             variables.setdefault((self.groups or {}).get(feature, feature), []).append(feature)
         unknown = sorted(set(self.always) - set(variables))
         if unknown:
             raise ValueError(f"always names {unknown}, which is no variable of X; there are {', '.join(variables)}")
 
-        rows = []
-        for variable, features in variables.items():
-            fit = _fit_logit(X[features], y)
-            p = _likelihood_ratio_p(fit.log_likelihood - _null_log_likelihood(y), len(fit.kept))
-            rows.append((variable, p, fit.note))
+        rows = [(variable, *_univariable_test(imputed.only(own), y)) for variable, own in variables.items()]
         self.univariable_ = pd.DataFrame(rows, columns=["variable", "p_likelihood_ratio", "note"])
         passed = (self.univariable_["p_likelihood_ratio"] < self.p_enter) | self.univariable_["variable"].isin(
             self.always
         )
         selected = list(self.univariable_.loc[passed, "variable"])
 
-        fit = _fit_logit(X[[feature for variable in selected for feature in variables[variable]]], y)
-        turned = [name for name in self.always if (fit.coefficients.reindex(variables[name]) < 0).any()]
+        def fitted() -> _LogitFit:
+            return _estimate(imputed.only([feature for variable in selected for feature in variables[variable]]), y)
+
+        fit = fitted()
+        turned = [name for name in self.always if (fit.unpenalized.reindex(variables[name]) < 0).any()]
         if turned:
             selected = [variable for variable in selected if variable not in turned]
-            fit = _fit_logit(X[[feature for variable in selected for feature in variables[variable]]], y)
+            fit = fitted()
         self.selected_variables_ = tuple(selected)
         notes = [] if selected else ["no variable passed selection: intercept only"]
         notes += [f"{', '.join(turned)} left out, whose coefficient would be negative"] if turned else []
-        notes += [fit.note] if fit.note else []
-        intercept, coefficients, errors = fit.intercept, fit.coefficients, fit.standard_errors
-        if fit.separated:
-            intercept, coefficients, errors = _firth(X[list(fit.kept)], y)
-            notes.append("odds ratios and Wald intervals from Firth's penalized likelihood")
-        self.note_ = "; ".join(notes)
-        self.intercept_ = intercept
-        self.coef_ = coefficients.reindex(X.columns, fill_value=0.0)
+        self.note_ = "; ".join([*notes, fit.note] if fit.note else notes)
+        self.intercept_ = fit.intercept
+        self.coef_ = fit.coefficients.reindex(list(imputed.features), fill_value=0.0)
         owner = {feature: variable for variable in selected for feature in variables[variable]}
-        b, error = coefficients.to_numpy(), errors.to_numpy()
-        odds = {"odds_ratio": np.exp(b), "low": np.exp(b - Z_95 * error), "high": np.exp(b + Z_95 * error)}
+        b, error, reach = fit.coefficients.to_numpy(), fit.standard_errors.to_numpy(), Z_95
+        if fit.degrees is not None:
+            reach = stats.t.ppf(0.975, fit.degrees)
+        odds = {"odds_ratio": np.exp(b), "low": np.exp(b - reach * error), "high": np.exp(b + reach * error)}
         names = {"variable": [owner[feature] for feature in fit.kept], "feature": list(fit.kept)}
-        self.odds_ratios_ = pd.DataFrame(names | odds | {"p_wald": _wald_p(b, error)})
+        self.odds_ratios_ = pd.DataFrame(names | odds | {"p_wald": _wald_p(b, error, fit.degrees)})
+        if fit.missing_information is not None:
+            self.odds_ratios_["missing_information"] = fit.missing_information
         return self
 
-    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
-        """Linear predictor (n,), in logits."""
+    def linear_predictors(self, X: pd.DataFrame) -> np.ndarray:
+        """Linear predictor in each imputation (n, m), in logits; m = 1 of X without imputations."""
         check_is_fitted(self, "coef_")
-        return X[list(self.coef_.index)].to_numpy(float) @ self.coef_.to_numpy() + self.intercept_
+        values = _Imputed.of(X).only(list(self.coef_.index)).values
+        return np.column_stack([table @ self.coef_.to_numpy() + self.intercept_ for table in values])
+
+    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
+        """Linear predictor (n,), in logits; of several imputations the logit of the mean probability."""
+        each = self.linear_predictors(X)
+        return each[:, 0] if each.shape[1] == 1 else logit(_probability(each).mean(axis=1))
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Probabilities (n, 2) of classes 0 and 1."""
-        positive = 1 / (1 + np.exp(-self.decision_function(X)))
+        positive = _probability(self.linear_predictors(X)).mean(axis=1)
         return np.column_stack([1 - positive, positive])
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
@@ -209,16 +276,23 @@ class UnivariableThenMultivariableLogistic(ClassifierMixin, BaseEstimator):
 
 
 def clinical_pipeline(
-    clinical: Mapping[str, ClinicalVariable], p_enter: float = 0.05, always: Sequence[str] = ()
+    clinical: Mapping[str, ClinicalVariable],
+    p_enter: float = 0.05,
+    always: Sequence[str] = (),
+    n_imputations: int = 1,
+    seed: int = 0,
 ) -> Pipeline:
     """Encoder, then univariable and multivariable logistic regression; X is the patients frame. Steps: encode, model.
 
-    always: labels of variables that enter whatever their p.
+    always: labels of variables that enter whatever their p. n_imputations: draws of each missing value, from `seed`
+    (`ImputingEncoder`); 1 puts one fixed value, the median or most frequent level.
     """
     design = design_columns(clinical)
     groups = dict(zip(design["feature"], design["variable"], strict=True))
     model = UnivariableThenMultivariableLogistic(p_enter=p_enter, groups=groups, always=always)
-    return Pipeline([("encode", ClinicalEncoder(clinical)), ("model", model)])
+    drawn = n_imputations > 1
+    encoder = ImputingEncoder(clinical, n_imputations, seed) if drawn else ClinicalEncoder(clinical)
+    return Pipeline([("encode", encoder), ("model", model)])
 
 
 def penalized_clinical_pipeline(clinical: Mapping[str, ClinicalVariable], n_folds: int = 5, seed: int = 0) -> Pipeline:
@@ -251,7 +325,9 @@ def risk_equation(fitted: Pipeline) -> pd.DataFrame:
     variable, feature, coefficient, missing_as, odds_ratio; without ridge also low, high, p_wald. Risk = 1 / (1 + exp(-s)), s
     the sum of coefficient x value: 1 for INTERCEPT, the first row, a continuous variable in its unit, 1 or 0 for a level,
     `missing_as` where the patient's value is missing. Means and scales of the training patients are in the coefficients. Odds
-    ratios of ridge are pulled towards 1 by the penalty, hence without intervals: the usual ones do not hold.
+    ratios of ridge are pulled towards 1 by the penalty, hence without intervals: the usual ones do not hold. Of several
+    imputations this is the pooled equation, with missing_information; the pipeline's own risk of a patient with a missing value
+    is then a mean over draws instead.
     """
     encoder, model = fitted["encode"], fitted["model"]
     if isinstance(model, UnivariableThenMultivariableLogistic):
@@ -261,9 +337,8 @@ def risk_equation(fitted: Pipeline) -> pd.DataFrame:
         terms = encoder.design_[["variable", "feature"]].assign(odds_ratio=np.exp(per_unit.to_numpy()))
         intercept = float(model.intercept_[0] - per_unit @ fitted["scale"].mean_)
     unknown = pd.DataFrame([dict.fromkeys(encoder.clinical)], dtype=object)
-    terms = terms.assign(
-        coefficient=terms["feature"].map(per_unit), missing_as=terms["feature"].map(encoder.transform(unknown).iloc[0])
-    )
+    typical = ClinicalEncoder.transform(encoder, unknown).iloc[0]
+    terms = terms.assign(coefficient=terms["feature"].map(per_unit), missing_as=terms["feature"].map(typical))
     first = pd.DataFrame({"variable": [INTERCEPT], "feature": [INTERCEPT], "coefficient": [intercept]})
     columns = ["variable", "feature", "coefficient", "missing_as", *terms.columns[2:-2]]
     return pd.concat([first, terms]).reset_index(drop=True)[columns]
@@ -341,21 +416,61 @@ def out_of_fold_by_view(
 
     Every fold is fitted once, on X as it is. views: {name: frame}, such as X with a modality withheld.
     """
-    y, fold = np.asarray(y), np.asarray(fold)
     if any(not view.index.equals(X.index) for view in views.values()):
         raise ValueError("a view must hold the patients of X in the same order")
     score = pd.DataFrame(np.nan, index=X.index, columns=list(views))
-    for k in np.unique(fold):
-        held_out = fold == k
-        fitted = clone(model).fit(X.loc[~held_out], y[~held_out])
+    for held_out, fitted in _without_each_fold(model, X, y, fold):
         for name, view in views.items():
             score.loc[held_out, name] = fitted.predict_proba(view.loc[held_out])[:, 1]
     return score
 
 
+def _without_each_fold(
+    model: BaseEstimator, X: pd.DataFrame, y: object, fold: np.ndarray
+) -> Iterator[tuple[np.ndarray, BaseEstimator]]:
+    """Who is held out (n,), and a clone of `model` fitted to the others, fold by fold."""
+    y, fold = np.asarray(y), np.asarray(fold)
+    for k in np.unique(fold):
+        held_out = fold == k
+        yield held_out, clone(model).fit(X.loc[~held_out], y[~held_out])
+
+
+def scores_by_imputation(fitted: Pipeline, X: pd.DataFrame) -> np.ndarray:
+    """Probability of class 1 in each imputation (n, m), by a fitted `clinical_pipeline`; m = 1 where nothing is missing."""
+    return _probability(fitted["model"].linear_predictors(fitted["encode"].transform(X)))
+
+
+def out_of_fold_by_imputation(pipeline: Pipeline, X: pd.DataFrame, y: object, fold: np.ndarray) -> np.ndarray:
+    """`scores_by_imputation` (n, m) of each row, by a clone of `pipeline` fitted without the row's fold."""
+    scores = np.full((len(X), getattr(pipeline["encode"], "n_imputations", 1)), np.nan)
+    for held_out, fitted in _without_each_fold(pipeline, X, y, fold):
+        scores[held_out] = scores_by_imputation(fitted, X.loc[held_out])
+    return scores
+
+
+def imputation_table(split: object, y: object, scores: np.ndarray) -> pd.DataFrame:
+    """What missing values cost: split, n, n_positive, m, auc with its interval, missing_information (a fraction of 1).
+
+    split, y: (n,); scores: (n, m), a column per imputation. The AUC is pooled over imputations (`alneval.imputed`), a row per
+    split that has both classes.
+    """
+    split, y, rows = np.asarray(split), np.asarray(y), []
+    for name in pd.unique(split):
+        units = Units.of(y[split == name], scores[split == name])
+        if units.has_both_classes:
+            auc, missing = imputed_auc(units)
+            row = {"split": name, "n": auc.n, "n_positive": auc.n_positive, "m": scores.shape[1]}
+            rows.append(row | auc.named("auc") | {"missing_information": missing})
+    return pd.DataFrame(rows)
+
+
 @dataclass(frozen=True)
 class _LogitFit:
-    """A logistic fit. kept: features with a coefficient; coefficients and standard_errors: Series by kept feature."""
+    """A logistic fit. kept: features with a coefficient; coefficients and standard_errors: Series by kept feature.
+
+    degrees, missing_information: (k,) of coefficients pooled over imputations, else None. unpenalized: the coefficients before
+    Firth's likelihood took their place.
+    """
 
     kept: tuple[str, ...]
     intercept: float
@@ -364,13 +479,119 @@ class _LogitFit:
     log_likelihood: float
     separated: frozenset[str]
     note: str
+    degrees: np.ndarray | None = None
+    missing_information: np.ndarray | None = None
+    unpenalized: pd.Series | None = None
+
+
+class _Imputed(NamedTuple):
+    """Features of the same patients in each imputation: values (m, n, p), m = 1 where there is nothing to impute."""
+
+    values: np.ndarray
+    features: tuple[str, ...]
+
+    @classmethod
+    def of(cls, X: pd.DataFrame) -> _Imputed:
+        """From columns feature, or (imputation, feature)."""
+        features = X.columns if X.columns.nlevels == 1 else X.columns.unique(1)
+        return cls(X.to_numpy(float).reshape(len(X), -1, len(features)).transpose(1, 0, 2), tuple(features))
+
+    def only(self, features: Sequence[str]) -> _Imputed:
+        """These features; the first imputation alone, where all are alike in them."""
+        values = self.values[..., [self.features.index(name) for name in features]]
+        return _Imputed(values[:1] if (values == values[0]).all() else values, tuple(features))
+
+    def frames(self) -> list[pd.DataFrame]:
+        """A frame (n, p) of each imputation."""
+        return [pd.DataFrame(table, columns=list(self.features)) for table in self.values]
+
+
+def _probability(linear: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-linear))
+
+
+def _univariable_test(imputed: _Imputed, y: np.ndarray) -> tuple[float, str]:
+    """Likelihood-ratio p of the columns together, and what was unusual."""
+    null = _null_log_likelihood(y)
+    if len(imputed.values) == 1:
+        fit = _fit_logit(imputed.frames()[0], y)
+        return _likelihood_ratio_p(fit.log_likelihood - null, len(fit.kept)), fit.note
+    shared, note = _shared_features(imputed)
+    if not shared.features:
+        return 1.0, note
+    fits = fit_logistic(shared.values, y)
+    ratios = np.maximum(2 * (fits.log_likelihoods - null), 0.0)
+    if fits.certain.any():
+        notes = [note, "separation in an imputation: pooled by D2"]
+        return pooled_chi_square_p(ratios, len(shared.features)), "; ".join(filter(None, notes))
+    pooled = log_likelihoods(shared.values, y, fits.intercepts.mean(), fits.coefficients.mean(axis=0))
+    return pooled_likelihood_ratio_p(ratios, float(2 * (pooled.mean() - null)), len(shared.features)), note
+
+
+def _estimate(imputed: _Imputed, y: np.ndarray) -> _LogitFit:
+    """The model of all columns, pooled over imputations by Rubin's rules; Firth's likelihood where separation leaves no maximum
+    in any of them."""
+    if len(imputed.values) == 1:
+        fit = _fit_logit(imputed.frames()[0], y)
+        if not fit.separated:
+            return replace(fit, unpenalized=fit.coefficients)
+        intercept, coefficients, errors = _firth(imputed.frames()[0][list(fit.kept)], y)
+        changed = {"intercept": intercept, "coefficients": coefficients, "standard_errors": errors}
+        return replace(fit, **changed, note=f"{fit.note}; {_BY_FIRTH}", unpenalized=fit.coefficients)
+    shared, note = _shared_features(imputed)
+    kept, fits = list(shared.features), fit_logistic(shared.values, y)
+    intercepts, coefficients, errors = fits.intercepts, fits.coefficients, fits.standard_errors
+    unpenalized = pd.Series(coefficients.mean(axis=0), index=kept, dtype=float)
+    separated = np.zeros(len(kept) + 1, bool)
+    for table in shared.values[fits.certain]:
+        standardized = (table - table.mean(axis=0)) / table.std(axis=0)
+        separated |= _separated_columns(np.column_stack([np.ones(len(y)), standardized]), y)
+    names = [name for name, runs_away in zip(kept, separated[1:], strict=True) if runs_away]
+    notes = [note] if note else []
+    if separated.any():
+        intercepts, coefficients, errors = map(
+            np.stack, zip(*(_firth(frame, y) for frame in shared.frames()), strict=True)
+        )
+        notes += [f"separation by {', '.join(names)} in an imputation: maximum likelihood does not exist", _BY_FIRTH]
+    pooled = pool(coefficients, errors**2, max(len(y) - len(kept) - 1, 1))
+    return _LogitFit(
+        tuple(kept),
+        float(intercepts.mean()),
+        pd.Series(pooled.value, index=kept, dtype=float),
+        pd.Series(pooled.standard_error, index=kept, dtype=float),
+        float(fits.log_likelihoods.mean()),
+        frozenset(names),
+        "; ".join(notes),
+        pooled.degrees_of_freedom,
+        pooled.missing_information,
+        unpenalized,
+    )
+
+
+def _shared_features(imputed: _Imputed) -> tuple[_Imputed, str]:
+    """The features with an effect of their own in every imputation and among patients without a missing value; a note of the
+    others. Drawn values break what fixes a feature in truth, as receptors fix the subtype; if there are enough patients, those
+    who miss nothing show it."""
+    frames = imputed.frames()
+    dropped = {name for frame in frames for name in _independent_features(frame)[1]}
+    complete = frames[0][(imputed.values == imputed.values[0]).all(axis=(0, 2))]
+    if len(complete) >= 2 * complete.shape[1]:
+        varies = complete.columns[complete.nunique() > 1]
+        dropped |= set(_independent_features(complete[varies])[1])
+    kept = [place for place, name in enumerate(imputed.features) if name not in dropped]
+    shared = _Imputed(imputed.values[..., kept], tuple(imputed.features[place] for place in kept))
+    return shared, _without_effect([name for name in imputed.features if name in dropped])
+
+
+def _without_effect(features: list[str]) -> str:
+    return f"no separate effect (constant, or fixed by the others): {', '.join(features)}" if features else ""
 
 
 def _fit_logit(X: pd.DataFrame, y: np.ndarray) -> _LogitFit:
     """Maximum likelihood by Newton's method; features that are constant or sums of earlier ones are left out, and said."""
     kept, dropped = _independent_features(X)
     design = np.column_stack([np.ones(len(X)), X[kept].to_numpy(float)])
-    notes = [f"no separate effect (constant, or fixed by the others): {', '.join(dropped)}"] if dropped else []
+    notes = [_without_effect(dropped)] if dropped else []
     # Standardized columns: Newton's steps, and the test for runaway estimates, then do not depend on units.
     center, scale = design[:, 1:].mean(axis=0), design[:, 1:].std(axis=0)
     standardized = np.column_stack([design[:, :1], (design[:, 1:] - center) / scale])
@@ -505,8 +726,9 @@ def _likelihood_ratio_p(gain: float, degrees: int) -> float:
     return float(stats.chi2.sf(max(0.0, 2 * gain), degrees)) if degrees > 0 else 1.0
 
 
-def _wald_p(coefficients: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    return 2 * stats.norm.sf(np.abs(coefficients / errors))
+def _wald_p(coefficients: np.ndarray, errors: np.ndarray, degrees: np.ndarray | None = None) -> np.ndarray:
+    ratio = np.abs(coefficients / errors)
+    return 2 * (stats.norm.sf(ratio) if degrees is None else stats.t.sf(ratio, degrees))
 
 
 def _odds_ratio_rows(
