@@ -26,7 +26,7 @@ from alnlib.models.frozen import FrozenSpec, LinearHead, frozen_features
 from alnlib.pipeline.apply import apply_model, find_model, kept_models, write_applied
 from alnlib.training import fit
 from alnlib.training.data import CropDataset
-from alnlib.training.kept import PARAMETERS, KeptNetwork, read_kept
+from alnlib.training.keeping import PARAMETERS, KeptNetwork, read_kept
 
 CLINICAL = {
     "age": ClinicalVariable("Age", "continuous", "years"),
@@ -83,7 +83,8 @@ def cohorts(tmp_path_factory):
 
 def keep(folder: Path, cohort: Cohort, further: dict, ids: list[str]) -> Path:
     trained = cohort.patients[cohort.patients["patient_id"].isin(ids)].assign(split="train")
-    card = cards.model_card(cohort, "sick", trained, model="M", study="tang", threshold=0.4)
+    unseen = pd.DataFrame({"y_true": [0, 0, 1, 1], "y_score": [0.2, 0.3, 0.4, 0.9]})
+    card = cards.model_card(cohort, "sick", trained, unseen, model="M", study="tang")
     write_json(card | further, folder / cards.CARD)
     return folder
 
@@ -230,7 +231,7 @@ def test_scores_card_and_evaluation_are_written_and_nothing_is_overwritten(cohor
     written = {path.name for path in out.iterdir()}
     assert written == {"scores.csv", "predictions.csv", "left_out.csv", "card.json", "evaluation"}
     table = pd.read_csv(out / "evaluation/discrimination.csv")
-    assert table["threshold"].tolist() == [0.4]
+    assert table["threshold"].tolist() == [0.35], "the middle between the scores that Youden's index parts"
     with pytest.raises(InputError, match="not empty"):
         write_applied(made, model, out, "simulated")
     blank = Cohort(**{**vars(there), "patients": there.patients.assign(sick=pd.array([pd.NA] * N, "Int64"))})

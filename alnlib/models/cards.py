@@ -1,6 +1,6 @@
 """The card of a kept model: who trained it, on whom, for what, what it asks for; and risk equations, which are a card alone.
 
-Networks are kept by `alnlib.training.kept`; new patients are scored by `alnlib.pipeline.apply`. Cards are JSON, so that
+Networks are kept by `alnlib.training.keeping`; new patients are scored by `alnlib.pipeline.apply`. Cards are JSON, so that
 nothing in them runs.
 """
 
@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from alneval.thresholds import youden_threshold
+from alneval.units import Units
 from alnlib import __version__
 from alnlib.cohorts.schema import ClinicalVariable, Cohort
 from alnlib.errors import InputError, Problem, counted
@@ -28,12 +30,12 @@ LIMITS = "For research. Fitted to few patients and to no standard of a medical d
 
 
 def model_card(
-    cohort: Cohort, endpoint: str, trained: pd.DataFrame, *, model: str, study: str, threshold: float
+    cohort: Cohort, endpoint: str, trained: pd.DataFrame, unseen: pd.DataFrame, *, model: str, study: str
 ) -> dict[str, Any]:
-    """What every kept model says of itself; `equation_card`, or its parameters (`alnlib.training.kept`), say the rest.
+    """What every kept model says of itself; `equation_card`, or its parameters (`alnlib.training.keeping`), say the rest.
 
     trained: patient_id, split and the endpoint of the patients fitted to, a row per patient; ids are kept as digests alone
-    (`patient_digest`). threshold: of the probability, found on these patients out of fold.
+    (`patient_digest`). unseen: y_true and y_score of these patients out of fold, whose Youden index sets the threshold.
     """
     patients = trained.drop_duplicates("patient_id")
     who = {key: getattr(cohort, key) for key in ("name", "title", "provenance", "license", "citation")}
@@ -44,7 +46,7 @@ def model_card(
         "study": study,
         "endpoint": {"column": endpoint} | asdict(cohort.endpoints[endpoint]),
         "trained_on": who | fitted_to,
-        "threshold": float(threshold),
+        "threshold": float(youden_threshold(Units.of(unseen["y_true"], unseen["y_score"]))),
         "made_by": f"ALN compendium {__version__}",
         "limits": LIMITS,
         "patients": sorted(patient_digest(cohort.name, patient) for patient in patients["patient_id"]),

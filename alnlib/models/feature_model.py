@@ -29,7 +29,7 @@ class FeatureModel(ClassifierMixin, BaseEstimator):
     columns: the features in X; clinical: {column of X: variable} that stand beside the signature of the features, which is the
     logit of their model out of fold, less that of the prevalence fitted to, in its standard deviations; a variable enters by
     its univariable p, the signature always, unless its coefficient would be negative. None: the model of the features alone.
-    n_folds: inner folds, at most the patients of the rarer class; n_candidates: strengths drawn.
+    n_imputations: of clinical variables, as `clinical.clinical_pipeline`. n_folds: inner folds, at most the patients of the rarer class; n_candidates: strengths drawn.
 
     Fitted: `tuned_` (`learners.TunedLearners`), `joint_` (`clinical.clinical_pipeline`, or None), `classes_`.
     """
@@ -39,6 +39,7 @@ class FeatureModel(ClassifierMixin, BaseEstimator):
         columns: Sequence[str],
         clinical: Mapping[str, ClinicalVariable] | None = None,
         p_enter: float = 0.05,
+        n_imputations: int = 1,
         n_folds: int = 5,
         n_candidates: int = 10,
         seed: int = 0,
@@ -46,6 +47,7 @@ class FeatureModel(ClassifierMixin, BaseEstimator):
         self.columns = columns
         self.clinical = clinical
         self.p_enter = p_enter
+        self.n_imputations = n_imputations
         self.n_folds = n_folds
         self.n_candidates = n_candidates
         self.seed = seed
@@ -70,7 +72,8 @@ class FeatureModel(ClassifierMixin, BaseEstimator):
             fold = unseen["fold"].to_numpy()
             prevalence = np.array([labels[fold != own].mean() for own in fold])
             entering = {**self.clinical, "signature": SIGNATURE}
-            joint = clinical_pipeline(entering, p_enter=self.p_enter, always=[SIGNATURE.label])
+            drawn = {"n_imputations": self.n_imputations, "seed": self.seed}
+            joint = clinical_pipeline(entering, self.p_enter, [SIGNATURE.label], **drawn)
             logits = signature(unseen["y_score"].to_numpy(), prevalence)
             self.prevalence_, self.spread_ = labels.mean(), np.std(logits, ddof=1) or 1.0
             self.joint_ = joint.fit(X.assign(signature=logits / self.spread_), labels)

@@ -1,6 +1,6 @@
 """Score the patients of a cohort by a model that was fitted and kept earlier, without fitting anything.
 
-What is kept, and how it is read back, is in `alnlib.models.cards` and `alnlib.training.kept`.
+What is kept, and how it is read back, is in `alnlib.models.cards` and `alnlib.training.keeping`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def apply_model(folder: Path, cohort: Cohort, endpoint: str = "") -> Applied:
 
 def _by_network(folder: Path, card: dict[str, Any], cohort: Cohort, new: set[str]) -> tuple[pd.Series, pd.DataFrame]:
     """Logits of patients, the mean over their images, and the score of every image."""
-    from alnlib.training.kept import read_kept  # torch, which an equation does without
+    from alnlib.training.keeping import read_kept  # torch, which an equation does without
     from alnlib.training.oof import mean_of_images
 
     network = read_kept(folder, card)

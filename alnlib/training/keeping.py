@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
 from alnlib.imaging import lesions
 from alnlib.imaging.spec import CropSpec
-from alnlib.models.cards import FINE_TUNED, FROZEN
+from alnlib.models.cards import FINE_TUNED, FROZEN, model_card
 from alnlib.models.frozen import FrozenSpec, LinearHead, frozen_features
 from alnlib.models.weights import read_tensors
 from alnlib.training.fit import FittedClassifier, from_plain, predict_logits, to_plain
@@ -58,6 +59,18 @@ class KeptNetwork:
             return units, np.column_stack([predict_logits(member, crops[0]) for member in self.members])
         features = np.hstack([frozen_features(pixels, self.frozen) for pixels in crops])
         return units, np.column_stack([head.decision_function(features) for head in self.members])
+
+    def keep(
+        self,
+        folder: str | Path,
+        cohort: Cohort,
+        endpoint: str,
+        trained: pd.DataFrame,
+        unseen: pd.DataFrame,
+        **named: str,
+    ) -> dict[str, Any]:
+        """`save` into the folder; returns the whole card, of which `cards.model_card` makes the rest."""
+        return model_card(cohort, endpoint, trained, unseen, **named) | self.save(folder)
 
     def save(self, folder: str | Path) -> dict[str, Any]:
         """Write the parameters, whole or not at all; returns the further entries of the card, with their SHA-256."""
