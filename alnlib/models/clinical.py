@@ -25,13 +25,9 @@ from sklearn.utils.validation import check_is_fitted
 from statsmodels.discrete.discrete_model import Logit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
-<<<<<<< ours
-from alneval.folds import patient_level_folds
+from alneval.folds import patient_level_folds, possible_folds
 from alneval.imputed import imputed_auc, pool, pooled_chi_square_p, pooled_likelihood_ratio_p
 from alneval.units import Units
-=======
-from alneval.folds import patient_level_folds, possible_folds
->>>>>>> theirs
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError, Problem
 from alnlib.models.imputation import ChainedEquations, fit_logistic, log_likelihoods

@@ -29,7 +29,8 @@ class FeatureModel(ClassifierMixin, BaseEstimator):
     columns: the features in X; clinical: {column of X: variable} that stand beside the signature of the features, which is the
     logit of their model out of fold, less that of the prevalence fitted to, in its standard deviations; a variable enters by
     its univariable p, the signature always, unless its coefficient would be negative. None: the model of the features alone.
-    n_imputations: of clinical variables, as `clinical.clinical_pipeline`. n_folds: inner folds, at most the patients of the rarer class; n_candidates: strengths drawn.
+    n_imputations: of clinical variables, as `clinical.clinical_pipeline`. n_folds: inner folds, at most the patients of the
+    rarer class; n_candidates: strengths drawn.
 
     Fitted: `tuned_` (`learners.TunedLearners`), `joint_` (`clinical.clinical_pipeline`, or None), `classes_`.
     """
