@@ -653,7 +653,7 @@ def _examine_readers(path: Path, draft: _Draft, patient_ids: frozenset[str] | No
     _check_unique(path, table, keys, draft, "reader scored this patient more than once", "keep one score")
     described, scored = draft.described.get("readers", {}), table.get("reader_id", pd.Series(dtype="str")).unique()
     for reader in (name for name in described if name in scored and name not in draft.described["reader_modality"]):
-        message = "what this reader read is not said, so no model is compared with readers of its modality"
+        message = "what this reader read is not said, so the reader is compared as one of unspecified modality"
         remedy = f"write {READER_FORM.replace('reader_id', reader)} under readers in cohort.yaml"
         draft.warnings.append(Problem.of(path, message, remedy, column="reader_id", value=reader))
     draft.readers = table

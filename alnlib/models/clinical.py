@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from statsmodels.discrete.discrete_model import Logit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
-from alneval.folds import patient_level_folds
+from alneval.folds import patient_level_folds, possible_folds
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError, Problem
 
@@ -314,13 +314,14 @@ def cross_validated_scores(
     """Scores of patients by models that never saw them: patient_id, repeat, fold, y_score; n x n_repeats rows.
 
     Every fold fits a clone of `pipeline` on the other folds, so encoding, imputation and selection happen inside. Folds are by
-    patient (X["patient_id"] unless patient_ids are given) and stratified by y. Same rng state, same scores.
+    patient (X["patient_id"] unless patient_ids are given) and stratified by y, fewer than n_folds where a class has fewer
+    patients. Same rng state, same scores.
     """
     y = _check_binary(y, len(X))
     patients = np.asarray(X["patient_id"] if patient_ids is None else patient_ids).astype(str)
     results = []
     for repeat in range(n_repeats):
-        fold = patient_level_folds(y, patients, n_folds, rng)
+        fold = patient_level_folds(y, patients, possible_folds(y, patients, n_folds), rng)
         score = out_of_fold_probabilities(pipeline, X, y, fold)
         results.append(pd.DataFrame({"patient_id": patients, "repeat": repeat, "fold": fold, "y_score": score}))
     return pd.concat(results, ignore_index=True)
