@@ -26,6 +26,7 @@ from statsmodels.discrete.discrete_model import Logit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
 from alneval.folds import patient_level_folds, possible_folds
+from alneval.folds import patient_level_folds, possible_folds
 from alneval.imputed import imputed_auc, pool, pooled_chi_square_p, pooled_likelihood_ratio_p
 from alneval.units import Units
 from alnlib.cohorts.schema import ClinicalVariable

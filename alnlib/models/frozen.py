@@ -247,7 +247,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     A single strength is taken as it is. The rows of one patient (the index of X, else each row) stay in one fold; scaling is
     learned inside the fold. As the penalty does not change under rotation, the regression is solved in the space that the
-    rows span. patients_equal: rows are images of a patient, and hers together weigh as much as another's one, in scaling,
+    rows span. patients_equal: rows are images, and those of a patient together weigh as much as the one of another, in scaling,
     regression and choice; False: every row counts, as a node does.
     """
 

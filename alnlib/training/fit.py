@@ -72,7 +72,7 @@ class FitSpec:
     warmup: float = 0.2  # fraction of all steps in which the rate rises linearly to its peak
     average_decay: float = 0.9  # per step, of the moving average of weights, whose last value is the network; 0: none
     balanced: bool = True  # weigh positives by negatives/positives; `predict_logits` puts the prior back
-    patients_equal: bool = False  # crops are a patient's images, and hers together weigh as one; else each, as a node
+    patients_equal: bool = False  # crops are a patient's images, which together weigh as one; else each, as a node
     dropout: float = 0.2  # before the last layer
     stem: str = "standard"  # or "small", of clips "pooled": reductions at the entrance of the network
     weights: str = "none"  # to start from: "none", a published name or a path

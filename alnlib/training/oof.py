@@ -103,7 +103,7 @@ def held_out_logits(
 
 
 def mean_of_images(logits: np.ndarray, patient_ids: np.ndarray) -> np.ndarray:
-    """Logits (n_patients, n_fits) of patients: the mean of those of her images, whose number decides nothing.
+    """Logits (n_patients, n_fits) of patients: of each, the mean of those of the images.
 
     logits: (n, n_fits) of images; patient_ids: (n,). Patients come in the order of their first image. One image: its logits,
     to the last bit.
