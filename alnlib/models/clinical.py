@@ -42,6 +42,10 @@ LARGEST_LOG_ODDS = 30.0
 INTERCEPT = "(Intercept)"
 """Row of a risk equation that is no variable."""
 
+IMPUTATIONS = 20
+"""Draws of a missing value by default: about as many as patients of a hundred are incomplete (von Hippel 2009, Sociol Methodol
+39:265; White, Royston & Wood 2011, Stat Med 30:377)."""
+
 TABLE_COLUMNS = ("variable", "level", "n", "events", "odds_ratio", "low", "high")
 TABLE_COLUMNS += ("p_wald", "p_likelihood_ratio", "note")
 
@@ -123,6 +127,18 @@ class ClinicalEncoder(TransformerMixin, BaseEstimator):
         return self.design_["feature"].to_numpy(dtype=object)
 
 
+def n_imputations_for(asked: int, is_simulated: bool) -> int:
+    """Draws of a missing value: as many as asked; for 0 `IMPUTATIONS`, or 1, a fixed value, of simulated patients.
+
+    Raises InputError below 0.
+    """
+    if asked < 0:
+        raise InputError(
+            f"n_imputations is {asked}; it takes 0 (the default of the cohort), 1 (a fixed value) or more draws."
+        )
+    return asked or (1 if is_simulated else IMPUTATIONS)
+
+
 @dataclass(eq=False, repr=False)
 class ImputingEncoder(ClinicalEncoder):
     """`ClinicalEncoder` that draws missing values n_imputations times (`imputation.ChainedEquations`), fitted on the training
@@ -133,7 +149,7 @@ class ImputingEncoder(ClinicalEncoder):
     values of `ClinicalEncoder` stay in `fill_`.
     """
 
-    n_imputations: int = 20
+    n_imputations: int = IMPUTATIONS
     seed: int = 0
 
     def fit(self, X: pd.DataFrame, y: object) -> ImputingEncoder:

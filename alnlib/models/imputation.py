@@ -15,11 +15,6 @@ from scipy.spatial import KDTree
 from scipy.special import expit
 
 from alnlib.cohorts.schema import ClinicalVariable
-from alnlib.errors import InputError
-
-OF_A_REAL_COHORT = 20
-"""Draws of a missing value by default: about as many as patients of a hundred are incomplete (von Hippel 2009, Sociol Methodol
-39:265; White, Royston & Wood 2011, Stat Med 30:377)."""
 
 N_SWEEPS = 5
 """Rounds over the variables before values are taken, as many as in R's mice; van Buuren 2018 (Flexible Imputation of Missing
@@ -33,18 +28,6 @@ _RIDGE = 1e-3
 
 _TIE = 1e-6
 """Spread of what parts equal predictions, in standard deviations."""
-
-
-def n_imputations_for(asked: int, is_simulated: bool) -> int:
-    """Draws of a missing value: as many as asked; for 0 `OF_A_REAL_COHORT`, or 1, a fixed value, of simulated patients.
-
-    Raises InputError below 0.
-    """
-    if asked < 0:
-        raise InputError(
-            f"n_imputations is {asked}; it takes 0 (the default of the cohort), 1 (a fixed value) or more draws."
-        )
-    return asked or (1 if is_simulated else OF_A_REAL_COHORT)
 
 
 @dataclass(frozen=True, eq=False)
