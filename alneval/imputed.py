@@ -61,7 +61,8 @@ def pooled_likelihood_ratio_p(ratios: np.ndarray, at_pooled: float, k: int) -> f
     """p of k coefficients together, their likelihood-ratio statistics in each imputation being `ratios` (m,).
 
     at_pooled: mean of the statistics at the pooled coefficients of both models. D3 of Meng & Rubin 1992, Biometrika 79:103;
-    R: mice::D3. A relative increase of variance below 0, which rounding and chance can give, counts as 0.
+    R: mice::D3, but for the intercept, which mice fits anew. A relative increase of variance below 0, as rounding and chance
+    can give, counts as 0.
     """
     m = len(ratios)
     increase = max(0.0, (m + 1) / (k * (m - 1)) * (ratios.mean() - at_pooled))

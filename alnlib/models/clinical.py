@@ -26,12 +26,11 @@ from statsmodels.discrete.discrete_model import Logit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, HessianInversionWarning, PerfectSeparationWarning
 
 from alneval.folds import patient_level_folds, possible_folds
-from alneval.folds import patient_level_folds, possible_folds
 from alneval.imputed import imputed_auc, pool, pooled_chi_square_p, pooled_likelihood_ratio_p
 from alneval.units import Units
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError, Problem
-from alnlib.models.imputation import ChainedEquations, fit_logistic, log_likelihoods
+from alnlib.models.imputation import IMPUTATIONS, ChainedEquations, fit_logistic, log_likelihoods
 
 Z_95 = float(stats.norm.ppf(0.975))
 _NUMERICALLY_CERTAIN = 1e-6
@@ -134,7 +133,7 @@ class ImputingEncoder(ClinicalEncoder):
     values of `ClinicalEncoder` stay in `fill_`.
     """
 
-    n_imputations: int = 20
+    n_imputations: int = IMPUTATIONS
     seed: int = 0
 
     def fit(self, X: pd.DataFrame, y: object) -> ImputingEncoder:

@@ -17,7 +17,7 @@ from scipy.special import expit
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
 
-OF_A_REAL_COHORT = 20
+IMPUTATIONS = 20
 """Draws of a missing value by default: about as many as patients of a hundred are incomplete (von Hippel 2009, Sociol Methodol
 39:265; White, Royston & Wood 2011, Stat Med 30:377)."""
 
@@ -36,7 +36,7 @@ _TIE = 1e-6
 
 
 def n_imputations_for(asked: int, is_simulated: bool) -> int:
-    """Draws of a missing value: as many as asked; for 0 `OF_A_REAL_COHORT`, or 1, a fixed value, of simulated patients.
+    """Draws of a missing value: as many as asked; for 0 `IMPUTATIONS`, or 1, a fixed value, of simulated patients.
 
     Raises InputError below 0.
     """
@@ -44,7 +44,7 @@ def n_imputations_for(asked: int, is_simulated: bool) -> int:
         raise InputError(
             f"n_imputations is {asked}; it takes 0 (the default of the cohort), 1 (a fixed value) or more draws."
         )
-    return asked or (1 if is_simulated else OF_A_REAL_COHORT)
+    return asked or (1 if is_simulated else IMPUTATIONS)
 
 
 @dataclass(frozen=True, eq=False)
