@@ -573,8 +573,13 @@ def _shared_features(imputed: _Imputed) -> tuple[_Imputed, str]:
     """The features with an effect of their own in every imputation and among patients without a missing value; a note of the
     others. Drawn values break what fixes a feature in truth, as receptors fix the subtype; if there are enough patients, those
     who miss nothing show it."""
+    centered = imputed.values - imputed.values.mean(axis=1, keepdims=True)
+    centered /= np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-300)
+    least = np.linalg.eigvalsh(centered.transpose(0, 2, 1) @ centered)[:, 0]
     frames = imputed.frames()
-    dropped = {name for frame in frames for name in _independent_features(frame)[1]}
+    # where the correlations are far from singular, all features are independent
+    suspicious = [frame for frame, eigenvalue in zip(frames, least, strict=True) if eigenvalue < 1e-6]
+    dropped = {name for frame in suspicious for name in _independent_features(frame)[1]}
     complete = frames[0][(imputed.values == imputed.values[0]).all(axis=(0, 2))]
     if len(complete) >= 2 * complete.shape[1]:
         varies = complete.columns[complete.nunique() > 1]
