@@ -59,6 +59,17 @@ def readme_blocks(root: Path) -> dict[str, str]:
         figure = published_value(study, model, "test")
         return "not available" if figure is None or figure.value is None else f"{figure.value:.3f}"
 
+    duke, ispy2 = _read(root / REAL / "duke-demo.json"), _read(root / REAL / "ispy2-demo.json")
+
+    def measured(what: str, as_what: str = "held_out_auc", *, apcr: bool = False, of_ispy2: bool = False) -> str:
+        """A number of stages 28 and 29, their twin or their resplits; empty where the cohort has no such model."""
+        numbers, study = ispy2 if of_ispy2 else duke, "feature-table-apcr" if apcr else "feature-table"
+        named = {"twin": f"validity_{study}: radiomics_permuted_auc", "resplit": f"validity_{study}: radiomics_resplit_auc"}
+        key = named.get(what, f"{study}_{what}_{as_what}")
+        if what == "patients":
+            return f"{numbers[f'{study}_patients']['text']}, {numbers[f'{study}_positive']['text']}"
+        return numbers[key]["text"] if key in numbers else ""
+
     text = jinja2.Template(BLOCKS.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         minutes=minutes(TIMES),
         published_minutes=minutes(PUBLISHED_TIMES),
@@ -72,7 +83,8 @@ def readme_blocks(root: Path) -> dict[str, str]:
         tolerances=tolerances,
         other=_other_processor(root / ARITHMETIC),
         cohorts=_over_cohorts(*(root / path for path in COHORTS)),
-        duke=_read(root / REAL / "duke-demo.json"),
+        duke=duke,
+        measured=measured,
         breast=_read(root / REAL / "breast-lesions-usg-demo.json"),
     )
     return dict(BLOCK.findall(text))
