@@ -29,7 +29,8 @@ def learners_figure(table: pd.DataFrame, n_test: int, names: Mapping[str, str] |
         ax.set(xlabel="AUC (95 % interval)", title=f"{features}, n = {n_test}", xlim=(0.2, 1))
     np.atleast_1d(axes)[0].plot([], [], "|", color="crimson", ms=9, mew=2, label="mean of the inner folds")
     fig.legend(loc="outside lower left")
-    fig.suptitle("Learners on three sets of features, internal test", x=0.01, ha="left", fontsize=9)
+    on = {1: "features", 2: "two sets of features", 3: "three sets of features"}.get(len(sets), "sets of features")
+    fig.suptitle(f"Learners on {on}, internal test", x=0.01, ha="left", fontsize=9)
     return fig
 
 
