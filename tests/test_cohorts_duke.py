@@ -164,6 +164,39 @@ def test_small_without_images_the_images_table_is_empty(tmp_path):
     assert len(find_duke_series(tmp_path)) == 0
 
 
+@pytest.mark.parametrize("ids", [["Breast_MRI_001", "Breast_MRI_003"], [1, 3]])
+def test_small_features_are_read_by_either_form_of_the_id_and_er_is_none(tmp_path, ids):
+    """The archive's workbook and its copies; truth: three features in two rows, one cell empty."""
+    write_sheet(tmp_path, small_sheet())
+    table = pd.DataFrame({"Patient ID": ids, "Volume": [1.5, 2.5], "SER map, kurtosis": [None, -1e-3], "ER": [1, 0]})
+    table.to_excel(tmp_path / duke.FEATURES_SHEET, index=False)
+    wide = read_duke(tmp_path).feature_table()
+    assert list(wide.columns) == ["MRI_pre_DCE__Volume", "MRI_pre_DCE__SER map, kurtosis"]
+    assert wide["MRI_pre_DCE__Volume"].to_dict() == {"Breast_MRI_001": 1.5, "Breast_MRI_003": 2.5}
+    assert wide.isna().sum().sum() == 1
+
+
+def test_small_odd_features_are_named_with_patient_and_row(tmp_path):
+    write_sheet(tmp_path, small_sheet())
+    table = pd.DataFrame({"Patient ID": [1, 2, 2, 77], "Volume": [1.5, "large", 2.5, 3.5]})
+    table.to_excel(tmp_path / duke.FEATURES_SHEET, index=False)
+    with pytest.raises(InputError) as raised:
+        read_duke(tmp_path)
+    said = str(raised.value)
+    assert "not a number" in said and "'large'" in said
+    assert "patient is not in the clinical sheet, or here twice, 2 times" in said
+
+
+def test_real_features_have_the_stated_size(tmp_path):
+    """Data README: 529 features of all 922 patients, 547 empty cells; a copy, so under the archive's name."""
+    copy = real_data("duke", "mri_features/dataset_MRI_ER_target.xlsx")
+    for name, source in {CLINICAL_SHEET: real_data("duke", CLINICAL_SHEET), duke.FEATURES_SHEET: copy}.items():
+        (tmp_path / name).symlink_to(source)
+    wide = read_duke(tmp_path).feature_table()
+    assert wide.shape == (922, 529)
+    assert wide.isna().sum().sum() == 547
+
+
 def test_a_missing_workbook_names_the_source_and_the_command(tmp_path):
     with pytest.raises(InputError) as error:
         read_duke(tmp_path)
