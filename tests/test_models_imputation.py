@@ -292,6 +292,15 @@ def test_the_table_of_what_missing_values_cost(patients):
     assert (single["missing_information"] == 0).all() and (single["m"] == 1).all()
 
 
+@pytest.mark.parametrize("m", [1, 6])
+def test_nobody_to_score_and_nothing_selected(patients, m):
+    model = fitted(patients, n_imputations=m)
+    assert model.predict_proba(patients.head(0)).shape == (0, 2)
+    prevalence = fitted(patients, p_enter=0.0, n_imputations=m)
+    np.testing.assert_allclose(prevalence.predict_proba(patients)[:, 1], patients["node"].mean(), atol=1e-9)
+    assert risk_equation(prevalence)["feature"].tolist() == ["(Intercept)"]
+
+
 def test_how_often_a_value_is_drawn():
     assert [n_imputations_for(0, simulated) for simulated in (True, False)] == [1, 20]
     assert n_imputations_for(1, False) == 1 and n_imputations_for(50, True) == 50

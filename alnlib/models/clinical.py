@@ -170,7 +170,7 @@ class ImputingEncoder(ClinicalEncoder):
             variable, values = self.clinical[column], codes[..., position[column]]
             continuous = variable.kind == "continuous"
             features.append(values if continuous else (values == variable.levels.index(level)).astype(float))
-        table = np.stack(features, axis=-1).transpose(1, 0, 2).reshape(len(index), -1)
+        table = np.stack(features, axis=-1).transpose(1, 0, 2).reshape(len(index), len(codes) * len(features))
         names = [range(len(codes)), self.design_["feature"]]
         return pd.DataFrame(table, index, pd.MultiIndex.from_product(names, names=["imputation", "feature"]))
 
@@ -495,7 +495,8 @@ class _Imputed(NamedTuple):
     def of(cls, X: pd.DataFrame) -> _Imputed:
         """From columns feature, or (imputation, feature)."""
         features = X.columns if X.columns.nlevels == 1 else X.columns.unique(1)
-        return cls(X.to_numpy(float).reshape(len(X), -1, len(features)).transpose(1, 0, 2), tuple(features))
+        m = X.shape[1] // max(len(features), 1) or 1
+        return cls(X.to_numpy(float).reshape(len(X), m, len(features)).transpose(1, 0, 2), tuple(features))
 
     def only(self, features: Sequence[str]) -> _Imputed:
         """These features; the first imputation alone, where all are alike in them."""
