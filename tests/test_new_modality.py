@@ -38,7 +38,7 @@ def warmth(images, root):
 '''
 
 STAGE = """\
-  - notebook: 28_thermography
+  - notebook: 30_thermography
     title: How warm the breast is
     about: [TH images]
     needs: cohort
@@ -56,7 +56,7 @@ NOTEBOOK = [
     "rows = rows.assign(study='mine', model='warmth', role='main', y_score=warmth(patients, results.data))",
     "results.save_table(rows, 'predictions/thermography.csv')\n"
     "results.save_table(rows[['patient_id', 'y_score']], 'thermography/warmth.csv')\n"
-    "results.save_numbers({'thermograms': len(rows)}, '28_thermography')",
+    "results.save_numbers({'thermograms': len(rows)}, '30_thermography')",
 ]
 
 COHORT_NOTEBOOK = [
@@ -81,7 +81,7 @@ from dataclasses import replace
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import STAGES, check_table, find_stage
 check_table()
-added, evaluation = find_stage("28"), find_stage("41")
+added, evaluation = find_stage("30"), find_stage("41")
 judging = [stage for stage in STAGES if "predictions/clinical.csv" in stage.needs and stage.number > "40"]
 assert len(judging) > 4 and all(set(added.predictions) <= set(stage.needs) for stage in judging)
 assert added.lacks(()) == "TH images"
@@ -131,7 +131,7 @@ def insert(path: Path, before: str, text: str) -> None:
 def test_a_new_modality_touches_four_files_and_is_judged_with_the_others(copy):
     before = digests(copy)
     (copy / "alnlib/imaging/thermograms.py").write_text(MODULE)
-    write_toy_notebook(copy, "28_thermography", NOTEBOOK)
+    write_toy_notebook(copy, "30_thermography", NOTEBOOK)
     insert(copy / "alnlib/pipeline/stages.yaml", "  - notebook: 31_fusion", STAGE)
     insert(copy / "alnlib/cohorts/schema.py", ', "MG")', ', "TH"')
     after = digests(copy)
@@ -139,7 +139,7 @@ def test_a_new_modality_touches_four_files_and_is_judged_with_the_others(copy):
         "alnlib/imaging/thermograms.py",
         "alnlib/pipeline/stages.yaml",
         "alnlib/cohorts/schema.py",
-        "notebooks/28_thermography.ipynb",
+        "notebooks/30_thermography.ipynb",
     }
     environment = os.environ | {"PYTHONPATH": str(copy)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=copy, env=environment, capture_output=True, text=True)
