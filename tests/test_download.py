@@ -185,8 +185,11 @@ def test_unknown_cohort_is_an_input_error():
 def test_real_duke_folder_is_verified_and_nothing_is_fetched(no_network):
     """Truth: the checksums of shared/data. Needs no write access and no network."""
     report = download_cohort(cohort_rows("duke"), real_data("duke"))
-    assert set(report.files["status"]) == {"present"}
-    assert "--patients all" in report.notes[0]
+    statuses = report.files.set_index("file")["status"].to_dict()
+    # TCIA's workbook of features is fetched by hand from the cohort's page: the shared folder has its values elsewhere
+    assert statuses.pop("Imaging_Features.xlsx") == "by hand"
+    assert statuses and set(statuses.values()) == {"present"}
+    assert any("--patients all" in note for note in report.notes)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
