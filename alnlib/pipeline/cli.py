@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
-VERBS = ("run", "test", "verify", "new-cohort", "validate", "evaluate", "download", "lab")
+VERBS = ("run", "test", "verify", "apply", "new-cohort", "validate", "evaluate", "download", "lab")
 WORDS = {"absent": "does not apply", "waiting": "waits"}
 INTAKE_WORDS = {
     "image": "files left out",
@@ -140,6 +140,26 @@ def verify(
 
         write_csv(pd.DataFrame(comparison.rows()), table)
     return 0 if comparison.same else 1
+
+
+@app.command()
+def apply(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a kept model: its folder, or RUN/TOPIC/NAME")],
+    cohort: Annotated[str, typer.Option(help="a cohort folder, or duke, breast-lesions-usg")],
+    data: Annotated[str | None, typer.Option(help="folder with a public cohort's files (default data/COHORT)")] = None,
+    endpoint: Annotated[
+        str, typer.Option(metavar="NAME", help="of the cohort, to judge by (default: the model's own)")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="folder to write to (default results/applied/...)")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
+) -> int:
+    """Score new patients with a model that a run fitted and kept, fit nothing, and evaluate it where the outcome is known."""
+    os.environ["MPLBACKEND"] = "Agg"  # figures go to files only
+    from alnlib.kept.apply import apply_model, told
+
+    print("\n".join(told(apply_model(model, cohort, data, endpoint, out, device, force))))
+    return 0
 
 
 @app.command()

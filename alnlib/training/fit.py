@@ -236,7 +236,7 @@ def save_fitted(fitted: FittedClassifier | FrozenClassifier, path: str | Path) -
     Of a frozen network the head alone is written: its weights come with the environment.
     """
     content = io.BytesIO()  # torch names the archive in a file after the file, which is temporary
-    torch.save(_as_plain(fitted), content)
+    torch.save(as_plain(fitted), content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getvalue())
     return Path(path)
@@ -246,7 +246,7 @@ def read_fitted(path: str | Path) -> FittedClassifier | FrozenClassifier:
     """Read a network written by `save_fitted`. Raises InputError if the file is missing or something else."""
     content = read_tensors(path, "train the network again")
     try:
-        return _from_plain(content)
+        return from_plain(content)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} holds no fitted network ({error!r}); train it again.") from error
 
@@ -529,14 +529,16 @@ def _reproducible(threads: int, device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before
 
 
-def _as_plain(fitted: FittedClassifier | FrozenClassifier) -> dict:
+def as_plain(fitted: FittedClassifier | FrozenClassifier) -> dict:
+    """A fitted network as tensors and plain Python values, which torch reads without running code."""
     plain = {"spec": asdict(fitted.spec)}
     if isinstance(fitted, FittedClassifier):
         plain["history"] = fitted.history.to_dict("list")
     return {"format": CHECKPOINT_FORMAT} | {name: plain.get(name, value) for name, value in vars(fitted).items()}
 
 
-def _from_plain(content: dict) -> FittedClassifier | FrozenClassifier:
+def from_plain(content: dict) -> FittedClassifier | FrozenClassifier:
+    """The network of `as_plain`. Raises KeyError or TypeError for something else."""
     given = {name: value for name, value in content.items() if name != "format"}
     if "history" not in content:
         return FrozenClassifier(**given | {"spec": FrozenSpec(**content["spec"])})
