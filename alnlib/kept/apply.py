@@ -6,7 +6,7 @@ Nothing is fitted here. What a model is, is the business of `card` and of its ki
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from alneval.tables import PREDICTION_COLUMNS
 from alnlib.cohorts.manifest import check_cohort_files, cohort_rows
 from alnlib.cohorts.schema import Cohort, Endpoint
 from alnlib.cohorts.sources import PUBLIC, known_endpoint, read_source
-from alnlib.errors import FIRST_SHOWN, InputError
+from alnlib.errors import FIRST_SHOWN, InputError, Problem
 from alnlib.files import write_csv
 from alnlib.kept.card import CARD, KeptModel, digests, find_model, read_model
 from alnlib.paths import results_folder
@@ -30,12 +30,13 @@ EVALUATION = "evaluation"
 @dataclass(frozen=True)
 class Applied:
     """What was written. scores: `PREDICTION_COLUMNS`, y_true <NA> where it is not known; not_scored: {patient: reason};
-    notes: what a reader must know."""
+    notes: what a reader must know; warnings: of the cohort."""
 
     folder: Path
     scores: pd.DataFrame
     not_scored: Mapping[str, str]
     notes: tuple[str, ...]
+    warnings: tuple[Problem, ...]
     evaluated: bool = False
 
 
@@ -67,21 +68,35 @@ def apply_model(
     ids = [patient for patient in patients.patients["patient_id"] if patient not in lacking]
     if not ids:
         raise InputError(f"{kept.name} can score nobody of {patients.name}:\n" + "\n".join(_grouped(lacking)))
-    is_known = [bool(digests([patient]) & kept.known) for patient in ids]
-    same = patients.name == kept.card["cohort"]["name"]
-    scored = kept.model.score(patients, ids, [same and known for known in is_known], device)
-    scores = _rows(kept, patients, scored, judged_by, {p for p, known in zip(ids, is_known, strict=True) if known})
-    notes = _notes(kept, patients, judged_by, sum(is_known))
-    return _write(Applied(folder, scores, lacking, tuple(notes)), kept, patients.provenance, force)
+    trained = {patient for patient in ids if digests([patient]) <= kept.known}
+    scored = _scored(kept, patients, ids, trained, device)
+    scores = _rows(kept, patients, scored, judged_by, trained)
+    notes = _notes(kept, patients, ids, judged_by, len(trained))
+    applied = Applied(folder, scores, lacking, tuple(notes), patients.warnings)
+    return _write(applied, kept, patients.provenance, force)
 
 
 def _read_cohort(named: str, data: str | None) -> Cohort:
-    source, _, folder, own = resolve_cohort(RunOptions(named, data))
+    source, _, folder, own = resolve_cohort(RunOptions(named, data), to_fit=False)
     if own is not None:
         return own
     if source in PUBLIC:
         check_cohort_files(cohort_rows(source), folder)
     return read_source(source, folder)
+
+
+def _scored(kept: KeptModel, cohort: Cohort, ids: Sequence[str], trained: set[str], device: str) -> pd.DataFrame:
+    """patient_id, unit_id, y_score, patients whose outcome is known first.
+
+    A network works on several images at once, and the last digits of a score (some 1e-7) depend on which: so those whom a run
+    scores, the patients of known outcome, pass apart from others, and their scores are the run's.
+    """
+    outcome = cohort.patients.set_index("patient_id").get(kept.card["endpoint"]["name"], pd.Series(dtype=object))
+    has_outcome = set(outcome.dropna().index)
+    same = cohort.name == kept.card["cohort"]["name"]
+    groups = [[p for p in ids if p in has_outcome], [p for p in ids if p not in has_outcome]]
+    made = [kept.model.score(cohort, g, [same and p in trained for p in g], device) for g in groups if g]
+    return pd.concat(made, ignore_index=True)
 
 
 def _rows(kept: KeptModel, cohort: Cohort, scored: pd.DataFrame, endpoint: str, known: set[str]) -> pd.DataFrame:
@@ -103,9 +118,14 @@ def _rows(kept: KeptModel, cohort: Cohort, scored: pd.DataFrame, endpoint: str, 
     return rows[list(PREDICTION_COLUMNS)]
 
 
-def _notes(kept: KeptModel, cohort: Cohort, endpoint: str, n_known: int) -> list[str]:
-    asked, card = kept.card["endpoint"], kept.card
-    notes = []
+def _notes(kept: KeptModel, cohort: Cohort, ids: list[str], endpoint: str, n_known: int) -> list[str]:
+    asked, card, equation, notes = kept.card["endpoint"], kept.card, kept.model.equation, []
+    if equation is not None and equation.variables:
+        of_scored = cohort.patients.loc[cohort.patients["patient_id"].isin(ids), list(equation.variables)]
+        if (incomplete := int(of_scored.isna().any(axis=1).sum())) > 0:
+            notes.append(
+                f"{incomplete} patients lack a value that the model reads; it counts as missing_as of its term"
+            )
     if endpoint in cohort.endpoints:
         meant = Endpoint(*(asked[key] for key in ("label", "positive", "negative")))
         given = cohort.endpoints[endpoint]

@@ -27,6 +27,7 @@ from alnlib.paths import repository_root, results_folder
 from alnlib.pipeline.provenance import commit_of
 
 if TYPE_CHECKING:
+    from alnlib.kept.equation import Equation
     from alnlib.pipeline.results import RunFolder, StudyCohort
 
 FORMAT = 1
@@ -59,9 +60,10 @@ WHY_NOT_KEPT = (
 
 
 class Kept(Protocol):
-    """What a kind of model can do. `file`: of its parameters."""
+    """What a kind of model can do. file: of its parameters; equation: of the clinical variables that it reads, or None."""
 
     file: str
+    equation: Equation | None
 
     def asks_for(self) -> list[str]:
         """What a patient must have, in words."""

@@ -38,6 +38,11 @@ class Equation:
         columns = ["variable", "feature", "coefficient", "missing_as"]
         object.__setattr__(self, "terms", self.terms[columns].reset_index(drop=True))
 
+    @property
+    def equation(self) -> Equation:
+        """Itself, as the clinical part of a model."""
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """As JSON holds it, every digit of every number; `of_json` reads it back."""
         terms = self.terms.astype(object).where(self.terms.notna(), None)
@@ -76,7 +81,10 @@ class Equation:
 
     def about(self) -> dict[str, Any]:
         """That missing values are imputed, and how."""
-        return {"missing_values": "each term says in missing_as what an unknown value counts as"}
+        words = (
+            "an unknown value counts as missing_as of its term; a run that draws missing values takes a mean over draws"
+        )
+        return {"missing_values": words}
 
     def check(self, cohort: Cohort) -> None:
         """Raise InputError for variables that are absent, of another kind or unit, or have levels that no coefficient knows."""
@@ -102,11 +110,8 @@ class Equation:
             raise InputError("the cohort does not have what the model asks for:", problems)
 
     def lacking(self, cohort: Cohort) -> dict[str, str]:
-        """Those of whom no variable of the model is known."""
-        if not self.variables:
-            return {}
-        unknown = cohort.patients[list(self.variables)].isna().all(axis=1)
-        return dict.fromkeys(cohort.patients.loc[unknown, "patient_id"], "no variable of the model is known")
+        """Nobody: a value that is not known counts as `missing_as`, as in the run."""
+        return {}
 
     def logits(self, patients: pd.DataFrame) -> np.ndarray:
         """(n,) sums of coefficient x value over the terms; patients: a column per variable."""

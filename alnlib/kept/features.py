@@ -201,8 +201,8 @@ class FeatureModel:
             raise InputError(f"{path} holds no model of features ({error!r}); {remedy}") from error
 
     @property
-    def _clinical(self) -> Equation | None:
-        """The joint equation without the signature, for what is asked of the cohort."""
+    def equation(self) -> Equation | None:
+        """Of the clinical variables: the joint equation as if without the signature, for what is asked of the cohort."""
         if self.joint is None:
             return None
         own = {name: variable for name, variable in self.joint.variables.items() if name != SIGNATURE}
@@ -218,7 +218,7 @@ class FeatureModel:
     def asks_for(self) -> list[str]:
         """Images by modality, timepoint and sequence or view, and clinical variables."""
         images = [f"{modality} {name} at timepoint {visit}" for modality, visit, name in self._needs()]
-        return [*images, *([] if self.joint is None else self._clinical.asks_for())]
+        return [*images, *([] if self.equation is None else self.equation.asks_for())]
 
     def about(self) -> dict[str, Any]:
         """How features are measured, and how many the model reads."""
@@ -235,8 +235,8 @@ class FeatureModel:
                 f"nobody in the cohort has {', '.join(missing)}, which the model asks for; name modality, timepoint and "
                 "sequence_or_view in images.csv as the model does"
             )
-        if self.joint is not None:
-            self._clinical.check(cohort)
+        if self.equation is not None:
+            self.equation.check(cohort)
 
     def lacking(self, cohort: Cohort) -> dict[str, str]:
         """Patients without one of the images, or without a mask where features are measured on the lesion alone."""

@@ -27,9 +27,9 @@ from alnlib.models.fusion import CLINICAL, NOTHING, PatternSubmodels, ScoreFusio
 @dataclass(frozen=True, eq=False)
 class Fusion:
     """submodels: {pattern: its equation, of "logit SCORE" and clinical variables}; answers: {pattern: the pattern that answers
-    for it}; parts: {score: folder of the kept network, counted from models/}; sha256: {score: of the network's parameters}.
-
-    models: the folder models/ in which the parts lie.
+    for it}; parts: {score: folder of the kept network, counted from models/}; sha256: {score: of the network's parameters};
+    columns: of the clinical variables, one of which a patient must have for the pattern to say so; models: the folder models/
+    in which the parts lie.
     """
 
     submodels: Mapping[str, Equation]
@@ -37,7 +37,7 @@ class Fusion:
     prevalence: float
     parts: Mapping[str, str]
     sha256: Mapping[str, str]
-    clinical: Sequence[str]
+    columns: Sequence[str]
     models: Path
     file = "parameters.json"
 
@@ -53,7 +53,7 @@ class Fusion:
 
     def save(self, path: Path) -> None:
         """Write parameters.json."""
-        names = ("answers", "prevalence", "parts", "sha256", "clinical")
+        names = ("answers", "prevalence", "parts", "sha256", "columns")
         plain = {name: getattr(self, name) for name in names}
         write_json(plain | {"submodels": {name: each.to_json() for name, each in self.submodels.items()}}, path)
 
@@ -81,7 +81,7 @@ class Fusion:
         return {score: read_model(self.models / place) for score, place in self.parts.items()}
 
     @property
-    def _variables(self) -> Equation | None:
+    def equation(self) -> Equation | None:
         """All clinical variables of the submodels in one, for what is asked of the cohort."""
         variables: dict[str, ClinicalVariable] = {}
         for equation in self.submodels.values():
@@ -92,7 +92,7 @@ class Fusion:
     def asks_for(self) -> list[str]:
         """What the parts ask for, and the clinical variables; what a patient lacks is left out, as its pattern says."""
         asked = [f"{score}: {words}" for score, part in self._parts().items() for words in part.model.asks_for()]
-        return [*asked, *([] if self._variables is None else self._variables.asks_for())]
+        return [*asked, *([] if self.equation is None else self.equation.asks_for())]
 
     def about(self) -> dict[str, Any]:
         """The networks and the patterns."""
@@ -102,14 +102,14 @@ class Fusion:
         """As the parts and `Equation.check`; a part whose images nobody has is told as well, though patterns without it exist."""
         for part in self._parts().values():
             part.model.check(cohort)
-        if self._variables is not None:
-            self._variables.check(cohort)
+        if self.equation is not None:
+            self.equation.check(cohort)
 
     def lacking(self, cohort: Cohort) -> dict[str, str]:
         """Those of whom nothing is known, whom the fusion would give the prevalence."""
         lacks = [part.model.lacking(cohort) for part in self._parts().values()]
-        if self.clinical:
-            present = [name for name in self.clinical if name in cohort.patients]
+        if self.columns:
+            present = [name for name in self.columns if name in cohort.patients]
             unknown = cohort.patients[present].isna().all(axis=1)
             lacks.append(dict.fromkeys(cohort.patients.loc[unknown, "patient_id"], ""))
         nobody = set.intersection(*(set(each) for each in lacks))
@@ -132,8 +132,8 @@ class Fusion:
                 as_in_tables = [float(CSV_FLOAT_FORMAT % probability) for probability in made["y_score"]]
                 patients.loc[made["patient_id"], score] = logits(as_in_tables)
             has[score] = patients[score].notna()
-        if self.clinical:
-            has[CLINICAL] = patients[[name for name in self.clinical if name in patients]].notna().any(axis=1)
+        if self.columns:
+            has[CLINICAL] = patients[[name for name in self.columns if name in patients]].notna().any(axis=1)
         there = pd.DataFrame(has)
         pattern = pd.Series(["+".join(there.columns[row]) or NOTHING for row in there.to_numpy(bool)], patients.index)
         answered = pattern.map(self.answers)

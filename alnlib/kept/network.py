@@ -114,6 +114,7 @@ class Network:
     by: str = "patient"
     weights_sha256: Mapping[str, str] = field(default_factory=dict)
     file = "parameters.pt"
+    equation = None
 
     @classmethod
     def of(cls, *members: Member, by: str = "patient") -> Network:

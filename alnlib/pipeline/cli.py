@@ -158,7 +158,9 @@ def apply(
     os.environ["MPLBACKEND"] = "Agg"  # figures go to files only
     from alnlib.kept.apply import apply_model, told
 
-    print("\n".join(told(apply_model(model, cohort, data, endpoint, out, device, force))))
+    applied = apply_model(model, cohort, data, endpoint, out, device, force)
+    print("\n".join(told(applied)))
+    _warn(applied.warnings)
     return 0
 
 

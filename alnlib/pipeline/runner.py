@@ -134,10 +134,10 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "cohort"
 
 
-def resolve_cohort(options: RunOptions) -> tuple[str, str, Path, Cohort | None]:
+def resolve_cohort(options: RunOptions, to_fit: bool = True) -> tuple[str, str, Path, Cohort | None]:
     """(cohort parameter, name of the run folder, data folder, the cohort if it is a user's own folder) of a request.
 
-    Raises InputError for a cohort that is neither known by name nor a folder, and for data that are not there.
+    to_fit: as in `read_cohort`. Raises InputError for a cohort that is neither known by name nor a folder, and for data that are not there.
     """
     if options.run is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         raise InputError(
@@ -167,7 +167,7 @@ def resolve_cohort(options: RunOptions) -> tuple[str, str, Path, Cohort | None]:
     slug = _slug(folder.resolve().name)
     if slug in NAMED_COHORTS:
         slug += "-folder"
-    return "folder", options.run or f"{slug}-{options.profile}", folder.resolve(), read_cohort(folder)
+    return "folder", options.run or f"{slug}-{options.profile}", folder.resolve(), read_cohort(folder, to_fit=to_fit)
 
 
 def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage, ...]:
