@@ -262,7 +262,7 @@ def test_an_unknown_value_counts_as_the_equation_says_and_a_patient_without_any_
     scores = applied.scores.set_index("patient_id")["y_score"][patients["patient_id"]].to_numpy()
     known = equation.terms["missing_as"].fillna(1) @ equation.terms["coefficient"]
     assert scores[0] == pytest.approx(expit(known)) and scores[1] == scores[2]
-    assert any("1 of them lack all that it reads" in note for note in applied.notes)
+    assert any("of them lack all that it reads" in note for note in applied.notes)
 
 
 def test_patients_without_an_image_or_its_place_are_grouped_and_nobody_at_all_is_an_error(run, tmp_path, unjudged):
@@ -361,37 +361,38 @@ def test_an_ensemble_by_image_scores_each_image_by_the_mean_of_its_members(run):
 def test_a_fusion_answers_for_every_pattern_as_its_submodels_do_and_knows_its_networks(
     run, elsewhere, tmp_path, unjudged
 ):
-    scores = apply_model(f"{RUN}/DL_US", str(run.cohort.root), out=tmp_path / "part").scores
-    scores = as_text(tmp_path / "part" / "scores.csv").set_index("patient_id")["y_score"].astype(float)
-    patients = run.patients.assign(DL_US=run.patients["patient_id"].map(scores))
-    fitted = PatternSubmodels(["DL_US"], run.cohort.clinical, 0.5, min_events=5)
+    """Of two scores that are not in alphabetical order, with patients who lack images."""
+    patients, names = run.patients, ["tuned", "DL_US"]
+    for name in names:
+        apply_model(f"{RUN}/{name}", str(run.cohort.root), out=tmp_path / name)
+        table = as_text(tmp_path / name / "scores.csv").set_index("patient_id")["y_score"].astype(float)
+        patients = patients.assign(**{name: patients["patient_id"].map(table)})
+    fitted = PatternSubmodels(names, run.cohort.clinical, 0.5, min_events=5)
     fitted.fit(patients[run.train], patients.loc[run.train, "aln_metastasis"])
-    expected = fitted.predict_proba(patients)[:, 1]
-    rows = prediction_rows(
-        "tang", "DL_US+Clinical", patients["split"], patients["patient_id"], run.patients["aln_metastasis"], expected
-    )
-    model = Fusion.of(fitted, {"DL_US": "ultrasound/DL_US"}, elsewhere)
-    keep_model(RunFolder(RUN), "fusion", "DL_US+Clinical", model, run.data, patients[run.train], rows)
-    apply_model(f"{RUN}/DL_US+Clinical", str(run.cohort.root), out=tmp_path / "out")
+    assert "tuned+DL_US+clinical" in fitted.submodels_
+    whose = patients["split"], patients["patient_id"], patients["aln_metastasis"]
+    rows = prediction_rows("tang", "a fusion", *whose, fitted.predict_proba(patients)[:, 1])
+    model = Fusion.of(fitted, {name: f"ultrasound/{name}" for name in names}, elsewhere)
+    keep_model(RunFolder(RUN), "fusion", "a fusion", model, run.data, patients[run.train], rows)
+    apply_model(f"{RUN}/a fusion", str(run.cohort.root), out=tmp_path / "out")
     write_csv(rows, tmp_path / "rows.csv")
     assert list(as_text(tmp_path / "out/scores.csv")["y_score"]) == list(as_text(tmp_path / "rows.csv")["y_score"])
 
-    fewer = run.cohort.images.iloc[20:]
     nothing = run.cohort.patients.copy()
     nothing.loc[0, list(run.cohort.clinical)] = np.nan
-    folder = another(run.cohort, tmp_path / "cohort", images=fewer, patients=nothing)
-    applied = apply_model(f"{RUN}/DL_US+Clinical", str(folder), out=tmp_path / "two")
+    folder = another(run.cohort, tmp_path / "cohort", images=run.cohort.images.iloc[20:], patients=nothing)
+    applied = apply_model(f"{RUN}/a fusion", str(folder), out=tmp_path / "two")
     assert applied.not_scored == {"SIM-0001": "nothing that the model reads"}
-    withheld = fitted.predict_proba(withhold(patients.iloc[1:20], ["DL_US"]))[:, 1]
+    withheld = fitted.predict_proba(withhold(patients.iloc[1:20], names))[:, 1]
     np.testing.assert_allclose(applied.scores["y_score"].iloc[:19], withheld, rtol=1e-7)
 
     part = elsewhere / "ultrasound/DL_US"
     shutil.copytree(elsewhere / "ultrasound/tuned", part, dirs_exist_ok=True)
     with pytest.raises(InputError, match="was fitted again after the fusion"):
-        read_model(elsewhere / "fusion/DL_US+Clinical")
+        read_model(elsewhere / "fusion/a_fusion")
     shutil.rmtree(part)
     with pytest.raises(InputError, match="copy models/ as a whole"):
-        read_model(elsewhere / "fusion/DL_US+Clinical")
+        read_model(elsewhere / "fusion/a_fusion")
 
 
 # radiomics and signatures

@@ -122,10 +122,11 @@ def _notes(kept: KeptModel, cohort: Cohort, ids: list[str], endpoint: str, n_kno
     asked, card, equation, notes = kept.card["endpoint"], kept.card, kept.model.equation, []
     if equation is not None and equation.variables:
         of_scored = cohort.patients.loc[cohort.patients["patient_id"].isin(ids), list(equation.variables)]
-        if (incomplete := int(of_scored.isna().any(axis=1).sum())) > 0:
-            notes.append(
-                f"{incomplete} patients lack a value that the model reads; it counts as missing_as of its term"
-            )
+        unknown = of_scored.isna()
+        if incomplete := int(unknown.any(axis=1).sum()):
+            of_nothing = int(unknown.all(axis=1).sum())
+            alike = f"; {of_nothing} of them lack all that it reads, and differ in nothing" if of_nothing else ""
+            notes.append(f"{incomplete} patients lack a value, which counts as missing_as of its term{alike}")
     if endpoint in cohort.endpoints:
         meant = Endpoint(*(asked[key] for key in ("label", "positive", "negative")))
         given = cohort.endpoints[endpoint]

@@ -53,8 +53,8 @@ class Fusion:
 
     def save(self, path: Path) -> None:
         """Write parameters.json."""
-        names = ("answers", "prevalence", "parts", "sha256", "columns")
-        plain = {name: getattr(self, name) for name in names}
+        plain = {name: getattr(self, name) for name in ("answers", "prevalence", "sha256", "columns")}
+        plain["parts"] = list(self.parts.items())  # in the order in which a pattern names them
         write_json(plain | {"submodels": {name: each.to_json() for name, each in self.submodels.items()}}, path)
 
     @classmethod
@@ -63,7 +63,7 @@ class Fusion:
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
             submodels = {name: Equation.of_json(each) for name, each in given.pop("submodels").items()}
-            fusion = cls(submodels, **given, models=path.parents[2])
+            fusion = cls(submodels, **given | {"parts": dict(given["parts"])}, models=path.parents[2])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} holds no fusion ({error!r}); run the stage that makes it again") from error
         for score, place in fusion.parts.items():

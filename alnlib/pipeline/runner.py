@@ -137,7 +137,7 @@ def _slug(name: str) -> str:
 def resolve_cohort(options: RunOptions, to_fit: bool = True) -> tuple[str, str, Path, Cohort | None]:
     """(cohort parameter, name of the run folder, data folder, the cohort if it is a user's own folder) of a request.
 
-    to_fit: as in `read_cohort`. Raises InputError for a cohort that is neither known by name nor a folder, and for data that are not there.
+    to_fit: as in `read_cohort`. Raises InputError for a cohort that is neither a known name nor a folder, and for missing data.
     """
     if options.run is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         raise InputError(
