@@ -7,6 +7,7 @@
     python3 run_all.py verify [RUN]                      this run against the committed one, file by file
     python3 run_all.py --list       the stages: what is fresh, what is stale and why
     python3 run_all.py evaluate predictions.csv          tables and figures for anybody's predictions
+    python3 run_all.py apply MODEL --cohort PATH         a model that a run kept, on new patients
     python3 run_all.py new-cohort PATH --dicom DIR --table SHEET         a hospital's folder as a cohort
     python3 run_all.py validate PATH | download COHORT --data DIR | lab
 

@@ -90,7 +90,7 @@ def write_evaluation(
         )
     if set(subgroups) & set(readers) or set(scores) & {*subgroups, *readers}:
         raise InputError("a column is given twice, as --score, --subgroup or --reader; name it once")
-    _check_folder(folder, force)
+    check_folder(folder, force)
     extra = tuple(dict.fromkeys((*subgroups, *readers)))
     predictions = read_predictions(paths, any_scale=True, scores=scores, extra=extra)
     fixed = fixed_thresholds(thresholds, predictions)
@@ -150,7 +150,8 @@ def fixed_thresholds(given: Sequence[str], predictions: pd.DataFrame) -> dict[tu
     return {key: value for key, value in chosen.items() if value is not None}
 
 
-def _check_folder(folder: Path, force: bool) -> None:
+def check_folder(folder: Path, force: bool) -> None:
+    """Raise InputError for a folder that may not be written: a file, or one that is not empty unless force is given."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; choose a folder with --out")
     if folder.is_dir() and not force and any(folder.iterdir()):

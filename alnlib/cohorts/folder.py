@@ -111,13 +111,18 @@ def _describe(cohort: Cohort) -> str:
 
 
 def read_cohort(
-    folder: str | Path, root: str | Path | None = None, *, check_images: bool = True, features: bool = True
+    folder: str | Path,
+    root: str | Path | None = None,
+    *,
+    check_images: bool = True,
+    features: bool = True,
+    to_fit: bool = True,
 ) -> Cohort:
     """Read and check a cohort folder.
 
     root: the folder that image paths are relative to; the cohort folder itself unless given. check_images: whether the
     files must be there; a stage that reads only tables can do without them. features: whether to read features.csv, which
-    may be large.
+    may be large. to_fit: whether the primary endpoint must have both classes; patients whom a kept model scores need no outcome.
     Raises InputError that holds every problem found, each with file, row, value and remedy.
     """
     folder = Path(folder)
@@ -126,6 +131,8 @@ def read_cohort(
         raise InputError(f"{folder}: no such cohort folder; give the path of a folder that holds cohort.yaml")
     _examine_description(folder / "cohort.yaml", draft)
     _examine_patients(folder / "patients.csv", draft)
+    if to_fit and draft.patients is not None:
+        _check_both_classes(folder / "patients.csv", draft.patients, draft)
     patient_ids = frozenset(draft.patients["patient_id"]) if draft.patients is not None else None
     _examine_images(folder / "images.csv", draft, patient_ids, check_images)
     _examine_readers(folder / "readers.csv", draft, patient_ids)
@@ -552,7 +559,6 @@ def _examine_patients(path: Path, draft: _Draft) -> None:
     draft.patients = table
     _check_repeated_patients(path, table, draft)
     _check_given_splits(path, table, external, draft)
-    _check_both_classes(path, table, draft)
 
 
 def _check_repeated_patients(path: Path, table: pd.DataFrame, draft: _Draft) -> None:

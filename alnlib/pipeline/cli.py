@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
-VERBS = ("run", "test", "verify", "new-cohort", "validate", "apply", "evaluate", "download", "lab")
+VERBS = ("run", "test", "verify", "apply", "new-cohort", "validate", "evaluate", "download", "lab")
 WORDS = {"absent": "does not apply", "waiting": "waits"}
 INTAKE_WORDS = {
     "image": "files left out",
@@ -145,6 +145,37 @@ def verify(
 
 
 @app.command()
+def apply(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="a kept model: its folder, or RUN/TOPIC/NAME; none: list them")
+    ] = "",
+    cohort: Annotated[str, typer.Option(help="a cohort folder, or a public cohort's name")] = "",
+    data: Annotated[str | None, typer.Option(help="folder with a public cohort's files (default data/COHORT)")] = None,
+    endpoint: Annotated[
+        str, typer.Option(metavar="NAME", help="of the cohort, to judge by (default: the model's own)")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="folder to write to (default results/applied/...)")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
+) -> int:
+    """Score new patients with a model that a run fitted and kept, fit nothing, and evaluate it where the outcome is known."""
+    os.environ["MPLBACKEND"] = "Agg"  # figures go to files only
+    from alnlib.kept.apply import apply_model, told
+    from alnlib.kept.card import find_model, list_kept_models
+
+    if not model:
+        print("\n".join(list_kept_models()))
+        return 0
+    find_model(model)
+    if not cohort:
+        raise InputError("give the patients to score: --cohort PATH, or the name of a public cohort")
+    applied = apply_model(model, cohort, data, endpoint, out, device, force)
+    print("\n".join(told(applied)))
+    _warn(applied.warnings)
+    return 0
+
+
+@app.command()
 def new_cohort(
     folder: Annotated[Path, typer.Argument(metavar="PATH", help="the cohort folder to write")],
     images: Annotated[Path, typer.Option("--dicom", metavar="DIR", help="DICOM, PNG, NIfTI, video, at any depth")],
@@ -210,38 +241,6 @@ def validate(
     for stage, told in applicable_stages(read_offer(folder)):
         print(f"  {stage.notebook:22s} {told}")
     _warn(cohort.warnings)
-    return 0
-
-
-@app.command()
-def apply(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="RUN/MODEL or its folder; none: list them")] = "",
-    cohort: Annotated[str, typer.Option(help="a cohort folder, or a public cohort's name")] = "",
-    data: Annotated[
-        str | None, typer.Option(metavar="DIR", help="files of a public cohort (default data/COHORT)")
-    ] = None,
-    endpoint: Annotated[str, typer.Option(help="column the scores are held to (default: the model's own)")] = "",
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="default: MODEL-applied-to-COHORT")] = None,
-    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
-) -> int:
-    """Score the patients of a cohort by a model that a run has kept, and evaluate it; nothing is fitted."""
-    from alnlib.models.cards import read_card
-    from alnlib.pipeline import apply as applying
-
-    if not model:
-        for name, folder in applying.kept_models().items():
-            card = read_card(folder)
-            print(f"{name}: {card['model']}, {card['kind']}, {card['endpoint']['column']}; {applying.asks(card)}")
-        print(f"Without {applying.NOT_KEPT}.")
-        return 0
-    folder = applying.find_model(model)
-    if not cohort:
-        raise InputError("give the patients to score: --cohort PATH, or the name of a public cohort")
-    patients = applying.cohort_to_score(cohort, data)
-    _warn(patients.warnings)
-    made = applying.apply_model(folder, patients, endpoint)
-    place = out or applying.default_folder(folder, patients)
-    print("\n".join(applying.write_applied(made, folder, place, patients.provenance, force=force)))
     return 0
 
 

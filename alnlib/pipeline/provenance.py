@@ -40,7 +40,7 @@ def _told_by(*command: str, folder: Path | None = None) -> str | None:
     return told.stdout.strip()
 
 
-def _commit_of(root: Path) -> str:
+def commit_of(root: Path) -> str:
     """Commit of the checkout, with "+changes" if files differ from it; "no git" outside a checkout."""
     commit = _told_by("git", "rev-parse", "HEAD", folder=root)
     changes = _told_by("git", "status", "--porcelain", "--untracked-files=no", folder=root)
@@ -60,7 +60,7 @@ def write_diary(
 
     stage: the first columns of the log; settings: what the run was asked for.
     """
-    gpu, commit = accelerator(), _commit_of(root)
+    gpu, commit = accelerator(), commit_of(root)
     versions = {"python": platform.python_version(), **dict.fromkeys(RECORDED_PACKAGES, "absent")}
     versions |= memo.versions(*RECORDED_PACKAGES)
 

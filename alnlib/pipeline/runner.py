@@ -102,7 +102,7 @@ class Plan:
 def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES) -> Plan:
     """Check the stage table, the profile, every parameter and the cohort's name; InputError for what the user can mend."""
     check_table(stages)
-    cohort, run, data, own = _resolve_cohort(options)
+    cohort, run, data, own = resolve_cohort(options)
     profile = read_profile(notebooks_folder() / "profiles" / f"{options.profile}.yaml")
     settings = [parse_setting(text) for text in options.settings]
     read = {stage.notebook: read_notebook(notebooks_folder() / f"{stage.source_notebook}.ipynb") for stage in stages}
@@ -134,8 +134,11 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "cohort"
 
 
-def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path, Cohort | None]:
-    """(cohort parameter, name of the run folder, data folder, the cohort if it is a user's own folder) of a request."""
+def resolve_cohort(options: RunOptions, to_fit: bool = True) -> tuple[str, str, Path, Cohort | None]:
+    """(cohort parameter, name of the run folder, data folder, the cohort if it is a user's own folder) of a request.
+
+    to_fit: as in `read_cohort`. Raises InputError for a cohort that is neither a known name nor a folder, and for missing data.
+    """
     if options.run is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         raise InputError(
             f"--run {options.run}: give the name of a folder below results/, of letters, digits, . _ and -"
@@ -164,7 +167,7 @@ def _resolve_cohort(options: RunOptions) -> tuple[str, str, Path, Cohort | None]
     slug = _slug(folder.resolve().name)
     if slug in NAMED_COHORTS:
         slug += "-folder"
-    return "folder", options.run or f"{slug}-{options.profile}", folder.resolve(), read_cohort(folder)
+    return "folder", options.run or f"{slug}-{options.profile}", folder.resolve(), read_cohort(folder, to_fit=to_fit)
 
 
 def _chosen_stages(options: RunOptions, stages: Sequence[Stage]) -> tuple[Stage, ...]:

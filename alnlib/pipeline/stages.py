@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 NOT_COMMITTED = ("networks/", "features/", "models/")
-"""Folders of what stages make that is too large to be committed with the results of the simulated demo."""
+"""Folders of what stages make that is too large to be committed with the results of the simulated demo, or tells the commit."""
 
 NUMBERS = "report/numbers.json"
 """Every number that prose shows, gathered by the runner from the stages' numbers/NN_topic.json."""

@@ -238,7 +238,7 @@ def save_fitted(fitted: FittedClassifier | FrozenClassifier, path: str | Path) -
     Of a frozen network the head alone is written: its weights come with the environment.
     """
     content = io.BytesIO()  # torch names the archive in a file after the file, which is temporary
-    torch.save(to_plain(fitted), content)
+    torch.save(as_plain(fitted), content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getvalue())
     return Path(path)
@@ -536,8 +536,8 @@ def _reproducible(threads: int, device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before
 
 
-def to_plain(fitted: FittedClassifier | FrozenClassifier) -> dict:
-    """Tensors and plain values, from which `from_plain` makes the same network."""
+def as_plain(fitted: FittedClassifier | FrozenClassifier) -> dict:
+    """A fitted network as tensors and plain Python values, which torch reads without running code."""
     plain = {"spec": asdict(fitted.spec)}
     if isinstance(fitted, FittedClassifier):
         plain["history"] = fitted.history.to_dict("list")
@@ -545,7 +545,7 @@ def to_plain(fitted: FittedClassifier | FrozenClassifier) -> dict:
 
 
 def from_plain(content: dict) -> FittedClassifier | FrozenClassifier:
-    """A network of `to_plain`. Raises KeyError or TypeError for anything else."""
+    """The network of `as_plain`. Raises KeyError or TypeError for something else."""
     given = {name: value for name, value in content.items() if name != "format"}
     if "history" not in content:
         return FrozenClassifier(**given | {"spec": FrozenSpec(**content["spec"])})
