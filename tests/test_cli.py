@@ -198,7 +198,7 @@ def test_another_cohort_folder_of_the_same_name_is_refused(ran, copy):
         (("--profile", "huge"), "choose one of demo, full"),
         (("--cohort", "no-such-cohort"), "neither a known cohort"),
         (("--device", "abacus"), "choose auto, cpu or cuda"),
-        (("--only", "29"), "--only 29: no such stage"),
+        (("--only", "30"), "--only 30: no such stage"),
         (("--no-such-option",), "No such option"),
         (("download", "no-such-cohort"), "no-such-cohort"),
         (("validate", "no-such-folder"), "no-such-folder"),
