@@ -139,7 +139,7 @@ def test_a_clinical_cohort_has_no_images_csv_or_one_without_rows(folder, tmp_pat
         (folder / "images.csv").write_text(content)
     cohort = read_cohort(folder)
     assert len(cohort.images) == 0
-    assert list(cohort.images.columns) == IMAGES.splitlines()[0].split(",")
+    assert list(cohort.images.columns) == [*IMAGES.splitlines()[0].split(","), "frame", "mask_label"]
     write_cohort(cohort, tmp_path / "copy")
     copy = read_cohort(tmp_path / "copy", root=folder).without_population()
     pd.testing.assert_frame_equal(copy.images, cohort.images)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
-from alnlib.imaging import cache, mri, rows
+from alnlib.imaging import cache, rows
 from alnlib.imaging.cache import cached_crops
 from alnlib.imaging.lesions import crop
 from alnlib.imaging.spec import KEY, CropSpec
@@ -87,7 +87,7 @@ def no_decoding(monkeypatch):
         raise AssertionError("a file was decoded")
 
     def install():
-        for module, reader in [(rows, "read_image"), (rows, "read_clip"), (mri, "read_volume")]:
+        for module, reader in [(rows, "read_image"), (rows, "read_clip"), (rows, "read_volume")]:
             monkeypatch.setattr(module, reader, refuse)
 
     return install

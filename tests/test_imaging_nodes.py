@@ -101,10 +101,10 @@ def test_beyond_the_border_lies_air(slice_hu, tmp_path):
 
 
 def test_the_box_of_the_table_comes_before_the_mask_and_rows_keep_their_order(slice_hu, tmp_path):
-    rows = table(3, box=["", "40 50 50 60", "1 1 9 9"], modality=["CT", "CT", "US"])
+    rows = table(3, box=["", "22 44 32 54", "1 1 9 9"], modality=["CT", "CT", "US"])
     crops = crop_nodes(rows, tmp_path, "fixed_size", 16, size_mm=8.0)
     assert len(crops) == 2
-    np.testing.assert_array_equal(crops[1], gray(slice_hu[37:53, 47:63]))
+    np.testing.assert_array_equal(crops[1], gray(slice_hu[19:35, 41:57]))
     np.testing.assert_array_equal(crop_nodes(rows.iloc[::-1], tmp_path, "fixed_size", 16, size_mm=8.0)[::-1], crops)
     assert crop_nodes(rows.head(0), tmp_path, "fixed_size", 16).shape == (0, 16, 16)
 
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_named_with_patient_image_and_remedy(columns, kind, rea
     write_ct(tmp_path / "mr.dcm", slice_hu, Modality="MR")
     write_ct(tmp_path / "bare.dcm", slice_hu, PixelSpacing=None)
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / "empty.png")
-    Image.fromarray(np.ones((6, 6), np.uint8)).save(tmp_path / "small.png")
+    Image.fromarray(np.eye(6, dtype=np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match=f"^patient 007: image n0: .*{reason}"):
         crop_nodes(table(**columns), tmp_path, kind, 16)
 

@@ -17,7 +17,8 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 from scipy.spatial.transform import Rotation
 
 from alnlib.errors import InputError
-from alnlib.imaging.volumes import VolumeGeometry, read_volume, read_volume_mask
+from alnlib.imaging.masks import read_volume_mask
+from alnlib.imaging.volumes import VolumeGeometry, read_volume
 from alnsim.nifti import write_volume
 from tests.real_data import real_data
 
@@ -97,7 +98,7 @@ def test_each_type_is_kept_and_a_bool_mask_becomes_bytes(kind, tmp_path):
     stored = nibabel.load(path)
     assert stored.get_data_dtype() == (np.uint8 if kind is bool else kind)
     np.testing.assert_array_equal(read_volume(path).values, values.astype(np.float32))
-    np.testing.assert_array_equal(read_volume_mask(path), values != 0)
+    np.testing.assert_array_equal(read_volume_mask(path, label=1), values == 1)
 
 
 def test_the_same_values_give_the_same_bytes_under_any_name(tmp_path):

@@ -28,6 +28,7 @@ from alnlib.cohorts.schema import (
     PATIENT_ID_COLUMNS,
     POPULATION,
     PROVENANCES,
+    RARE_IMAGE_COLUMNS,
     READER_COLUMNS,
     VARIABLE_KINDS,
     WHAT_IS_READ,
@@ -40,6 +41,7 @@ from alnlib.cohorts.schema import (
     images_schema,
     images_table,
     is_label,
+    mask_files,
     patients_schema,
     readers_schema,
     with_suggestion,
@@ -87,6 +89,7 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> list[Path]:
     patients = cohort.patients[columns].astype(dict.fromkeys(cohort.endpoints, "Int64"))
     written.append(write_csv(patients, folder / "patients.csv"))
     images = cohort.images.reindex(columns=list(IMAGE_COLUMNS)).astype({"unit_label": "Int64"})
+    images = images.drop(columns=[name for name in RARE_IMAGE_COLUMNS if images[name].isna().all()])
     written.append(write_csv(images, folder / "images.csv"))
     written.append(write_csv(cohort.readers[list(READER_COLUMNS)], folder / "readers.csv"))
     written.append(write_csv(cohort.features, folder / "features.csv"))
@@ -619,9 +622,10 @@ def _examine_images(path: Path, draft: _Draft, patient_ids: frozenset[str] | Non
         inside = _Inside(draft.root)
         for column in (name for name in ("path", "mask_path") if name in table.columns):
             for row, text in table.loc[table[column] != "", column].items():
-                fault = _path_fault(text, inside)
-                if fault:
-                    draft.note(path, *fault, row, column, text)
+                for name in mask_files(text) if column == "mask_path" else (text,):
+                    fault = _path_fault(name, inside)
+                    if fault:
+                        draft.note(path, *fault, row, column, name)
     elif check_images:
         draft.note(draft.root, "no such folder of images", "give the folder that image paths are relative to")
     draft.images = table

@@ -28,8 +28,8 @@ from alnlib.files import sha256_file, write_csv, write_json
 from alnlib.imaging import read
 from alnlib.imaging.burned_in import text_boxes
 from alnlib.imaging.clips import PICTURE_SUFFIXES, VIDEO_SUFFIXES, key_frame, read_clip
-from alnlib.imaging.structures import structure_mask
-from alnlib.imaging.volumes import Volume, read_series, read_volume, read_volume_mask
+from alnlib.imaging.masks import read_mask, read_volume_mask
+from alnlib.imaging.volumes import Volume, read_series, read_volume
 
 MARK = "intake.json"
 """In a cohort folder made here: the SHA-256 of what it was made from, and of each of its files."""
@@ -469,7 +469,7 @@ def _write_sweep(image: Found, stem: Path, header: Header, note: _Note) -> _Writ
 
 def _write_mri(image: Found, stem: Path, header: Header, note: _Note) -> _Written:
     volume = _volume(image)
-    mask = _outline(image, lambda: _volume_mask(image.mask, volume), note)
+    mask = _outline(image, lambda: read_volume_mask(image.mask.files[0], volume), note)
     path = write_nifti(volume.values, volume.geometry, stem)
     return path, None if mask is None else write_nifti(mask, volume.geometry, _masks_stem(stem)), []
 
@@ -480,7 +480,7 @@ def _write_ct(image: Found, stem: Path, header: Header, note: _Note) -> _Written
     if single or _is_picture(image):
         return _write_still(image, stem, header, note)
     volume = _volume(image)
-    mask = _outline(image, lambda: _volume_mask(image.mask, volume), note)
+    mask = _outline(image, lambda: read_volume_mask(image.mask.files[0], volume), note)
     if mask is None or not mask.any():
         raise InputError(
             f"{volume.path}: {len(volume.values)} slices and no outline, so the node's place is unknown; export a SEG, RTSTRUCT "
@@ -506,7 +506,7 @@ def _outline(image: Found, read_it: Callable[[], np.ndarray], note: _Note) -> np
 
 
 def _flat_mask(image: Found, shape: tuple[int, int], stem: Path, note: _Note) -> Path | None:
-    mask = _outline(image, lambda: read.read_mask(image.mask.files[0], shape), note)
+    mask = _outline(image, lambda: read_mask(image.mask.files[0], shape), note)
     if mask is None or not mask.any():
         if mask is not None:
             note("mask", image.mask.name, "it is empty")
@@ -526,14 +526,9 @@ def _volume(image: Found) -> Volume:
     if not image.is_dicom:
         return read_volume(image.files[0])
     path = image.files[0] if len(image.files) == 1 else image.files[0].parent
-    values, geometry = read_series(path, list(image.files))
-    read.check_finite(values, path)
-    return Volume(values, geometry, path)
-
-
-def _volume_mask(outline: Found, volume: Volume) -> np.ndarray:
-    path = outline.files[0]
-    return structure_mask(path, volume) if outline.is_dicom else read_volume_mask(path, volume)
+    volume = read_series(path, list(image.files))
+    read.check_finite(volume.values, path)
+    return volume
 
 
 def _cohort(

@@ -30,6 +30,10 @@ PATIENT_ID_COLUMNS = ("patient_id", "center")
 IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")
 IMAGE_COLUMNS = ("image_id", "patient_id", "modality", "timepoint", "sequence_or_view", "laterality", "path")
 IMAGE_COLUMNS += ("mask_path", "box", "pixel_spacing_mm", "unit_label")
+RARE_IMAGE_COLUMNS = ("frame", "mask_label")
+"""Of images.csv, written only where some image needs them: which frame, page or time point of its file is meant, from 0, and which
+value in the mask is the lesion."""
+IMAGE_COLUMNS += RARE_IMAGE_COLUMNS
 READER_COLUMNS = ("patient_id", "reader_id", "score")
 FEATURE_COLUMNS = ("patient_id", "timepoint", "modality", "sequence_or_view")
 """Of features.csv, before one column per feature."""
@@ -218,6 +222,21 @@ def parse_pixel_spacing(text: object) -> tuple[float, float] | None:
     return spacing
 
 
+def parse_whole(text: object) -> int | None:
+    """A whole number from 0, as of a frame or a label; None where empty. Raises ValueError for anything else."""
+    if text is None or pd.isna(text) or not str(text).strip():
+        return None
+    written = re.fullmatch(r"(\d+)(\.0*)?", str(text).strip())
+    if written is None:
+        raise ValueError(f"{text!r} is not a whole number from 0")
+    return int(written[1])
+
+
+def mask_files(cell: str) -> tuple[str, ...]:
+    """The files that a cell of mask_path names, separated by semicolons: masks of one image are united."""
+    return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
 def patients_schema(endpoints: dict[str, Endpoint], clinical: dict[str, ClinicalVariable], centers: tuple[str, ...]):
     """pandera schema of patients.csv as text (every cell a string, "" where empty), lazily validated by `alnlib.cohorts.folder`.
 
@@ -267,6 +286,12 @@ def images_schema(patient_ids: frozenset[str]):
             "box": _cell_check(_parses(parse_box), "malformed or inverted box", box),
             "pixel_spacing_mm": _cell_check(_parses(parse_pixel_spacing), "malformed pixel spacing", spacing),
             "unit_label": _cell_check(is_label, _NO_LABEL, "write 0, 1 or leave it empty", meant=MEANT["label"]),
+            "frame": _cell_check(
+                _parses(parse_whole), "not a whole number", "write the frame's number, 0 is the first"
+            ),
+            "mask_label": _cell_check(
+                _parses(parse_whole), "not a whole number", "write the lesion's value in the mask"
+            ),
         },
     )
 

@@ -91,7 +91,8 @@ def cached_crops(
 
 def _contents(rows: pd.DataFrame, root: Path, memory: Path) -> dict[str, object]:
     """Digest of each file that the rows name, by its name there; None where it is missing, which `crop` will report."""
-    named = {name for column in ("path", "mask_path") if column in rows for name in rows[column] if is_given(name)}
+    named = {name for name in rows["path"] if is_given(name)}
+    named |= {name for cell in rows.get("mask_path", ()) if is_given(cell) for name in schema.mask_files(cell)}
     digests = FileDigests(memory)
     contents = {name: digests.of_image(root / name) for name in sorted(named)}
     digests.save()

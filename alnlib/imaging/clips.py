@@ -1,6 +1,6 @@
 """Ultrasound sweeps and other moving images as gray frames with spacing, timing and key frame.
 
-Multi-frame DICOM, AVI, MP4, MOV, MKV and WMV video, and folders of numbered frames. Nothing is sampled, resized or
+Multi-frame DICOM, AVI, MP4, MOV, MKV, WMV, WebM and MPEG video, TIFF of several pages, and folders of numbered frames. Nothing is sampled, resized or
 normalized here; single images are read in `read`, crops cut in `lesions`.
 """
 
@@ -23,8 +23,9 @@ from alnlib.imaging import read
 VIDEO_SYNTAXES = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.10\d(\.1)?")
 """DICOM transfer syntaxes whose pixel data is one MPEG-2, H.264 or HEVC stream (PS3.6 A-1)."""
 
-VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".wmv")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".wmv", ".webm", ".mpg", ".mpeg")
+TIFF_SUFFIXES = (".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES)
 
 STAMP_ROUNDING_MS = 1.5
 """Time stamps of Matroska and WMV are whole milliseconds; steps that differ more from the frame rate vary."""
@@ -38,7 +39,7 @@ class Clip:
     """A gray clip. frames: (T, rows, columns), T at least 2; uint8 if all are whole numbers from 0 to 255, else float32.
 
     spacing_mm: (row, column). frame_time_ms: from frame to frame. key_frame: from 0, the frame that the file itself
-    calls representative. Each is None where the file does not say.
+    calls representative. Each is None where the file does not say. several_regions: as of `read.Image2D`.
     """
 
     frames: np.ndarray
@@ -46,30 +47,38 @@ class Clip:
     frame_time_ms: float | None
     key_frame: int | None
     path: Path
+    several_regions: bool = False
 
 
-def read_clip(path: str | Path, spacing_mm: tuple[float, float] | None = None) -> Clip:
-    """Read a multi-frame DICOM file, a video, or a folder of frames.
+def read_clip(
+    path: str | Path, spacing_mm: tuple[float, float] | None = None, near: tuple[float, float] | None = None
+) -> Clip:
+    """Read a multi-frame DICOM file, a video, a TIFF of several pages, or a folder of frames.
 
     DICOM: every frame as `read.read_image` would; MPEG-2, H.264 and HEVC are decoded by FFmpeg. Timing from Frame Time, else
     the median of Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video (`VIDEO_SUFFIXES`): color turned
     to gray by BT.601 luma and rounded to whole numbers, timing from the stream's frame rate, or, where that varies, the median
-    step; frames stay as they were stored, however long each is shown; lossy codecs have changed the speckle. Folder: PNG,
+    step; frames stay as they were stored, however long each is shown, but are turned as a player turns them (only by quarters);
+    lossy codecs have changed the speckle. Folder: PNG,
     JPEG, TIFF or single-frame DICOM files, one per frame, in natural order (frame_2 before frame_10); numbers of pictures must
     rise in equal steps; other files are ignored. Video and pictures know neither spacing nor key frame.
-    spacing_mm: (row, column); overrides the file's. Raises InputError, naming the file and the remedy, for a missing,
-    empty, truncated or damaged file, a single image, frames of different size, a gap in the numbers or another format.
+    spacing_mm: (row, column); overrides the file's. near: as in `read.read_image`. Raises InputError, naming the file and the
+    remedy, for a missing, empty, truncated or damaged file, a single image, frames of different size, a gap in the numbers or another format.
     """
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, spacing_mm)
     if read.is_dicom(path):
-        return _read_multiframe(path, spacing_mm)
+        return _read_multiframe(path, spacing_mm, near)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         with read.decoding(path, "the video"):
             _check_riff(path)
             frames, frame_time_ms = _video_frames(path, str(path))
         return Clip(_stacked(path, frames), spacing_mm, frame_time_ms, None, path)
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        pages = [_compact(picture) for picture in read.picture_pages(path)]
+        if len(pages) > 1:
+            return Clip(_stacked(path, pages), spacing_mm, None, None, path)
     raise InputError(
         f"{path}: is no clip; export it as multi-frame DICOM or as a video ({', '.join(VIDEO_SUFFIXES)}), or name the "
         "folder that holds its numbered frames"
@@ -99,7 +108,12 @@ def key_frame(clip: Clip) -> int:
     return int(segment_indices(len(clip.frames), 1)[0]) if clip.key_frame is None else clip.key_frame
 
 
-def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip:
+def clip_spacing(path: Path, near: tuple[float, float]) -> tuple[float, float] | None:
+    """(row, column) in mm of a multi-frame DICOM file at a point, without reading its frames."""
+    return read.dicom_spacing(read.read_dicom(path), 0, near)
+
+
+def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None, near: tuple[float, float] | None) -> Clip:
     dataset = read.read_dicom(path)
     count = int(_number(dataset.get("NumberOfFrames")) or 1)
     if count < 2:
@@ -118,7 +132,9 @@ def _read_multiframe(path: Path, spacing_mm: tuple[float, float] | None) -> Clip
         frames = [_compact(read.dicom_pixels(dataset, path, frame)) for frame in range(count)]
     number = _number(dataset.get("RepresentativeFrameNumber"))
     key = int(number) - 1 if number and number <= count else None
-    return Clip(_stacked(path, frames), spacing_mm or read.dicom_spacing(dataset), _frame_time_ms(dataset), key, path)
+    several = spacing_mm is None and read.has_several_spacings(dataset)
+    spacing_mm = spacing_mm or read.dicom_spacing(dataset, 0, near)
+    return Clip(_stacked(path, frames), spacing_mm, _frame_time_ms(dataset), key, path, several)
 
 
 def _video_frames(path: Path, source: str | io.BytesIO) -> tuple[list[np.ndarray], float | None]:
@@ -134,7 +150,7 @@ def _video_frames(path: Path, source: str | io.BytesIO) -> tuple[list[np.ndarray
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise InputError(f"{path}: frame {len(frames)} is damaged; fetch or export the video again")
-                frames.append(_compact(_video_gray(frame)))
+                frames.append(_compact(_as_shown(path, _video_gray(frame), frame.rotation)))
                 times_s.append(frame.time)
                 lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
                 end_s = max(end_s, (frame.time or 0.0) + max(lasts_s, 1.0 / rate if rate else 0.0))
@@ -185,6 +201,13 @@ def _video_gray(frame: av.VideoFrame) -> np.ndarray:
             values = np.rint(np.clip((values - 16 * scale) * (255 / 219), 0, 256 * scale - 1))
         return values
     return np.rint(read.to_gray(frame.to_ndarray(format="rgb24")))
+
+
+def _as_shown(path: Path, values: np.ndarray, degrees: int) -> np.ndarray:
+    """Turned counterclockwise, as the display matrix of the container asks for. Raises InputError unless by quarters."""
+    if degrees % 90:
+        raise InputError(f"{path}: is to be shown turned by {degrees} degrees; export it upright")
+    return np.rot90(values, degrees // 90) if degrees else values
 
 
 def _stated_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:

@@ -18,6 +18,7 @@ from alnlib.imaging.crop import (
     adjustable_square_crop,
     box_center_mm,
     check_box,
+    check_content,
     fixed_size_crop,
     resample_to_square,
     square_as_bytes,
@@ -47,7 +48,7 @@ def crop(
     depth, rows, columns), as in `alnlib.imaging.mri`; images is then the whole table, since other rows may be needed.
     patient_ids: all images of each of these patients, in this order and then that of the table, that `usable_images` has.
     Raises InputError, naming patient, file and remedy, for an image that cannot be read, without box and mask, or with a box
-    outside, for a spacing that is needed and missing, or values in unknown units.
+    outside, for a spacing that is needed and missing, values in unknown units, or a crop in which there is nothing to see.
     """
     root = Path(root)
     if spec.modality == "MRI":
@@ -61,6 +62,7 @@ def crop(
     for _, row in rows.iterrows():
         with of_patient(row):
             crops.append(cut(row, root, spec))
+            check_content(crops[-1], str(root / row["path"]))
             if crops[-1].shape != crops[0].shape:
                 raise InputError(
                     f"{root / row['path']} has {len(crops[-1])} frames, {rows['path'].iloc[0]} {len(crops[0])}; say how many "
@@ -162,13 +164,18 @@ def _square(values: np.ndarray, box: Box | None, of: Image2D | Clip, spec: CropS
 
 
 def _hounsfield(image: Image2D, picture_rescale: tuple[float, float] | None) -> np.ndarray:
-    if image.modality == "CT":
+    if image.in_hu:
         return image.pixels
-    if image.modality is not None:
+    if image.modality not in (None, "CT"):
         raise InputError(f"{image.path} is {image.modality}, not CT; correct path or modality in images.csv")
     if picture_rescale is None:
+        what = (
+            "a picture"
+            if image.modality is None
+            else "a CT without rescale to HU (a windowed copy or a screen capture?)"
+        )
         raise InputError(
-            f"{image.path} is a picture whose gray values are in unknown units; export the slice as DICOM, or give its "
+            f"{image.path} is {what}, so its gray values are in unknown units; export the slice as DICOM with its rescale, or give "
             "slope and intercept to HU (picture_rescale)"
         )
     slope, intercept = picture_rescale

@@ -6,7 +6,6 @@ Volumes and masks are read in `volumes`; `lesions.crop` is the door for every mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +14,19 @@ import pandas as pd
 from scipy import ndimage
 
 from alnlib.errors import InputError
-from alnlib.imaging.crop import Box3D, box_from_mask, check_box, fixed_size_crop, square_as_bytes
-from alnlib.imaging.rows import is_given, of_patient, of_patients, row_box
+from alnlib.imaging.crop import Box3D, box_from_mask, check_box, check_content, fixed_size_crop, square_as_bytes
+from alnlib.imaging.rows import is_given, of_patient, of_patients, read_scan, row_box, scan_mask
 from alnlib.imaging.spec import Channel, CropSpec
-from alnlib.imaging.volumes import CORNERS, Volume, VolumeGeometry, check_same_voxels, read_volume, read_volume_mask
+from alnlib.imaging.volumes import (
+    CORNERS,
+    Volume,
+    VolumeGeometry,
+    axial_axes,
+    check_same_voxels,
+    largest_slice,
+    turned,
+    turned_edges,
+)
 
 
 class Lesion(NamedTuple):
@@ -88,15 +96,16 @@ def crop_volumes(images: pd.DataFrame, root: Path, spec: CropSpec, patient_ids: 
         rows = mri_rows(images, channel.timepoint, channel.sequence, patients)
         for patient, (_, row) in enumerate(rows.iterrows()):
             with of_patient(row):
-                volume = read_volume(root / row["path"])
+                volume = read_scan(row, root)
                 values = spec.scaled(_values(channel, row, volume, images, root))
                 if place == 0:
                     lesion = _lesion(row, volume, images, root)
                     places.append((_center_mm(lesion, volume), _side_mm(lesion, volume.geometry, spec)))
                 if spec.depth is None:
-                    crops[patient] = _three_slices(values, volume.geometry, lesion, spec)
+                    crops[patient] = made = _three_slices(values, volume.geometry, lesion, spec)
                 else:
-                    crops[patient, place] = _box(values, volume, *places[patient], spec)
+                    crops[patient, place] = made = _box(values, volume, *places[patient], spec)
+                check_content(made, str(volume.path))
     return crops
 
 
@@ -105,7 +114,7 @@ def _values(channel: Channel, row: pd.Series, volume: Volume, images: pd.DataFra
     if channel.subtract is None:
         return volume.values
     bases = mri_rows(images, channel.timepoint, channel.subtract, [row["patient_id"]])
-    base = read_volume(root / bases["path"].iloc[0])
+    base = read_scan(bases.iloc[0], root)
     check_same_voxels(
         base, volume, (channel.subtract, channel.sequence), "resample one to the other before subtracting"
     )
@@ -127,7 +136,7 @@ def _lesion(row: pd.Series, volume: Volume, images: pd.DataFrame, root: Path) ->
     # The same sequence if there is one: all of a visit share the mask.
     same = before[before["sequence_or_view"] == row["sequence_or_view"]]
     earlier = (same if len(same) else before).iloc[0]
-    old = read_volume(root / earlier["path"])
+    old = read_scan(earlier, root)
     drawn = _drawn_lesion(earlier, old, root)
     if drawn is None:
         raise InputError(f"{earlier['path']} has neither box nor mask either; give one in images.csv")
@@ -135,11 +144,9 @@ def _lesion(row: pd.Series, volume: Volume, images: pd.DataFrame, root: Path) ->
 
 
 def _drawn_lesion(row: pd.Series, volume: Volume, root: Path) -> Lesion | None:
-    box, mask = row_box(row, 6), None
-    if is_given(row["mask_path"]):
-        mask = read_volume_mask(root / row["mask_path"], volume)
-        if not mask.any():
-            mask = None
+    box, mask = row_box(row, 6), scan_mask(row, root, volume)
+    if mask is not None and not mask.any():
+        mask = None
     if box is None and mask is not None:
         box = box_from_mask(mask)
     if box is None:
@@ -164,17 +171,12 @@ def _moved_box(box: Box3D, old: Volume, new: Volume) -> Box3D:
 
 
 def _three_slices(values: np.ndarray, geometry: VolumeGeometry, lesion: Lesion, spec: CropSpec) -> np.ndarray:
-    order, flips = _axial(geometry)
-    values = _turned(values, order, flips)
+    order, flips = axial_axes(geometry)
+    values = turned(values, order, flips)
     spacing = [geometry.spacing_mm[axis] for axis in order]
-    edges = np.reshape(lesion.box, (2, 3))[:, order]
-    low, high = np.where(flips, values.shape - edges[::-1], edges)
-    middle = 0.5 * (low[0] + high[0] - 1)
-    largest = int(middle)
-    if lesion.mask is not None:
-        area = _turned(lesion.mask, order, flips).sum(axis=(1, 2))
-        equals = np.flatnonzero(area == area.max())
-        largest = int(equals[np.abs(equals - middle).argmin()])
+    low, high = turned_edges(lesion.box, values.shape, order, flips)
+    drawn = None if lesion.mask is None else turned(lesion.mask, order, flips)
+    largest = largest_slice(drawn, low[0], high[0])
     center_mm = tuple(0.5 * (low[axis] + high[axis]) * spacing[axis] for axis in (1, 2))
     size_mm = spec.size_mm
     if spec.kind == "adjustable_square":
@@ -182,17 +184,6 @@ def _three_slices(values: np.ndarray, geometry: VolumeGeometry, lesion: Lesion, 
     chosen = np.clip([largest - 1, largest, largest + 1], 0, len(values) - 1)
     squares = [fixed_size_crop(values[z], center_mm, size_mm, spacing[1:]) for z in chosen]
     return np.stack([square_as_bytes(square, spec.side_px) for square in squares])
-
-
-def _axial(geometry: VolumeGeometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Array axes that run nearest to head, back and left, in this order, and whether each must be turned round."""
-    along = np.array(geometry.direction).T[::-1, ::-1]  # [array axis, (head, back, left)]
-    order = max(permutations(range(3)), key=lambda axes: sum(abs(along[axis, k]) for k, axis in enumerate(axes)))
-    return order, tuple(bool(along[axis, k] < 0) for k, axis in enumerate(order))
-
-
-def _turned(values: np.ndarray, order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> np.ndarray:
-    return np.flip(values.transpose(order), tuple(np.flatnonzero(flips)))
 
 
 def _center_mm(lesion: Lesion, volume: Volume) -> np.ndarray:
@@ -206,7 +197,7 @@ def _side_mm(lesion: Lesion, geometry: VolumeGeometry, spec: CropSpec) -> float:
     """Side of the square: given, or the longer edge in the plane of the lesion's box, and the margin."""
     if spec.kind == "fixed_size":
         return spec.size_mm
-    order, _ = _axial(geometry)
+    order, _ = axial_axes(geometry)
     edges_mm = np.diff(np.reshape(lesion.box, (2, 3)), axis=0)[0] * geometry.spacing_mm
     return float(max(edges_mm[list(order[1:])])) * (1.0 + spec.margin_fraction)
 

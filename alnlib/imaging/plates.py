@@ -14,14 +14,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from alnlib.cohorts.schema import Cohort, parse_pixel_spacing
+from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError
-from alnlib.imaging.clips import read_clip
 from alnlib.imaging.montage import Panel, plot_panel
-from alnlib.imaging.read import read_mask
-from alnlib.imaging.rows import is_given, read_still
+from alnlib.imaging.rows import is_given, read_scan, read_still, read_sweep, scan_mask, sweep_mask
 from alnlib.imaging.spec import SOFT_TISSUE_HU
-from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
+from alnlib.imaging.volumes import Volume
 
 MODALITIES = {
     "US": "Ultrasound stills",
@@ -107,7 +105,7 @@ def _still_panel(row: pd.Series, cohort: Cohort, modality: str) -> Panel:
 
 def _sweep_panels(row: pd.Series, cohort: Cohort, columns: int) -> list[Panel]:
     """Frames from first to last with the key frame among them, its mask drawn."""
-    clip = read_clip(cohort.root / row["path"], parse_pixel_spacing(row["pixel_spacing_mm"]))
+    clip, _ = read_sweep(row, cohort.root)
     key = clip.key_frame if clip.key_frame is not None else len(clip.frames) // 2
     before = np.linspace(0, key, columns // 2 + 1) if columns > 1 else np.array([key])
     after = np.linspace(key, len(clip.frames) - 1, columns - columns // 2) if columns > 2 else before
@@ -115,7 +113,7 @@ def _sweep_panels(row: pd.Series, cohort: Cohort, columns: int) -> list[Panel]:
     for frame in np.unique(np.concatenate([before, after]).round().astype(int)):
         pixels = np.asarray(clip.frames[frame], dtype=np.float32)
         drawn = frame == key and is_given(row["mask_path"])
-        mask = read_mask(cohort.root / row["mask_path"], pixels.shape) if drawn else None
+        mask = sweep_mask(row, cohort.root, clip) if drawn else None
         name = f"frame {frame + 1}" + (" (key)" if frame == key else "")
         title = f"{_title(row)}: {name}" if not panels else name
         panels.append(Panel(pixels, title, mask=mask, spacing_mm=clip.spacing_mm, limits=(0.0, 255.0)))
@@ -128,7 +126,7 @@ def _visit_panels(images: pd.DataFrame, patient_id: str, cohort: Cohort, height:
     height: (x, y, z) in mm of a point in the slice to show; None: where the lesion is largest. Each sequence shows its own
     slice nearest to that point, with the mask of its own row, so grids may differ.
     """
-    own = images[images["patient_id"] == patient_id].drop_duplicates("sequence_or_view").set_index("sequence_or_view")
+    own = images[images["patient_id"] == patient_id].drop_duplicates("sequence_or_view").set_index("sequence_or_view", drop=False)
     known = [name for name in SEQUENCE_ORDER if name in own.index]
     order = known + [name for name in own.index if name not in known]
     height = height if height is not None else _middle_of_lesion(own.iloc[0], cohort)
@@ -149,8 +147,8 @@ def _visit_panels(images: pd.DataFrame, patient_id: str, cohort: Cohort, height:
 
 
 def _read(row: pd.Series, cohort: Cohort) -> tuple[Volume, np.ndarray | None]:
-    volume = read_volume(cohort.root / row["path"])
-    return volume, read_volume_mask(cohort.root / row["mask_path"], volume) if is_given(row["mask_path"]) else None
+    volume = read_scan(row, cohort.root)
+    return volume, scan_mask(row, cohort.root, volume)
 
 
 def _middle_of_lesion(row: pd.Series, cohort: Cohort) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""One two-dimensional image or mask from a DICOM, PNG, JPEG or TIFF file, as gray values with their pixel spacing.
+"""One two-dimensional image from a DICOM, PNG, JPEG or TIFF file, as gray values with their pixel spacing.
 
-Nothing is windowed, scaled or cropped here; volumes and video are read elsewhere.
+Nothing is windowed, scaled or cropped here; masks, volumes and video are read elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
+from pydicom.pixels import apply_color_lut, apply_rescale, convert_color_space, pixel_array
 
 from alnlib.errors import InputError
 
@@ -52,61 +52,85 @@ ADOBE_TRANSFORM = re.compile(rb"\xff\xee\x00\x0eAdobe.{6}([^\x00-\x02])", re.DOT
 """Application segment of a JPEG stream with a color transform that does not exist; GDCM ends the process over it."""
 
 
+EXIF_ORIENTATION = 274
+"""Tag of EXIF and TIFF that says how a viewer turns a picture: 1 as it is stored, up to 8."""
+
+JPEG_RGB_COMPONENTS = (b"RGB", b"rgb")
+"""Component identifiers by which libjpeg knows that a stream without a color marker is RGB; others are YCbCr."""
+
+CHROMA_OF_GRAY = 8
+"""How far from 128 the middle of both chroma channels may be in a picture that is mostly gray."""
+
+
 @dataclass(frozen=True)
 class Image2D:
-    """A gray image. pixels: (rows, columns) float32 in the file's own units (HU where the file rescales to HU).
+    """A gray image. pixels: (rows, columns) float32 in the file's own units.
 
     spacing_mm: (row, column) or None where the file does not say. modality: DICOM code (US, CT, MG, MR ...) or None.
+    in_hu: whether the file is a CT whose rescale makes Hounsfield units. several_regions: whether the spacing is that of one of
+    several calibrated ultrasound regions.
     """
 
     pixels: np.ndarray
     spacing_mm: tuple[float, float] | None
     modality: str | None
     path: Path
+    in_hu: bool = False
+    several_regions: bool = False
 
 
-def read_image(path: str | Path, spacing_mm: tuple[float, float] | None = None) -> Image2D:
+def read_image(
+    path: str | Path,
+    spacing_mm: tuple[float, float] | None = None,
+    frame: int | None = None,
+    near: tuple[float, float] | None = None,
+) -> Image2D:
     """Read one image as float32 gray values.
 
     DICOM, with or without preamble, uncompressed, deflated, JPEG (baseline, extended, lossless), JPEG-LS, JPEG 2000 or
     RLE: modality rescale or lookup table applied; MONOCHROME1 inverted over the range of its stored bits, so that bright
-    is always dense or echogenic; pixel padding becomes the smallest of the other values, in CT -1024 HU, below which no
+    is always dense or echogenic, but in CT, whose rescale counts from the stored values; pixel padding becomes the smallest of the other values, in CT -1024 HU, below which no
     CT value goes; overlays in bits or elements of their own left out; spacing from Pixel Spacing, else the ultrasound region
     in cm, else Imager Pixel Spacing (at the detector, not corrected for magnification), else Nominal Scanned Pixel Spacing.
-    PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white where the file says that 0 is white, no
-    spacing. Color: three equal channels collapse to gray; others (color Doppler, calipers and labels burnt into the picture)
+    PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white where the file says that 0 is white, turned
+    as EXIF says and viewers do, no spacing. Color: three equal channels collapse to gray; others (color Doppler, calipers and labels burnt into the picture)
     turn to BT.601 luma, so that colored pixels stay where they are and lose their meaning as velocity; crop them away. A
     palette of 8-bit colors in 16-bit entries is read in 8 bits.
-    spacing_mm: (row, column); overrides the file's. Raises InputError, naming the file and the remedy, for a missing, empty,
-    truncated or unreadable file, several frames, or values that are not numbers.
+    spacing_mm: (row, column); overrides the file's. frame: which of several, from 0. near: (row, column) of the lesion, which
+    tells of two calibrated ultrasound regions the one that counts; by default the largest. Raises InputError, naming the file
+    and the remedy, for a missing, empty, truncated or unreadable file, several frames of which none is named, or values that
+    are not numbers.
     """
     path = Path(path)
     if is_dicom(path):
         dataset = read_dicom(path)
-        pixels = dicom_pixels(dataset, path)
-        spacing_mm = spacing_mm or dicom_spacing(dataset)
-        modality = str(dataset.get("Modality") or "") or None
+        frame = chosen_frame(path, frame_count(dataset), frame)
+        pixels = dicom_pixels(dataset, path, frame)
+        several = spacing_mm is None and has_several_spacings(dataset)
+        spacing_mm = spacing_mm or dicom_spacing(dataset, frame, near)
+        modality, in_hu = str(dataset.get("Modality") or "") or None, in_hounsfield(dataset, frame)
     else:
-        pixels, modality = to_gray(_read_picture(path)), None
+        pixels, modality, in_hu, several = to_gray(_read_picture(path, frame)), None, False, False
     check_finite(pixels, path)
-    return Image2D(pixels, spacing_mm, modality, path)
+    return Image2D(pixels, spacing_mm, modality, path, in_hu, several)
 
 
-def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """(rows, columns) bool: any non-zero pixel of any color channel (alpha is ignored).
+def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:
+    """(rows, columns) or (rows, columns, 3) of a DICOM object as it stores them: nothing is rescaled, padded or inverted."""
+    chosen_frame(path, frame_count(dataset), None)
+    with _checked(dataset, path):
+        return _stored_pixels(dataset, 0)
 
-    shape: of the image it belongs to. Raises InputError if the sizes differ, or as `read_image` does. An empty mask is
-    returned as it is; `crop.box_from_mask` refuses it.
-    """
-    path = Path(path)
-    pixels = dicom_pixels(read_dicom(path), path, mask=True) if is_dicom(path) else _read_picture(path)
-    mask = (pixels != 0).any(axis=-1) if pixels.ndim == 3 else pixels != 0
-    if shape is not None and mask.shape != tuple(shape):
-        raise InputError(
-            f"{path}: the mask has {mask.shape[0]} x {mask.shape[1]} pixels, its image {shape[0]} x {shape[1]}; "
-            "export the mask at the size of the image, or correct mask_path in images.csv"
-        )
-    return mask
+
+def picture_indices(path: Path) -> tuple[np.ndarray, bool]:
+    """The pixels of a picture, and whether they are indices into a palette of colors: the labels of a mask."""
+    with decoding(path, "the picture"), _opened_picture(path) as picture:
+        if picture.mode == "P":
+            colors = np.array(picture.getpalette("RGB")).reshape(-1, 3)
+            indices = np.array(picture)
+            if (np.ptp(colors[np.unique(indices)], axis=1) > 0).any():
+                return _turned(indices, picture), True
+    return _read_picture(path), False
 
 
 def check_finite(values: np.ndarray, path: Path) -> None:
@@ -193,16 +217,32 @@ def read_dicom(path: Path) -> Dataset:
     return dataset
 
 
-def dicom_pixels(dataset: Dataset, path: Path, frame: int | None = None, *, mask: bool = False) -> np.ndarray:
-    """(rows, columns) float32 of the only frame, or of this one, from 0. mask: leave padding and low values alone."""
+def dicom_pixels(dataset: Dataset, path: Path, frame: int | None = None) -> np.ndarray:
+    """(rows, columns) float32 of the only frame, or of this one, from 0."""
+    index = chosen_frame(path, frame_count(dataset), frame)
+    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    with _checked(dataset, path):
+        stored = _stored_pixels(dataset, index)
+        if photometric == "PALETTE COLOR":
+            return to_gray(_in_8_bits_if_exact(apply_color_lut(stored, dataset)))
+        if stored.ndim == 3:
+            return to_gray(stored)
+        values = stored
+        if photometric == "MONOCHROME1" and dataset.get("Modality") != "CT":
+            lowest_plus_highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
+            values = lowest_plus_highest - stored.astype(np.int64)
+        values = _rescaled(values, dataset, index, path)
+        return to_gray(_without_padding(values, stored, dataset))
+
+
+@contextmanager
+def _checked(dataset: Dataset, path: Path) -> Iterator[None]:
+    """Around the decoding of a frame, for what is not read; raises InputError."""
     if not any(keyword in dataset for keyword in PIXEL_ELEMENTS):
         raise InputError(
             f"{path}: this DICOM object holds no pixels ({dataset.get('Modality', 'unknown modality')}); name an image "
             "object, not a report or presentation state; if it is one, it is truncated: fetch or export it again"
         )
-    if frame is None:
-        _check_single(path, frame_count(dataset))
-    index = frame or 0
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     syntax = dataset.file_meta.TransferSyntaxUID
     if photometric not in READABLE_COLORS + JPEG_2000_COLORS * (syntax in uid.JPEG2000TransferSyntaxes):
@@ -215,17 +255,7 @@ def dicom_pixels(dataset: Dataset, path: Path, frame: int | None = None, *, mask
             "with a current tool (gdcmconv --raw)"
         )
     with decoding(path, f"the DICOM image ({syntax.name})"):
-        stored = _stored_pixels(dataset, index)
-        if photometric == "PALETTE COLOR":
-            return to_gray(_in_8_bits_if_exact(apply_color_lut(stored, dataset)))
-        if stored.ndim == 3:
-            return to_gray(stored)
-        values = stored
-        if photometric == "MONOCHROME1":
-            lowest_plus_highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
-            values = lowest_plus_highest - stored.astype(np.int64)
-        values = _rescaled(values, dataset, index)
-        return to_gray(values if mask else _without_padding(values, stored, dataset))
+        yield
 
 
 def frame_count(dataset: Dataset) -> int:
@@ -241,7 +271,33 @@ def _stored_pixels(dataset: Dataset, index: int) -> np.ndarray:
             raise ValueError("unknown color transform in the JPEG stream")
     if syntax == uid.JPEGExtended12Bit and int(dataset.BitsStored) > 8:
         return _jpeg_extended_12_bits(dataset, frame)
-    return pixel_array(dataset, index=index)
+    pixels = pixel_array(dataset, index=index)
+    if (
+        syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+        and dataset.PhotometricInterpretation == "RGB"
+        and _is_ycbcr(frame, pixels)
+    ):
+        return convert_color_space(pixels, "YBR_FULL", "RGB")
+    return pixels
+
+
+def _is_ycbcr(stream: bytes, decoded: np.ndarray) -> bool:
+    """Whether a JPEG stream that its DICOM header calls RGB holds luma and chroma, as most encoders write it.
+
+    A JFIF or Adobe marker is heeded by the decoder. Without one, components called R, G and B are these, chroma that is
+    subsampled is no color, and else the decoded values tell: of a picture that is mostly gray, chroma lies round 128.
+    """
+    frame = re.search(rb"\xff[\xc0-\xc2]..\x08....\x03(.{9})", stream, re.DOTALL)
+    marked = re.search(rb"\xff\xe0..JFIF\0|\xff\xee..Adobe", stream[:4096], re.DOTALL)
+    if frame is None or marked is not None:
+        return False
+    names, sampling = frame[1][::3], frame[1][1::3]
+    if names in JPEG_RGB_COMPONENTS:
+        return False
+    luma, chroma = decoded[..., 0], np.median(decoded[..., 1:].astype(np.float64), axis=(0, 1))
+    return len(set(sampling)) > 1 or bool(
+        np.abs(chroma - 128).max() <= CHROMA_OF_GRAY and np.ptp(luma) > CHROMA_OF_GRAY
+    )
 
 
 def _jpeg_extended_12_bits(dataset: Dataset, frame: bytes) -> np.ndarray:
@@ -276,12 +332,45 @@ def _in_8_bits_if_exact(colors: np.ndarray) -> np.ndarray:
     return colors
 
 
-def _rescaled(values: np.ndarray, dataset: Dataset, index: int) -> np.ndarray:
-    """By the modality lookup table or slope, which enhanced multi-frame objects state per frame or for all frames."""
+def _rescale(dataset: Dataset, index: int) -> tuple[float, float] | None:
+    """Slope and intercept, which enhanced multi-frame objects state per frame or for all; one alone counts too."""
     own = frame_item(dataset, index, "PixelValueTransformationSequence")
-    if own is not None and "RescaleSlope" in own:
-        return values * float(own.RescaleSlope) + float(own.get("RescaleIntercept") or 0.0)
-    return apply_rescale(values, dataset)
+    stated = dataset if own is None or "RescaleSlope" not in own else own
+    if "RescaleSlope" not in stated and "RescaleIntercept" not in stated:
+        return None
+    slope, intercept = stated.get("RescaleSlope"), stated.get("RescaleIntercept")
+    return 1.0 if slope is None else float(slope), float(intercept or 0.0)
+
+
+def _rescaled(values: np.ndarray, dataset: Dataset, index: int, path: Path) -> np.ndarray:
+    """By the modality lookup table, or slope and intercept. Raises InputError for a slope that makes all pixels one."""
+    line = _rescale(dataset, index)
+    if line is None or dataset.get("ModalityLUTSequence"):
+        return apply_rescale(values, dataset)
+    slope, intercept = line
+    if slope == 0 or not np.isfinite(line).all():
+        raise InputError(
+            f"{path}: its Rescale Slope is {slope:g}, which makes all pixels one value; export it again with the true slope, "
+            "or remove the element (0028,1053) where the stored values are meant"
+        )
+    return values * slope + intercept
+
+
+def in_hounsfield(dataset: Dataset, index: int = 0) -> bool:
+    """Whether a CT image can be in HU: gray, more than a window of 8 bits, rescaled, and to values below 0, as air is."""
+    if dataset.get("Modality") != "CT" or int(dataset.get("SamplesPerPixel") or 1) > 1:
+        return False
+    if dataset.get("ModalityLUTSequence"):
+        return str(dataset.ModalityLUTSequence[0].get("ModalityLUTType", "")) == "HU"
+    own = frame_item(dataset, index, "PixelValueTransformationSequence")
+    kind = str((own or dataset).get("RescaleType") or "HU").upper()
+    line = _rescale(dataset, index)
+    if line is None or kind not in ("HU", "HU_MOD"):
+        return False
+    slope, intercept = line
+    bits, signed = int(dataset.get("BitsStored") or 16), bool(dataset.get("PixelRepresentation"))
+    lowest = (-(2 ** (bits - 1)) if signed else 0) * slope + intercept
+    return lowest < 0 and not (bits <= 8 and slope == 1)
 
 
 def _without_padding(values: np.ndarray, stored: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -307,18 +396,28 @@ def frame_item(dataset: Dataset, index: int, keyword: str) -> Dataset | None:
     return None
 
 
-def _check_single(path: Path, frames: int) -> None:
-    if frames > 1:
+def chosen_frame(path: Path, frames: int, frame: int | None) -> int:
+    """Which of the frames of a file is meant, from 0. Raises InputError if that is not clear, or there is none such."""
+    if frame is None and frames > 1:
         raise InputError(
-            f"{path}: holds {frames} frames where one image is expected; export one, or list it as a sweep (USV)"
+            f"{path}: holds {frames} frames where one image is expected; name it in a column frame of images.csv (0 is the "
+            "first), export one, or list the file as a sweep (USV)"
         )
+    if (frame or 0) >= frames:
+        raise InputError(
+            f"{path}: holds {frames} frame{'s' * (frames > 1)}, and images.csv asks for frame {frame} (0 is the first); correct it"
+        )
+    return frame or 0
 
 
-def dicom_spacing(dataset: Dataset, index: int = 0) -> tuple[float, float] | None:
+def dicom_spacing(
+    dataset: Dataset, index: int = 0, near: tuple[float, float] | None = None
+) -> tuple[float, float] | None:
+    """(row, column) in mm, see `read_image`."""
     own = frame_item(dataset, index, "PixelMeasuresSequence")
     spacing = _usable(dataset.get("PixelSpacing")) or (own and _usable(own.get("PixelSpacing")))
     if spacing is None:
-        spacing = _region_spacing(dataset)
+        spacing = _region_spacing(dataset, near)
     for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         spacing = spacing or _usable(dataset.get(keyword))
     return spacing
@@ -332,40 +431,86 @@ def _usable(value: object) -> tuple[float, float] | None:
     return (row, column) if np.isfinite([row, column]).all() and row > 0 and column > 0 else None
 
 
-def _region_spacing(dataset: Dataset) -> tuple[float, float] | None:
-    """From the largest two-dimensional ultrasound region calibrated in cm (others are traces, in seconds or cm/s)."""
+def has_several_spacings(dataset: Dataset) -> bool:
+    """Whether it depends on the place what a pixel measures, as in a split screen of two depths."""
+    return "PixelSpacing" not in dataset and len({spacing for _, _, spacing in _regions(dataset)}) > 1
+
+
+def _region_spacing(dataset: Dataset, near: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Of the region in which a point lies; else of the largest."""
+    best = max(
+        _regions(dataset),
+        key=lambda region: (near is not None and _holds(region[0], near), region[1]),
+        default=(None, None, None),
+    )
+    return best[2]
+
+
+def _holds(edges: tuple[int, ...], point: tuple[float, float]) -> bool:
+    left, top, right, bottom = edges
+    return top <= point[0] <= bottom and left <= point[1] <= right
+
+
+def _regions(dataset: Dataset) -> list[tuple[tuple[int, ...], int, tuple[float, float]]]:
+    """Edges (left, top, right, bottom), area and spacing in mm of the two-dimensional ultrasound regions calibrated in cm;
+    others are traces, in seconds or cm/s."""
     usable = []
     for region in dataset.get("SequenceOfUltrasoundRegions") or ():
         units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
         spacing = _usable((region.get("PhysicalDeltaY"), region.get("PhysicalDeltaX")))
         if spacing and units == (CENTIMETER, CENTIMETER):
-            width = int(region.get("RegionLocationMaxX1", 0)) - int(region.get("RegionLocationMinX0", 0))
-            height = int(region.get("RegionLocationMaxY1", 0)) - int(region.get("RegionLocationMinY0", 0))
-            usable.append((width * height, (10.0 * spacing[0], 10.0 * spacing[1])))
-    return max(usable, key=lambda region: region[0])[1] if usable else None
+            edges = tuple(int(region.get(f"RegionLocation{edge}", 0)) for edge in ("MinX0", "MinY0", "MaxX1", "MaxY1"))
+            left, top, right, bottom = edges
+            usable.append((edges, (right - left) * (bottom - top), (10.0 * spacing[0], 10.0 * spacing[1])))
+    return usable
 
 
-def _read_picture(path: Path) -> np.ndarray:
-    """(rows, columns) or (rows, columns, 3), alpha dropped, in the file's own integer type."""
+def picture_pages(path: Path) -> list[np.ndarray]:
+    """(rows, columns) float32 of every page of a TIFF file."""
     with decoding(path, "the picture"), _opened_picture(path) as picture:
-        _check_single(path, getattr(picture, "n_frames", 1))
-        tags = getattr(picture, "tag_v2", {})
-        bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
-        if (bits == 16 or any(";16" in str(tile) for tile in picture.tile)) and not picture.mode.startswith("I"):
-            picture.load()  # notices a truncated file
-            if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == ONE_PLANE_PER_COLOR:
-                raise InputError(f"{path}: holds 16-bit colors plane by plane; export it pixel by pixel or as PNG")
-            return _many_bit_channels(path)
-        if picture.mode in ("1", "LA", "La"):
-            picture = picture.convert("L")
-        elif picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
-            picture = picture.convert("RGB")
-        values = np.array(picture)
-        if picture.mode == "L" and tags.get(TiffImagePlugin.SAMPLEFORMAT) == (SIGNED,):
-            return values.view(np.int8)
-        if picture.mode.startswith("I;16") and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
-            return 65535 - values  # Pillow turns over 8 bits alone
-        return values
+        count = getattr(picture, "n_frames", 1)
+    return [to_gray(_read_picture(path, page)) for page in range(count)]
+
+
+def _read_picture(path: Path, frame: int | None = None) -> np.ndarray:
+    """(rows, columns) or (rows, columns, 3), alpha dropped, in the file's own integer type, turned as a viewer shows it."""
+    with decoding(path, "the picture"), _opened_picture(path) as picture:
+        picture.seek(chosen_frame(path, getattr(picture, "n_frames", 1), frame))
+        return _turned(_picture_values(path, picture), picture)
+
+
+def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
+    """By the orientation of EXIF or TIFF."""
+    orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return values[:, ::-1] if orientation in (2, 3, 6, 7) else values
+
+
+def _picture_values(path: Path, picture: Image.Image) -> np.ndarray:
+    tags = getattr(picture, "tag_v2", {})
+    bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+    if (bits == 16 or any(";16" in str(tile) for tile in picture.tile)) and not picture.mode.startswith("I"):
+        if picture.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            raise InputError(
+                f"{path}: holds 16-bit colors to be turned when they are shown; export it turned, or as PNG"
+            )
+        picture.load()  # notices a truncated file
+        if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == ONE_PLANE_PER_COLOR:
+            raise InputError(f"{path}: holds 16-bit colors plane by plane; export it pixel by pixel or as PNG")
+        return _many_bit_channels(path)
+    if picture.mode in ("1", "LA", "La"):
+        picture = picture.convert("L")
+    elif picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
+        picture = picture.convert("RGB")
+    values = np.array(picture)
+    if picture.mode == "L" and tags.get(TiffImagePlugin.SAMPLEFORMAT) == (SIGNED,):
+        return values.view(np.int8)
+    if picture.mode.startswith("I;16") and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        return 65535 - values  # Pillow turns over 8 bits alone
+    return values
 
 
 def _opened_picture(path: Path) -> Image.Image:

@@ -1,4 +1,4 @@
-"""One row of an images table as its reader needs it: picture or sweep, mask, box and spacing, and whose they are.
+"""One row of an images table as its reader needs it: picture, sweep or volume, mask, box and spacing, and whose they are.
 
 Single files are read in `read`, `clips` and `volumes`; crops are cut in `lesions`.
 """
@@ -7,17 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alnlib.cohorts.schema import parse_box, parse_pixel_spacing
+from alnlib.cohorts.schema import mask_files, parse_box, parse_pixel_spacing, parse_whole
 from alnlib.errors import InputError
-from alnlib.imaging.clips import Clip, key_frame, read_clip
-from alnlib.imaging.crop import EDGES, Box, box_from_mask
-from alnlib.imaging.read import Image2D, read_image, read_mask
+from alnlib.imaging.clips import Clip, clip_spacing, key_frame, read_clip
+from alnlib.imaging.crop import EDGES, Box, box_from_mask, check_box
+from alnlib.imaging.masks import joined, read_mask, read_volume_mask
+from alnlib.imaging.read import Image2D, read_image
+from alnlib.imaging.volumes import (
+    Volume,
+    axial_axes,
+    is_volume,
+    largest_slice,
+    read_volume,
+    turned,
+    turned_edges,
+)
+
+ADC = "ADC"
+"""The `sequence_or_view` of maps of the apparent diffusion coefficient."""
+
+ADC_FACTORS = ((1e2, 1e5, 1.0), (1e-1, 1e2, 1e3), (1e-4, 1e-1, 1e6))
+"""Lowest and highest value of water in a map in 10^-6, 10^-3 and mm2/s, and what makes it 10^-6 mm2/s. Water at body temperature
+has 3,000 of these, tissue 500 to 2,000, so that the units, a factor of 1,000 apart, cannot be taken for each other."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +49,101 @@ class Still:
 def read_still(row: pd.Series, root: str | Path) -> Still:
     """Read the image of one row of an images table, its mask if it has one, and its box.
 
-    A spacing in the table overrides the file's. Raises InputError naming the file for what cannot be read.
+    Columns of the table: `frame` names one of a file of several, `mask_label` the value of the lesion in the mask, and a
+    `pixel_spacing_mm` overrides the file's. Of CT as a volume or a series of slices the slice is taken in which the mask is
+    largest, or the middle one of a box of six numbers, with the patient's back at the bottom and left at the right. Raises
+    InputError naming the file for what cannot be read.
     """
-    image = read_image(Path(root, row["path"]), spacing_mm=parse_pixel_spacing(row["pixel_spacing_mm"]))
-    box, mask = row_box(row), None
-    if is_given(row["mask_path"]):
-        mask = read_mask(Path(root, row["mask_path"]), image.pixels.shape)
-        box = box or box_from_mask(mask, row["mask_path"])
+    path = Path(root, row["path"])
+    if row["modality"] == "CT" and is_volume(path):
+        return _slice_of_volume(row, root)
+    spacing_mm, box, mask = parse_pixel_spacing(row.get("pixel_spacing_mm")), row_box(row), None
+    image = read_image(path, spacing_mm, row_frame(row), None if box is None else _middle(box))
+    if is_given(row.get("mask_path")):
+        mask = _flat_mask(row, root, image.pixels.shape)
+        if box is None:
+            box = box_from_mask(mask, row.get("mask_path"))
+            image = read_image(path, spacing_mm, row_frame(row), _middle(box)) if image.several_regions else image
     return Still(image, mask, box)
 
 
 def read_sweep(row: pd.Series, root: str | Path) -> tuple[Clip, Box | None]:
     """Read the sweep of one row, and the box of its key frame, from the table or the mask. Raises InputError as `read_still`."""
-    clip, box = read_clip(Path(root, row["path"]), parse_pixel_spacing(row["pixel_spacing_mm"])), row_box(row)
-    if box is None and is_given(row["mask_path"]):
-        box = box_from_mask(read_mask(Path(root, row["mask_path"]), clip.frames.shape[1:]), row["mask_path"])
+    path, spacing_mm, box = Path(root, row["path"]), parse_pixel_spacing(row.get("pixel_spacing_mm")), row_box(row)
+    clip = read_clip(path, spacing_mm, None if box is None else _middle(box))
+    if box is None and is_given(row.get("mask_path")):
+        box = box_from_mask(_flat_mask(row, root, clip.frames.shape[1:]), row.get("mask_path"))
+        clip = replace(clip, spacing_mm=clip_spacing(path, _middle(box))) if clip.several_regions else clip
     return clip, box
+
+
+def sweep_mask(row: pd.Series, root: str | Path, clip: Clip) -> np.ndarray | None:
+    """(rows, columns) bool of the key frame, None where the row has no mask."""
+    return _flat_mask(row, root, clip.frames.shape[1:]) if is_given(row.get("mask_path")) else None
+
+
+def read_scan(row: pd.Series, root: str | Path) -> Volume:
+    """Read the volume of one row of an images table; columns as in `read_still`, `frame` being a time point.
+
+    ADC maps are turned to 10^-6 mm2/s, whatever of `ADC_FACTORS` they are in. Raises InputError for another unit.
+    """
+    volume = read_volume(Path(root, row["path"]), row_frame(row))
+    if row["modality"] == "MRI" and str(row.get("sequence_or_view")).upper() == ADC:
+        factor = _adc_factor(volume)
+        volume = volume if factor == 1.0 else replace(volume, values=volume.values * np.float32(factor))
+    return volume.with_pixels(parse_pixel_spacing(row.get("pixel_spacing_mm")))
+
+
+def scan_mask(row: pd.Series, root: str | Path, volume: Volume) -> np.ndarray | None:
+    """(z, y, x) bool of the row's mask on the voxels of its volume as `read_scan` gives it; None where it has none."""
+    if not is_given(row.get("mask_path")):
+        return None
+    spacing_mm, label = parse_pixel_spacing(row.get("pixel_spacing_mm")), row_label(row)
+    of_file = volume if spacing_mm is None else read_volume(Path(root, row["path"]), row_frame(row))
+    return joined([read_volume_mask(Path(root, name), of_file, label) for name in mask_files(row.get("mask_path"))])
+
+
+def _flat_mask(row: pd.Series, root: str | Path, shape: tuple[int, int]) -> np.ndarray:
+    return joined([read_mask(Path(root, name), shape, row_label(row)) for name in mask_files(row.get("mask_path"))])
+
+
+def _slice_of_volume(row: pd.Series, root: str | Path) -> Still:
+    volume, given = read_scan(row, root), parse_box(row.get("box"))
+    drawn = scan_mask(row, root, volume)
+    box = row_box(row, 6) if given is not None else None if drawn is None else box_from_mask(drawn, row.get("mask_path"))
+    if box is None:
+        raise InputError(
+            f"{volume.path} has neither box nor mask, so the slice of the lesion is unknown; give one in images.csv, or leave the "
+            "image out"
+        )
+    check_box(box, volume.shape, f"the volume {volume.path}")
+    order, flips = axial_axes(volume.geometry)
+    low, high = turned_edges(box, np.array(volume.shape)[list(order)], order, flips)
+    mask = None if drawn is None else turned(drawn, order, flips)
+    z = largest_slice(mask, low[0], high[0])
+    spacing_mm = tuple(volume.geometry.spacing_mm[axis] for axis in order[1:])
+    image = Image2D(turned(volume.values, order, flips)[z], spacing_mm, row["modality"], volume.path, volume.in_hu)
+    flat = None if mask is None else mask[z]
+    if given is None:
+        return Still(image, flat, box_from_mask(flat, row.get("mask_path")))
+    return Still(image, flat, (*low[1:].tolist(), *high[1:].tolist()))
+
+
+def _adc_factor(volume: Volume) -> float:
+    positive = volume.values[volume.values > 0]
+    water = float(np.percentile(positive, 99)) if positive.size else 0.0
+    for lowest, highest, factor in ADC_FACTORS:
+        if lowest <= water < highest:
+            return factor
+    raise InputError(
+        f"{volume.path}: an ADC map whose high values are {water:.3g}, in none of the units 10^-6, 10^-3 and mm2/s; convert it to "
+        "10^-6 mm2/s, or call the sequence otherwise"
+    )
+
+
+def _middle(box: Box) -> tuple[float, float]:
+    row0, col0, row1, col1 = box
+    return 0.5 * (row0 + row1 - 1), 0.5 * (col0 + col1 - 1)
 
 
 def key_frames(images: pd.DataFrame, root: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,12 +184,22 @@ def of_patient(row: pd.Series) -> Iterator[None]:
 
 def row_box(row: pd.Series, numbers: int = 4) -> tuple[int, ...] | None:
     """The box of a row of an images table with 4 or 6 numbers, None where the cell is empty. Raises InputError otherwise."""
-    box = parse_box(row["box"])
+    box = parse_box(row.get("box"))
     if box is not None and len(box) != numbers:
         raise InputError(
             f"box {row['box']!r} has {len(box)} numbers where {EDGES[numbers]} is expected; correct it in images.csv"
         )
     return box
+
+
+def row_frame(row: pd.Series) -> int | None:
+    """Which frame, page or time point of its file a row of an images table names, from 0; None where it names none."""
+    return parse_whole(row.get("frame"))
+
+
+def row_label(row: pd.Series) -> int | None:
+    """The value of the lesion in the mask of a row of an images table; None where it names none."""
+    return parse_whole(row.get("mask_label"))
 
 
 def is_given(cell: object) -> bool:

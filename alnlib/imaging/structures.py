@@ -17,6 +17,8 @@ from alnlib.errors import InputError
 from alnlib.imaging import read
 from alnlib.imaging.volumes import Volume
 
+STRUCTURES = ("SEG", "RTSTRUCT")
+
 OFF_SLICE = 0.5
 """Largest distance between an outline and its slice, in slices; of a segmentation, in voxels of any axis. Our choice."""
 
@@ -37,28 +39,33 @@ def referenced_series(dataset: Dataset) -> str:
     return ""
 
 
-def structure_mask(path: Path, volume: Volume) -> np.ndarray:
-    """(z, y, x) bool: the voxels of `volume` inside a SEG or RTSTRUCT object; several segments are joined.
+def structure_mask(path: Path, volume: Volume, label: int | None = None) -> np.ndarray:
+    """(z, y, x) bool: the voxels of `volume` inside a SEG or RTSTRUCT object.
 
-    Of several structures the one called like a lesion is taken. Contours of one slice are combined by the even-odd rule, so
+    label: the number of the segment or structure. Without one, several segments are joined, and of several structures the one
+    called like a lesion is taken. Contours of one slice are combined by the even-odd rule, so
     that an inner one is a hole; a voxel is inside if its center is. Raises InputError for outlines on other voxels, none, or
     several structures of which none or more than one is called like a lesion.
     """
     dataset = read.read_dicom(path)
     with read.decoding(path, "the outline"):
-        mask = _segments(dataset, path, volume) if dataset.Modality == "SEG" else _contours(dataset, path, volume)
+        drawn = _segments if dataset.Modality == "SEG" else _contours
+        mask = drawn(dataset, path, volume, label)
     if not mask.any():
         raise InputError(f"{path}: holds no outline within {volume.path}; {EMPTY_REMEDY}")
     return mask
 
 
-def _segments(dataset: Dataset, path: Path, volume: Volume) -> np.ndarray:
+def _segments(dataset: Dataset, path: Path, volume: Volume, label: int | None) -> np.ndarray:
     frames = np.reshape(pixel_array(dataset), (-1, int(dataset.Rows), int(dataset.Columns))) > 0
     if frames.shape[1:] != volume.shape[1:]:
         sizes = [" x ".join(map(str, size)) for size in (frames.shape[1:], volume.shape[1:])]
         raise InputError(f"{path}: the segmentation has {sizes[0]} pixels, its image {sizes[1]}; {EMPTY_REMEDY}")
     mask = np.zeros(volume.shape, bool)
     for index, frame in enumerate(frames):
+        segment = read.frame_item(dataset, index, "SegmentIdentificationSequence")
+        if label is not None and (segment is None or int(segment.ReferencedSegmentNumber) != label):
+            continue
         place = read.frame_item(dataset, index, "PlanePositionSequence")
         plane = read.frame_item(dataset, index, "PlaneOrientationSequence")
         if place is None or plane is None:
@@ -73,19 +80,21 @@ def _segments(dataset: Dataset, path: Path, volume: Volume) -> np.ndarray:
     return mask
 
 
-def _contours(dataset: Dataset, path: Path, volume: Volume) -> np.ndarray:
+def _contours(dataset: Dataset, path: Path, volume: Volume, label: int | None) -> np.ndarray:
     names = {item.ROINumber: str(item.get("ROIName", "")) for item in dataset.get("StructureSetROISequence") or ()}
     drawn = {}
     for item in dataset.get("ROIContourSequence") or ():
         closed = [c for c in item.get("ContourSequence") or () if c.get("ContourGeometricType") == "CLOSED_PLANAR"]
         if closed:
             drawn[item.ReferencedROINumber] = closed
-    if len(drawn) > 1:
+    if label is not None:
+        drawn = {number: closed for number, closed in drawn.items() if number == label}
+    elif len(drawn) > 1:
         drawn = {number: closed for number, closed in drawn.items() if LESION.search(names.get(number, ""))}
     if len(drawn) != 1:
         raise InputError(
             f"{path}: of its {len(names)} structures {len(drawn) or 'none'} can be the lesion; export that of the lesion alone, "
-            "or call it tumor, and no other"
+            f"call it tumor and no other, or name its number in a column mask_label of images.csv ({names})"
         )
     mask = np.zeros(volume.shape, bool)
     for contour in next(iter(drawn.values())):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,21 @@ ORTHOGONAL_WITHIN = 1e-3
 
 UNEVEN_SLICES = 0.05
 """Largest deviation of a slice step from the mean step, as a share of it. Our choice."""
+
+BELOW_TISSUE_HU = -200.0
+"""A CT volume in HU holds air, far below this; one that does not is in other units."""
+
+PHASE_ORDER = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "TriggerTime",
+    "AcquisitionNumber",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "SeriesNumber",
+)
+"""What tells time points of one series apart, the first of these that does."""
 
 MISPLACED_VOXELS = 0.1
 """Largest distance between the corners of mask and image, in smallest voxel edges. Our choice."""
@@ -88,56 +104,95 @@ class VolumeGeometry:
 
 @dataclass(frozen=True)
 class Volume:
-    """A three-dimensional image. values: (z, y, x) float32 in the file's own units (rescale applied)."""
+    """A three-dimensional image. values: (z, y, x) float32 in the file's own units (rescale applied). in_hu: whether these can
+    be Hounsfield units: by the header of DICOM, elsewhere because there is air."""
 
     values: np.ndarray
     geometry: VolumeGeometry
     path: Path
+    in_hu: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(z, y, x)."""
         return self.values.shape
 
+    def with_pixels(self, spacing_mm: tuple[float, float] | None) -> Volume:
+        """With another size of pixels (row, column) in the plane, if one is given: what a table knows better than the header."""
+        if spacing_mm is None:
+            return self
+        return replace(self, geometry=replace(self.geometry, spacing_mm=(self.geometry.spacing_mm[0], *spacing_mm)))
 
-def read_volume(path: str | Path) -> Volume:
+
+def read_volume(path: str | Path, frame: int | None = None) -> Volume:
     """Read a NIfTI, NRRD or enhanced multi-frame DICOM file, or a folder that holds one DICOM series, as float32.
 
     NIfTI, compressed or not whatever its suffix: scale factors applied; sform before qform; trailing axes of length 1
     dropped. DICOM: slices or frames sorted by their position along the normal, rescale and padding as for
-    `read.read_image`; one series, evenly spaced, at any angle. Raises InputError, naming the file and the remedy, for a
-    missing, truncated, four-dimensional or sheared file, another format, or values that are not numbers.
+    `read.read_image`; one series, evenly spaced, at any angle; a slice that is there twice counts once.
+    frame: which time point, from 0, of a NIfTI file with four axes or a series with several images of every slice (in the order
+    of `PHASE_ORDER`). Raises InputError, naming the file and the remedy, for a missing, truncated or sheared file, several time
+    points of which none is named, another format, or values that are not numbers.
     """
     path = Path(path)
     if not path.is_dir():
         read.first_bytes(path)
     if path.is_dir():
-        values, geometry = read_series(path, [file for file in sorted(path.iterdir()) if read.is_dicom_image(file)])
+        volume = read_series(path, [file for file in sorted(path.iterdir()) if read.is_dicom_image(file)], frame)
     elif path.name.lower().endswith(NIFTI_SUFFIXES):
-        values, geometry = _read_nifti(path)
+        volume = _read_nifti(path, frame)
     elif path.suffix.lower() in NRRD_SUFFIXES:
-        values, geometry = _read_nrrd(path)
+        volume = _read_nrrd(path)
     elif not read.is_dicom(path):
         raise InputError(
             f"{path}: is not a volume ({path.suffix or 'no suffix'}); give .nii, .nii.gz, .nrrd or a folder of DICOM slices"
         )
-    elif read.frame_count(read.read_dicom(path)) < 2:
-        raise InputError(f"{path}: is one DICOM file; name the folder that holds the whole series")
     else:
-        values, geometry = read_series(path, [path])
-    read.check_finite(values, path)
-    return Volume(values, geometry, path)
+        dataset = read.read_dicom(path)
+        if read.frame_count(dataset) < 2:
+            raise InputError(
+                f"{path}: is one DICOM file ({dataset.get('Modality') or 'unknown modality'}); name the folder that holds the "
+                "whole series"
+            )
+        volume = read_series(path, [path], frame)
+    read.check_finite(volume.values, path)
+    return volume
 
 
-def read_volume_mask(path: str | Path, image: Volume | None = None) -> np.ndarray:
-    """(z, y, x) bool: any non-zero voxel. An empty mask is returned as it is (a lesion may be gone after therapy).
+def is_volume(path: Path) -> bool:
+    """Whether a path can only be a volume: a folder, or a file of a format that has three axes."""
+    return path.is_dir() or path.name.lower().endswith((*NIFTI_SUFFIXES, *NRRD_SUFFIXES))
 
-    image: the volume it belongs to, for `check_same_voxels`.
-    """
-    mask = read_volume(path)
-    if image is not None:
-        check_same_voxels(mask, image)
-    return mask.values != 0
+
+def axial_axes(geometry: VolumeGeometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Array axes that run nearest to head, back and left, in this order, and whether each must be turned round."""
+    along = np.array(geometry.direction).T[::-1, ::-1]  # [array axis, (head, back, left)]
+    order = max(permutations(range(3)), key=lambda axes: sum(abs(along[axis, k]) for k, axis in enumerate(axes)))
+    return order, tuple(bool(along[axis, k] < 0) for k, axis in enumerate(order))
+
+
+def turned(values: np.ndarray, order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> np.ndarray:
+    """(z, y, x) values with axes as `axial_axes` says."""
+    return np.flip(values.transpose(order), tuple(np.flatnonzero(flips)))
+
+
+def turned_edges(
+    box: Sequence[int], shape: Sequence[int], order: tuple[int, int, int], flips: tuple[bool, bool, bool]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper edges (3,) of a half-open box in a volume whose `turned` shape is `shape`."""
+    edges = np.reshape(box, (2, 3))[:, order]
+    low, high = np.where(flips, np.array(shape) - edges[::-1], edges)
+    return low, high
+
+
+def largest_slice(mask: np.ndarray | None, low: int, high: int) -> int:
+    """That with most voxels of a mask (of equals the one nearest to the middle); without a mask the middle of low to high."""
+    middle = 0.5 * (low + high - 1)
+    if mask is None:
+        return int(middle)
+    area = mask.sum(axis=(1, 2))
+    equals = np.flatnonzero(area == area.max())
+    return int(equals[np.abs(equals - middle).argmin()])
 
 
 def check_same_voxels(
@@ -161,7 +216,7 @@ def check_same_voxels(
         )
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
+def _read_nifti(path: Path, frame: int | None) -> Volume:
     with read.decoding(path, "the NIfTI volume"):
         content = path.read_bytes()
         if content[:2] == GZIP_MAGIC:
@@ -174,20 +229,24 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
         shape = image.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
-        if len(shape) != 3 or 0 in shape:
+        if len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and frame is None):
             raise InputError(
                 f"{path}: has shape {' x '.join(map(str, image.shape))} (x, y, z, ...) where one volume with three axes "
-                "is expected; save each time point or b-value as a file of its own"
+                "is expected; save each time point or b-value as a file of its own, or name one of a fourth axis in a column "
+                "frame of images.csv (0 is the first)"
             )
         if image.get_data_dtype().kind not in "iuf":
             raise InputError(f"{path}: holds {image.get_data_dtype()} voxels; export real numbers")
         values = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+        if len(shape) == 4:
+            values = values[..., read.chosen_frame(path, shape[3], frame)]
         lps = RAS_FROM_LPS @ image.affine
         lps[:3] *= MM_PER_UNIT[image.header.get_xyzt_units()[0]]
-    return np.ascontiguousarray(values.transpose()), _geometry(path, lps[:3, :3], lps[:3, 3])
+    values = np.ascontiguousarray(values.transpose())
+    return Volume(values, _geometry(path, lps[:3, :3], lps[:3, 3]), path, bool(values.min() < BELOW_TISSUE_HU))
 
 
-def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
+def _read_nrrd(path: Path) -> Volume:
     with read.decoding(path, "the volume"):
         try:
             image = SimpleITK.ReadImage(str(path))
@@ -201,7 +260,9 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, VolumeGeometry]:
         )
     steps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     values = SimpleITK.GetArrayFromImage(image).astype(np.float32)
-    return values, _geometry(path, steps, np.array(image.GetOrigin()))
+    return Volume(
+        values, _geometry(path, steps, np.array(image.GetOrigin())), path, bool(values.min() < BELOW_TISSUE_HU)
+    )
 
 
 def _geometry(path: Path, steps: np.ndarray, origin: np.ndarray) -> VolumeGeometry:
@@ -227,22 +288,70 @@ class _Slice(NamedTuple):
     spacing_mm: tuple[float, float] | None
 
 
-def read_series(path: Path, files: list[Path]) -> tuple[np.ndarray, VolumeGeometry]:
-    """(z, y, x) float32 and place of the DICOM slices in these files, as `read_volume` reads a folder; path: named in errors."""
+def read_series(path: Path, files: list[Path], frame: int | None = None) -> Volume:
+    """The DICOM slices in these files, as `read_volume` reads a folder; path: named in errors."""
     if not files:
         raise InputError(f"{path}: holds no DICOM files; name the folder in which the slices lie")
     slices = [one for file in files for one in _slices(file)]
     _check_one_series(path, slices)
     along_row, along_column = slices[0].orientation[:3], slices[0].orientation[3:]
     normal = np.cross(along_row, along_column)
+    normal = normal / np.linalg.norm(normal)
     slices.sort(key=lambda one: float(one.position @ normal))
+    slices = _one_phase(path, _without_copies(slices), normal, frame)
     step = _slice_step(path, slices, normal)
     if slices[0].spacing_mm is None:
         raise InputError(f"{slices[0].path}: says no pixel spacing; export the series again with it")
     row_mm, column_mm = slices[0].spacing_mm
     steps = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
     values = np.stack([read.dicom_pixels(one.dataset, one.path, one.frame) for one in slices])
-    return values, _geometry(path, steps, slices[0].position)
+    return Volume(values, _geometry(path, steps, slices[0].position), path, read.in_hounsfield(slices[0].dataset))
+
+
+def _without_copies(slices: list[_Slice]) -> list[_Slice]:
+    """A slice that was exported twice is there once: the same object, or the same frame of it."""
+    seen: dict[tuple[str, int | None], _Slice] = {}
+    for one in slices:
+        uid = str(one.dataset.get("SOPInstanceUID") or one.path)
+        seen.setdefault((uid, one.frame), one)
+    return list(seen.values())
+
+
+def _one_phase(path: Path, slices: list[_Slice], normal: np.ndarray, frame: int | None) -> list[_Slice]:
+    """The slices, sorted by place, of the time point that is asked for; all of a volume with one image at each place."""
+    heights = np.array([one.position @ normal for one in slices])
+    places = np.r_[0, np.flatnonzero(np.diff(heights) > ORTHOGONAL_WITHIN) + 1]
+    counts = np.diff(np.r_[places, len(slices)])
+    if counts.max() == 1 or counts.min() != counts.max():
+        read.chosen_frame(path, 1, frame)
+        return slices  # `_slice_step` tells of a slice that is missing or foreign
+    n_phases = int(counts[0])
+    at_place = [slices[start : start + n_phases] for start in places]
+    by = next((name for name in PHASE_ORDER if all(_tell_apart(group, name) for group in at_place)), None)
+    if frame is None or by is None:
+        how = f"which differ in {by}" if by else "which no time in their headers tells apart"
+        remedy = "name one in a column frame of images.csv (0 is the first), or " if by else ""
+        raise InputError(
+            f"{path}: holds {n_phases} images of every slice (several time points?), {how}; {remedy}keep one volume per folder"
+        )
+    phase = read.chosen_frame(path, n_phases, frame)
+    return [sorted(group, key=lambda one: _phase_value(one, by))[phase] for group in at_place]
+
+
+def _tell_apart(group: list[_Slice], name: str) -> bool:
+    values = [_phase_value(one, name) for one in group]
+    return None not in values and len(set(values)) == len(values)
+
+
+def _phase_value(one: _Slice, name: str) -> float | str | None:
+    content = read.frame_item(one.dataset, one.frame or 0, "FrameContentSequence") if one.frame is not None else None
+    value = (content if content is not None and name in content else one.dataset).get(name)
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _slices(path: Path) -> list[_Slice]:
@@ -260,7 +369,8 @@ def _slice(name: str, dataset: Dataset, path: Path, frame: int | None) -> _Slice
     )
     try:
         position = np.array(place.ImagePositionPatient, dtype=float).reshape(3)
-        orientation = np.array(plane.ImageOrientationPatient, dtype=float).reshape(6)
+        orientation = np.array(plane.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        orientation = (orientation / np.linalg.norm(orientation, axis=1)[:, None]).ravel()  # rounded by some exporters
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: says no complete Image Position and Orientation (Patient), so its place among the slices is unknown; "

@@ -17,7 +17,7 @@ import pandas as pd
 
 from alneval.folder import file_names
 from alneval.rows import main_rows
-from alneval.tables import locked_thresholds, read_predictions
+from alneval.tables import locked_thresholds
 from alnlib import __version__
 from alnlib.arithmetic import arithmetic
 from alnlib.cohorts.schema import Cohort
@@ -220,9 +220,10 @@ def kept_models(results: Path) -> list[str]:
             endpoint, trained = card.get("endpoint", {}).get("name"), card.get("trained_on", {}).get("patients")
             name = path.parent.relative_to(run / "models").as_posix()
             lines.append(f"  {run.name}/{name}: {card.get('model')} for {endpoint}, {trained} training patients")
-        files = sorted((run / "predictions").glob("*.csv"))
-        rows = main_rows(read_predictions(files))[["study", "model"]].drop_duplicates() if files else pd.DataFrame()
-        others = [model for study, model in rows.itertuples(index=False) if (study, model) not in kept]
+        tables = [pd.read_csv(file, usecols=["study", "model", "role"]) for file in (run / "predictions").glob("*.csv")]
+        rows = main_rows(pd.concat(tables)) if tables else pd.DataFrame(columns=["study", "model"])
+        rows = rows[["study", "model"]].drop_duplicates().sort_values(["study", "model"])
+        others = dict.fromkeys(model for study, model in rows.itertuples(index=False) if (study, model) not in kept)
         if others:
             lines.append(f"  {run.name} does not keep {', '.join(others)}")
     return [*lines, f"  (nor any candidate; {WHY_NOT_KEPT})"] if lines else []

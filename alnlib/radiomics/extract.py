@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,10 @@ from radiomics import imageoperations
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage, sparse
 
-from alnlib.cohorts.schema import parse_pixel_spacing
+from alnlib.cohorts.schema import mask_files
 from alnlib.errors import InputError
-from alnlib.imaging.read import read_image, read_mask
-from alnlib.imaging.rows import is_given
-from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume, read_volume_mask
+from alnlib.imaging.rows import Still, is_given, read_scan, read_still, scan_mask
+from alnlib.imaging.volumes import Volume, VolumeGeometry
 from alnlib.memo import MEMORY, FileDigests, code_of, key_of, sealed_length, versions, write_sealed
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -60,6 +60,9 @@ RIM_MM = 3.0
 FORMAT = 3
 LIBRARIES = ("pyradiomics", "numpy", "scipy", "simpleitk", "pywavelets", "nibabel", "pydicom", "python-gdcm", "pillow")
 """What makes gray values and features: another version may give others."""
+
+ROW_READ = ("modality", "timepoint", "sequence_or_view", "pixel_spacing_mm", "frame", "mask_label")
+"""Columns of an images table, beside its files, on which features depend."""
 
 FAILURE_COLUMNS = ("patient_id", "image_id", "modality", "timepoint", "sequence", "roi", "reason", "remedy")
 ROI_COLUMNS = ("patient_id", "image_id", "roi", "n_voxels", "source")
@@ -483,10 +486,11 @@ class _Case:
     def key(self, digests: FileDigests) -> str:
         """Of everything that the features depend on; neither `root` nor any outcome."""
         rows = [self.row] if self.earlier is None else [self.row, self.earlier]
-        named = [self.row["path"], *(row["mask_path"] for row in rows)]
+        named = [row["path"] for row in rows]
+        named += [name for row in rows if is_given(row["mask_path"]) for name in mask_files(row["mask_path"])]
         return key_of(
             format=FORMAT,
-            row=[str(self.row[name]) for name in ("modality", "timepoint", "pixel_spacing_mm")],
+            row=[[str(row.get(name)) for name in ROW_READ] for row in rows],
             files=[[name, digests.of_image(self.root / name)] if is_given(name) else None for name in named],
             settings=self.settings.parameters(),
             rim=self.rim,
@@ -497,21 +501,26 @@ class _Case:
 
     def image(self) -> Volume:
         """Of a picture a volume of one plane."""
-        path = self.root / self.row["path"]
         if self.row["modality"] == "MRI":
-            return read_volume(path)
-        picture = read_image(path, spacing_mm=parse_pixel_spacing(self.row["pixel_spacing_mm"]))
+            return read_scan(self.row, self.root)
+        picture = self.still.image
         if picture.spacing_mm is None:
-            raise InputError(f"{path}: says no pixel spacing; give pixel_spacing_mm in images.csv")
-        return Volume(picture.pixels[None], VolumeGeometry((FLAT_MM, *picture.spacing_mm)), path)
+            raise InputError(f"{picture.path}: says no pixel spacing; give pixel_spacing_mm in images.csv")
+        if self.row["modality"] == "CT" and not picture.in_hu:
+            raise InputError(f"{picture.path}: is not in HU; export the slice as DICOM with its rescale")
+        return Volume(picture.pixels[None], VolumeGeometry((FLAT_MM, *picture.spacing_mm)), picture.path)
+
+    @cached_property
+    def still(self) -> Still:
+        """Picture and mask."""
+        return read_still(self.row, self.root)
 
     def lesion(self, image: Volume) -> tuple[np.ndarray, str]:
         """(z, y, x) bool and where it comes from."""
         if not is_given(self.row["mask_path"]):
             raise InputError(f"{self.row['path']}: has no mask_path; give one in images.csv")
-        path, source = self.root / self.row["mask_path"], "drawn"
-        volume = self.row["modality"] == "MRI"
-        mask = read_volume_mask(path, image) if volume else read_mask(path, image.shape[1:])[None]
+        source, volume = "drawn", self.row["modality"] == "MRI"
+        mask = scan_mask(self.row, self.root, image) if volume else self.still.mask[None]
         if not mask.any():
             mask, source = self.bed(image), "pre-therapy bed"
         if self.perturb is not None:
@@ -520,10 +529,13 @@ class _Case:
 
     def bed(self, image: Volume) -> np.ndarray:
         """Where the lesion was before therapy, on the grid of the image."""
-        drawn = None if self.earlier is None else read_volume(self.root / self.earlier["mask_path"])
-        if drawn is None or not drawn.values.any():
+        drawn = None
+        if self.earlier is not None:
+            before = read_scan(self.earlier, self.root)
+            drawn = scan_mask(self.earlier, self.root, before)
+        if drawn is None or not drawn.any():
             raise InputError(f"{self.row['mask_path']}: the mask is empty; draw the lesion or leave the image out")
-        moved = moved_mask(drawn, image)
+        moved = moved_mask(replace(before, values=drawn.astype(np.float32)), image)
         if not moved.any():
             raise InputError(
                 f"the lesion has gone, and its place in {self.earlier['mask_path']} lies outside {self.row['path']}; "

@@ -64,7 +64,10 @@ def readme_blocks(root: Path) -> dict[str, str]:
     def measured(what: str, as_what: str = "held_out_auc", *, apcr: bool = False, of_ispy2: bool = False) -> str:
         """A number of stages 28 and 29, their twin or their resplits; empty where the cohort has no such model."""
         numbers, study = ispy2 if of_ispy2 else duke, "feature-table-apcr" if apcr else "feature-table"
-        named = {"twin": f"validity_{study}: radiomics_permuted_auc", "resplit": f"validity_{study}: radiomics_resplit_auc"}
+        named = {
+            "twin": f"validity_{study}: radiomics_permuted_auc",
+            "resplit": f"validity_{study}: radiomics_resplit_auc",
+        }
         key = named.get(what, f"{study}_{what}_{as_what}")
         if what == "patients":
             return f"{numbers[f'{study}_patients']['text']}, {numbers[f'{study}_positive']['text']}"
