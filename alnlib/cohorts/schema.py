@@ -31,8 +31,8 @@ IMAGE_REQUIRED_COLUMNS = ("image_id", "patient_id", "modality", "path")
 IMAGE_COLUMNS = ("image_id", "patient_id", "modality", "timepoint", "sequence_or_view", "laterality", "path")
 IMAGE_COLUMNS += ("mask_path", "box", "pixel_spacing_mm", "unit_label")
 RARE_IMAGE_COLUMNS = ("frame", "mask_label")
-"""Of images.csv, written only where some image needs them: which frame, page or time point of its file is meant, from 0, and which
-value in the mask is the lesion."""
+"""Of images.csv, written only where some image needs them: which frame, page or time point of its file is meant, from 0, and
+which value in the mask is the lesion."""
 IMAGE_COLUMNS += RARE_IMAGE_COLUMNS
 READER_COLUMNS = ("patient_id", "reader_id", "score")
 FEATURE_COLUMNS = ("patient_id", "timepoint", "modality", "sequence_or_view")

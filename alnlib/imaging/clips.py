@@ -1,7 +1,7 @@
 """Ultrasound sweeps and other moving images as gray frames with spacing, timing and key frame.
 
-Multi-frame DICOM, AVI, MP4, MOV, MKV, WMV, WebM and MPEG video, TIFF of several pages, and folders of numbered frames. Nothing is sampled, resized or
-normalized here; single images are read in `read`, crops cut in `lesions`.
+Multi-frame DICOM, AVI, MP4, MOV, MKV, WMV, WebM and MPEG video, TIFF of several pages, and folders of numbered frames.
+Nothing is sampled, resized or normalized here; single images are read in `read`, crops cut in `lesions`.
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ def read_clip(
 
     DICOM: every frame as `read.read_image` would; MPEG-2, H.264 and HEVC are decoded by FFmpeg. Timing from Frame Time, else
     the median of Frame Time Vector, else Cine Rate or Recommended Display Frame Rate. Video (`VIDEO_SUFFIXES`): color turned
-    to gray by BT.601 luma and rounded to whole numbers, timing from the stream's frame rate, or, where that varies, the median
-    step; frames stay as they were stored, however long each is shown, but are turned as a player turns them (only by quarters);
-    lossy codecs have changed the speckle. Folder: PNG,
-    JPEG, TIFF or single-frame DICOM files, one per frame, in natural order (frame_2 before frame_10); numbers of pictures must
-    rise in equal steps; other files are ignored. Video and pictures know neither spacing nor key frame.
+    to gray by BT.601 luma and rounded to whole numbers, timing from the stream's frame rate, or, where that varies, the
+    median step; frames stay as they were stored, however long each is shown, but are turned as a player turns them (only by
+    quarters); lossy codecs have changed the speckle. Folder: PNG, JPEG, TIFF or single-frame DICOM files, one per frame, in
+    natural order (frame_2 before frame_10); numbers of pictures must rise in equal steps; other files are ignored. Video and
+    pictures know neither spacing nor key frame.
     spacing_mm: (row, column); overrides the file's. near: as in `read.read_image`. Raises InputError, naming the file and the
-    remedy, for a missing, empty, truncated or damaged file, a single image, frames of different size, a gap in the numbers or another format.
+    remedy, for a missing, empty, truncated or damaged file, a single image, frames of different size, a gap in the numbers or
+    another format.
     """
     path = Path(path)
     if path.is_dir():

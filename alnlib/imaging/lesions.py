@@ -175,8 +175,8 @@ def _hounsfield(image: Image2D, picture_rescale: tuple[float, float] | None) -> 
             else "a CT without rescale to HU (a windowed copy or a screen capture?)"
         )
         raise InputError(
-            f"{image.path} is {what}, so its gray values are in unknown units; export the slice as DICOM with its rescale, or give "
-            "slope and intercept to HU (picture_rescale)"
+            f"{image.path} is {what}, so its gray values are in unknown units; export the slice as DICOM with its rescale, or "
+            "give slope and intercept to HU (picture_rescale)"
         )
     slope, intercept = picture_rescale
     return np.float32(slope) * image.pixels + np.float32(intercept)

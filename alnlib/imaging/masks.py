@@ -21,11 +21,11 @@ MOST_OF_IMAGE = 0.5
 """Largest share of an image that a lesion has, unless `mask_label` says what it is. Our choice."""
 
 SPECK = 0.01
-"""Parts smaller than this share of the largest, and farther from its box than that is long, are strays of the drawing tool and left
-out; small ones nearby may be satellites of the lesion. Our choice."""
+"""Parts smaller than this share of the largest, and farther from its box than that is long, are strays of the drawing tool and
+left out; small ones nearby may be satellites of the lesion. Our choice."""
 
 MAX_LABELS = 20
-"""Whole numbers up to this, more than two of them, are labels of several structures; beyond, gray values of an edge. Our choice."""
+"""Whole numbers up to this, more than two of them, are labels of several structures; beyond, grays of an edge. Our choice."""
 
 EDGE_PX = 3
 """How far from its half-way contour a mask that was resampled, smoothed or compressed may have values between."""

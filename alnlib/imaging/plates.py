@@ -126,7 +126,11 @@ def _visit_panels(images: pd.DataFrame, patient_id: str, cohort: Cohort, height:
     height: (x, y, z) in mm of a point in the slice to show; None: where the lesion is largest. Each sequence shows its own
     slice nearest to that point, with the mask of its own row, so grids may differ.
     """
-    own = images[images["patient_id"] == patient_id].drop_duplicates("sequence_or_view").set_index("sequence_or_view", drop=False)
+    own = (
+        images[images["patient_id"] == patient_id]
+        .drop_duplicates("sequence_or_view")
+        .set_index("sequence_or_view", drop=False)
+    )
     known = [name for name in SEQUENCE_ORDER if name in own.index]
     order = known + [name for name in own.index if name not in known]
     height = height if height is not None else _middle_of_lesion(own.iloc[0], cohort)

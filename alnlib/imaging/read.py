@@ -87,15 +87,16 @@ def read_image(
 ) -> Image2D:
     """Read one image as float32 gray values.
 
-    DICOM, with or without preamble, uncompressed, deflated, JPEG (baseline, extended, lossless), JPEG-LS, JPEG 2000 or
-    RLE: modality rescale or lookup table applied; MONOCHROME1 inverted over the range of its stored bits, so that bright
-    is always dense or echogenic, but in CT, whose rescale counts from the stored values; pixel padding becomes the smallest of the other values, in CT -1024 HU, below which no
-    CT value goes; overlays in bits or elements of their own left out; spacing from Pixel Spacing, else the ultrasound region
-    in cm, else Imager Pixel Spacing (at the detector, not corrected for magnification), else Nominal Scanned Pixel Spacing.
-    PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white where the file says that 0 is white, turned
-    as EXIF says and viewers do, no spacing. Color: three equal channels collapse to gray; others (color Doppler, calipers and labels burnt into the picture)
-    turn to BT.601 luma, so that colored pixels stay where they are and lose their meaning as velocity; crop them away. A
-    palette of 8-bit colors in 16-bit entries is read in 8 bits.
+    DICOM, with or without preamble, uncompressed, deflated, JPEG (baseline, extended, lossless), JPEG-LS, JPEG 2000 or RLE:
+    modality rescale or lookup table applied; MONOCHROME1 inverted over the range of its stored bits, so that bright is
+    always dense or echogenic, but in CT, whose rescale counts from the stored values; pixel padding becomes the smallest of
+    the other values, in CT -1024 HU, below which no CT value goes; overlays in bits or elements of their own left out;
+    spacing from Pixel Spacing, else the ultrasound region in cm, else Imager Pixel Spacing (at the detector, not corrected
+    for magnification), else Nominal Scanned Pixel Spacing.
+    PNG, JPEG, TIFF: 8 or 16 bits per channel or floating point, alpha ignored, white where the file says that 0 is white,
+    turned as EXIF says and viewers do, no spacing. Color: three equal channels collapse to gray; others (color Doppler,
+    calipers and labels burnt into the picture) turn to BT.601 luma, so that colored pixels stay where they are and lose their
+    meaning as velocity; crop them away. A palette of 8-bit colors in 16-bit entries is read in 8 bits.
     spacing_mm: (row, column); overrides the file's. frame: which of several, from 0. near: (row, column) of the lesion, which
     tells of two calibrated ultrasound regions the one that counts; by default the largest. Raises InputError, naming the file
     and the remedy, for a missing, empty, truncated or unreadable file, several frames of which none is named, or values that
@@ -405,7 +406,8 @@ def chosen_frame(path: Path, frames: int, frame: int | None) -> int:
         )
     if (frame or 0) >= frames:
         raise InputError(
-            f"{path}: holds {frames} frame{'s' * (frames > 1)}, and images.csv asks for frame {frame} (0 is the first); correct it"
+            f"{path}: holds {frames} frame{'s' * (frames > 1)}, and images.csv asks for frame {frame} (0 is the first); "
+            "correct it"
         )
     return frame or 0
 

@@ -110,11 +110,13 @@ def _flat_mask(row: pd.Series, root: str | Path, shape: tuple[int, int]) -> np.n
 def _slice_of_volume(row: pd.Series, root: str | Path) -> Still:
     volume, given = read_scan(row, root), parse_box(row.get("box"))
     drawn = scan_mask(row, root, volume)
-    box = row_box(row, 6) if given is not None else None if drawn is None else box_from_mask(drawn, row.get("mask_path"))
+    box = (
+        row_box(row, 6) if given is not None else None if drawn is None else box_from_mask(drawn, row.get("mask_path"))
+    )
     if box is None:
         raise InputError(
-            f"{volume.path} has neither box nor mask, so the slice of the lesion is unknown; give one in images.csv, or leave the "
-            "image out"
+            f"{volume.path} has neither box nor mask, so the slice of the lesion is unknown; give one in images.csv, or leave "
+            "the image out"
         )
     check_box(box, volume.shape, f"the volume {volume.path}")
     order, flips = axial_axes(volume.geometry)
@@ -136,8 +138,8 @@ def _adc_factor(volume: Volume) -> float:
         if lowest <= water < highest:
             return factor
     raise InputError(
-        f"{volume.path}: an ADC map whose high values are {water:.3g}, in none of the units 10^-6, 10^-3 and mm2/s; convert it to "
-        "10^-6 mm2/s, or call the sequence otherwise"
+        f"{volume.path}: an ADC map whose high values are {water:.3g}, in none of the units 10^-6, 10^-3 and mm2/s; convert it "
+        "to 10^-6 mm2/s, or call the sequence otherwise"
     )
 
 

@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from alneval.cli import evaluate
@@ -32,6 +33,7 @@ from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan
 
 if TYPE_CHECKING:
     from alnlib.cohorts.intake import Intake
+    from alnlib.cohorts.schema import Cohort
 
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
@@ -228,6 +230,7 @@ def new_cohort(
 @app.command()
 def validate(
     folder: Annotated[Path, typer.Argument(help="cohort folder: cohort.yaml, patients.csv, images.csv")],
+    images: Annotated[bool, typer.Option("--images", help="open and cut every image too, and compare headers")] = False,
 ) -> int:
     """Check a cohort folder: every problem at once, with file, row and remedy, and which stages have how many patients."""
     from alnlib.cohorts.folder import read_cohort
@@ -241,7 +244,27 @@ def validate(
     for stage, told in applicable_stages(read_offer(folder)):
         print(f"  {stage.notebook:22s} {told}")
     _warn(cohort.warnings)
+    if images:
+        _examine(cohort)
     return 0
+
+
+def _examine(cohort: Cohort) -> None:
+    """Open, cut and compare every image on all cores. Raises InputError for those that cannot be used."""
+    from alnlib.imaging import examine
+
+    n_jobs = os.cpu_count() or 1
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("images", total=len(cohort.images))
+        found = examine.examine_images(cohort, n_jobs, lambda done, _: progress.update(task, completed=done))
+    contradictions = examine.header_contradictions(cohort, n_jobs)
+    _warn(examine.contradiction_problems(cohort, contradictions))
+    if len(found):
+        problems = examine.image_problems(cohort, found)
+        raise InputError(f"{len(found)} of {len(cohort.images)} images cannot be used: {counted(problems)}", problems)
+    print(
+        f"{len(cohort.images)} images were opened and cut; headers contradict the table in {len(contradictions)} places."
+    )
 
 
 def _warn(warnings: Sequence[Problem]) -> None:

@@ -1,0 +1,276 @@
+"""Every image of a cohort opened once before anything is computed: what cannot be read or cut, and what headers say otherwise.
+
+`examine_images` cuts each image as a stage would; `header_contradictions` compares DICOM headers with images.csv and reads no
+pixel. Of identities in headers, what is told is whether they agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from alnlib.cohorts.schema import Cohort, parse_pixel_spacing
+from alnlib.errors import InputError, Problem, counted
+from alnlib.imaging import read
+from alnlib.imaging.lesions import crop
+from alnlib.imaging.rows import is_given, of_patient, read_scan, read_still, read_sweep
+from alnlib.imaging.spec import CropSpec
+
+SIDE_PX = 64
+"""Of the crops that are cut to see whether they can be."""
+
+SET_ASIDE_COLUMNS = ("patient_id", "image_id", "modality", "file", "reason", "remedy")
+CONTRADICTION_COLUMNS = ("patient_id", "image_id", "file", "what", "header", "table")
+
+DICOM_MODALITY = {"US": "US", "USV": "US", "MRI": "MR", "CT": "CT", "MG": "MG"}
+KNOWN_MODALITIES = ("US", "MR", "CT", "MG", "PT", "NM", "XA", "IVUS", "OPT", "ES", "SEG", "RTSTRUCT", "SR")
+"""DICOM codes that say what made the image; others (OT, SC, DX, CR) can be any."""
+
+PLAUSIBLE_MM = {"US": (0.01, 1.0), "USV": (0.01, 1.0), "MG": (0.01, 1.0), "CT": (0.1, 2.0), "MRI": (0.1, 5.0)}
+"""Smallest and largest pixel by modality. Our choice, with room for pictures that were reduced."""
+
+SAME_SPACING = 0.05
+"""Largest relative difference between the spacing of table and header that rounding explains."""
+
+PHASES = ("pre", "early", "late")
+"""Ends of `sequence_or_view` of contrast phases, in the order in which they are acquired."""
+
+INTENTS = ("FOR PROCESSING", "FOR PRESENTATION")
+
+
+def examine_images(cohort: Cohort, n_jobs: int = 1, told: Callable[[int, int], None] | None = None) -> pd.DataFrame:
+    """`SET_ASIDE_COLUMNS`: the images that cannot be read or cut, in the order of the table, with reason and remedy.
+
+    Each is opened with its mask, and where a mask or box says where the lesion is, cut round it. n_jobs: processes (joblib's);
+    told: called with how many images are done, and of how many.
+    """
+    images, root = cohort.images, cohort.root
+    of_patient_rows = dict(list(images[images["modality"] == "MRI"].groupby("patient_id")))
+    tasks = [
+        (at, row, of_patient_rows.get(row["patient_id"], images.head(0)) if row["modality"] == "MRI" else None)
+        for at, (_, row) in enumerate(images.iterrows())
+    ]
+    jobs = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size="auto")
+    found: dict[int, tuple[str, str]] = {}
+    for done, (at, fault) in enumerate(jobs(delayed(_fault)(*task, root) for task in tasks), start=1):
+        if fault is not None:
+            found[at] = fault
+        if told is not None:
+            told(done, len(tasks))
+    rows = [(*images.iloc[at][["patient_id", "image_id", "modality", "path"]], *found[at]) for at in sorted(found)]
+    return pd.DataFrame(rows, columns=list(SET_ASIDE_COLUMNS))
+
+
+def set_aside(cohort: Cohort, found: pd.DataFrame, most: float = 1.0) -> Cohort:
+    """The cohort without the images of `examine_images`. Raises InputError, with all of them, if they are more than the share
+    `most` of the table."""
+    images = cohort.images
+    if len(found) > most * len(images):
+        raise InputError(
+            f"{len(found)} of {len(images)} images cannot be used, more than the share of {most:g} that a run sets aside "
+            f"({counted(image_problems(cohort, found))})",
+            image_problems(cohort, found),
+        )
+    kept = images[~images["image_id"].isin(found["image_id"])].reset_index(drop=True)
+    return cohort if found.empty else replace(cohort, images=kept)
+
+
+def image_problems(cohort: Cohort, found: pd.DataFrame) -> list[Problem]:
+    """A problem for each row of `examine_images`, with its row in images.csv; alike ones share a line when they are told."""
+    row_of = {image: at + 2 for at, image in enumerate(cohort.images["image_id"])}
+    return [
+        Problem.of(
+            "images.csv",
+            f"{row.reason} (patient {row.patient_id}, {row.file})",
+            row.remedy,
+            row_of[row.image_id],
+            "path",
+        )
+        for row in found.itertuples()
+    ]
+
+
+def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
+    """`CONTRADICTION_COLUMNS`: where DICOM headers say otherwise than images.csv, and what they say.
+
+    Compared are modality, side, size of pixels (`SAME_SPACING`, `PLAUSIBLE_MM`), whether images of one patient name one and
+    those of two patients two, whether a visit `post` was after `pre`, contrast phases were acquired in the order of `PHASES`, and
+    whether all mammograms are for presentation or all for processing. Files that are no DICOM say nothing.
+    """
+    images = cohort.images
+    heads = Parallel(n_jobs=n_jobs)(delayed(_header)(Path(cohort.root, path)) for path in images["path"])
+    said = images.assign(**{name: [head.get(name, "") for head in heads] for name in _HEADER})
+    parts = [_of_each_image(said), _identities(said), _visits(said), _phases(said), _intents(said)]
+    rows = [(*said.loc[at, ["patient_id", "image_id", "path"]], *one) for part in parts for at, *one in part]
+    return pd.DataFrame(rows, columns=list(CONTRADICTION_COLUMNS))
+
+
+def contradiction_problems(cohort: Cohort, found: pd.DataFrame) -> list[Problem]:
+    """A warning for each row of `header_contradictions`."""
+    row_of = {image: at + 2 for at, image in enumerate(cohort.images["image_id"])}
+    remedy = "look at the file; correct images.csv, or note why the header is wrong"
+    return [
+        Problem.of(
+            "images.csv",
+            f"the header says another {row.what} ({row.header} for {row.table}; patient {row.patient_id}, {row.file})",
+            remedy,
+            row_of[row.image_id],
+            row.what,
+        )
+        for row in found.itertuples()
+    ]
+
+
+# One image
+
+
+def _fault(at: int, row: pd.Series, of_patient_rows: pd.DataFrame | None, root: Path) -> tuple[int, tuple | None]:
+    """(at, None) or (at, (reason, remedy))."""
+    try:
+        with of_patient(row):
+            _cut(row, of_patient_rows, root)
+    except InputError as error:
+        return at, _told(str(error), row, root)
+    except (ValueError, RuntimeError, ArithmeticError, LookupError, AssertionError, MemoryError) as error:
+        said = (str(error).strip() or "no message").splitlines()[-1]
+        return at, (f"{type(error).__name__}: {said}", "look at image and mask, or leave the image out")
+    return at, None
+
+
+def _cut(row: pd.Series, of_patient_rows: pd.DataFrame | None, root: Path) -> None:
+    modality, placed = row["modality"], is_given(row["box"]) or is_given(row["mask_path"])
+    if not placed:
+        {"USV": read_sweep, "MRI": read_scan}.get(modality, read_still)(row, root)
+    elif modality == "MRI":
+        timepoint = row["timepoint"] if is_given(row["timepoint"]) else ""
+        channels = [f"{timepoint}/{row['sequence_or_view']}"] if is_given(row["sequence_or_view"]) else None
+        if channels is None:
+            raise InputError("the sequence of the MRI is not named; fill sequence_or_view in images.csv")
+        crop(of_patient_rows, root, CropSpec("MRI", SIDE_PX, channels=channels), [row["patient_id"]])
+    else:
+        crop(pd.DataFrame([row]), root, CropSpec(modality, SIDE_PX))
+
+
+def _told(message: str, row: pd.Series, root: Path) -> tuple[str, str]:
+    """Reason and remedy of a message, without the names that stand in columns of their own."""
+    message = message.removeprefix(f"patient {row['patient_id']}: ").removeprefix(f"image {row['image_id']}: ")
+    message = message.removeprefix(f"{root / str(row['path'])}: ").replace(f"{root}/", "")
+    reason, *remedy = re.split(r"[;:] (?!.*[;:] )", message, maxsplit=1, flags=re.DOTALL)
+    return reason, "".join(remedy) or "look at the file, or leave the image out"
+
+
+# Headers
+
+_TAGS = (
+    "Modality", "ImageLaterality", "Laterality", "PatientID", "StudyDate", "AcquisitionDate", "AcquisitionTime",
+    "ContentTime", "PresentationIntentType", "PixelSpacing", "ImagerPixelSpacing", "SequenceOfUltrasoundRegions",
+)  # fmt: skip
+_HEADER = ("dicom_modality", "dicom_side", "dicom_patient", "dicom_date", "dicom_time", "dicom_intent", "dicom_spacing")
+
+
+def _header(path: Path) -> Mapping[str, Any]:
+    """What the header of a DICOM file, or of the first of a folder, says, by `_HEADER`; {} of other files. The patient as a
+    digest."""
+    if path.is_dir():
+        path = next((file for file in sorted(path.iterdir()) if read.is_dicom_image(file)), path)
+    try:
+        if not path.is_file() or not read.is_dicom(path):
+            return {}
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+        side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").upper()
+        patient = str(dataset.get("PatientID") or "").strip()
+        return {
+            "dicom_modality": str(dataset.get("Modality") or ""),
+            "dicom_side": side if side in ("L", "R") else "",
+            "dicom_patient": hashlib.sha256(patient.encode()).hexdigest() if patient else "",
+            "dicom_date": str(dataset.get("StudyDate") or ""),
+            "dicom_time": str(dataset.get("AcquisitionTime") or dataset.get("ContentTime") or ""),
+            "dicom_intent": str(dataset.get("PresentationIntentType") or "").upper(),
+            "dicom_spacing": read.dicom_spacing(dataset),
+        }
+    except (InputError, InvalidDicomError, OSError, ValueError, TypeError, AttributeError, NotImplementedError):
+        return {}  # what is wrong with the file is told by `examine_images`
+
+
+def _of_each_image(said: pd.DataFrame) -> list[tuple]:
+    found = []
+    for at, row in said.iterrows():
+        made_by, side = row["dicom_modality"], row["dicom_side"]
+        if made_by in KNOWN_MODALITIES and made_by != DICOM_MODALITY[row["modality"]]:
+            found.append((at, "modality", made_by, row["modality"]))
+        if side and row["laterality"] in ("L", "R") and side != row["laterality"]:
+            found.append((at, "laterality", side, row["laterality"]))
+        given = parse_pixel_spacing(row["pixel_spacing_mm"])
+        header = row["dicom_spacing"] if isinstance(row["dicom_spacing"], tuple) else None
+        if given and header and not np.allclose(given, header, rtol=SAME_SPACING):
+            found.append((at, "pixel_spacing_mm", _steps(header), _steps(given)))
+        lowest, highest = PLAUSIBLE_MM[row["modality"]]
+        if (known := given or header) and not all(lowest <= step <= highest for step in known):
+            found.append((at, "pixel_spacing_mm", _steps(known), f"{lowest:g} to {highest:g} are usual"))
+    return found
+
+
+def _identities(said: pd.DataFrame) -> list[tuple]:
+    """An identity that most patients share, as after a careless anonymization, is none."""
+    named = said[said["dicom_patient"] != ""]
+    shared = named.groupby("dicom_patient")["patient_id"].nunique()
+    anonymous = shared[shared > max(2, 0.5 * named["patient_id"].nunique())].index
+    named = named[~named["dicom_patient"].isin(anonymous)]
+    found = []
+    for _, own in named.groupby("patient_id", sort=False):
+        others = own.index[own["dicom_patient"] != own["dicom_patient"].mode().iloc[0]]
+        found += [(at, "patient_id", "another patient than other images", "the same") for at in others]
+    for _, own in named.groupby("dicom_patient", sort=False):
+        usual = own["patient_id"].mode().iloc[0]
+        others = own.index[own["patient_id"] != usual]
+        found += [(at, "patient_id", f"the same patient as images of {usual}", "another") for at in others]
+    return found
+
+
+def _visits(said: pd.DataFrame) -> list[tuple]:
+    found = []
+    dated = said[said["timepoint"].isin(["pre", "post"]) & (said["dicom_date"] != "")]
+    for _, own in dated.groupby("patient_id", sort=False):
+        days = pd.to_datetime(own["dicom_date"], format="%Y%m%d", errors="coerce")
+        before = days[own["timepoint"] == "pre"].max()
+        for at in own.index[(own["timepoint"] == "post") & (days < before)]:
+            found.append((at, "timepoint", f"{(before - days[at]).days} days before the visit pre", "post"))
+    return found
+
+
+def _phases(said: pd.DataFrame) -> list[tuple]:
+    found = []
+    timed = said[(said["modality"] == "MRI") & (said["dicom_time"] != "")]
+    phase = timed["sequence_or_view"].fillna("").str.extract(rf"^(.*)_({'|'.join(PHASES)})$")
+    timed = timed.assign(family=phase[0], phase=phase[1].map(PHASES.index, na_action="ignore")).dropna(subset=["phase"])
+    for _, own in timed.groupby(["patient_id", timed["timepoint"].fillna(""), "family", "dicom_date"], sort=False):
+        own = own.sort_values("phase")
+        late = own.index[own["dicom_time"].astype(float).diff() <= 0]
+        told = "acquired before the phase before it"
+        found += [(at, "sequence_or_view", told, said.loc[at, "sequence_or_view"]) for at in late]
+    return found
+
+
+def _intents(said: pd.DataFrame) -> list[tuple]:
+    """Raw and processed mammograms have other gray values; those of the rarer kind are named."""
+    known = said[said["dicom_intent"].isin(INTENTS) & (said["modality"] == "MG")]
+    counts = known["dicom_intent"].value_counts()
+    if len(counts) < 2:
+        return []
+    rarer, usual = (counts.index[place].lower() for place in (-1, 0))
+    others = known.index[known["dicom_intent"] == counts.index[-1]]
+    return [(at, "intent", rarer, f"{counts.iloc[0]} others are {usual}") for at in others]
+
+
+def _steps(spacing: tuple[float, float]) -> str:
+    return " ".join(f"{step:.4g}" for step in spacing)
