@@ -91,7 +91,7 @@ class Header:
     """All that a new DICOM object says beside its pixels.
 
     modality: US, USV, CT or MG. spacing_mm: (row, column) or None. laterality: L, R or "". view: CC, MLO or "".
-    frame_time_ms, key_frame (from 0): of a sweep, or None.
+    frame_time_ms, key_frame (from 0): of a sweep, or None. in_hu: whether the values are Hounsfield units.
     """
 
     patient_id: str
@@ -105,12 +105,14 @@ class Header:
     view: str = ""
     frame_time_ms: float | None = None
     key_frame: int | None = None
+    in_hu: bool = False
 
 
 def plain_dataset(pixels: np.ndarray, header: Header) -> Dataset:
     """A DICOM object of gray values, (rows, columns) or (frames, rows, columns), that `imaging` reads as the same values.
 
-    Whole numbers are stored in 8 or 16 bits, others as float32; the values are final: nothing is left to rescale.
+    Whole numbers are stored in 8 or 16 bits, others as float32; the values are final: nothing is left to rescale, which CT in
+    HU says by a slope of 1.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -138,7 +140,9 @@ def plain_dataset(pixels: np.ndarray, header: Header) -> Dataset:
     dataset.PatientIdentityRemoved = "YES"
     dataset.LongitudinalTemporalInformationModified = "MODIFIED"
     dataset.DeidentificationMethodCodeSequence = Sequence([_code(*profile) for profile in PROFILES.items()])
-    stored = smallest_kind(pixels)
+    stored = smallest_kind(pixels, (np.int16,)) if header.in_hu else smallest_kind(pixels)
+    if header.in_hu:
+        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, 1, "HU"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = pixels.shape[-2:]
     dataset.BitsAllocated = 8 * stored.dtype.itemsize

@@ -453,7 +453,14 @@ def _write_still(image: Found, stem: Path, header: Header, note: _Note) -> _Writ
     picture = read.read_image(image.files[0])
     mask = _flat_mask(image, picture.pixels.shape, stem, note)
     if image.is_dicom:
-        path = write_dicom(picture.pixels, replace(header, spacing_mm=picture.spacing_mm), stem)
+        spacing_mm = None if picture.several_regions else picture.spacing_mm
+        if picture.several_regions:
+            note(
+                "value",
+                image.name,
+                "pixels of two sizes side by side; give pixel_spacing_mm of the part with the lesion",
+            )
+        path = write_dicom(picture.pixels, replace(header, spacing_mm=spacing_mm, in_hu=picture.in_hu), stem)
     else:
         path = write_picture(picture.pixels, stem)
     return path, mask, text_boxes(picture.pixels)
@@ -487,7 +494,8 @@ def _write_ct(image: Found, stem: Path, header: Header, note: _Note) -> _Written
             "or NIfTI mask with it, or one slice"
         )
     slice_of_node = int(mask.sum(axis=(1, 2)).argmax())
-    path = write_dicom(volume.values[slice_of_node], replace(header, spacing_mm=volume.geometry.spacing_mm[1:]), stem)
+    header = replace(header, spacing_mm=volume.geometry.spacing_mm[1:], in_hu=volume.in_hu)
+    path = write_dicom(volume.values[slice_of_node], header, stem)
     return path, write_picture(255 * mask[slice_of_node].astype(np.uint8), _masks_stem(stem)), []
 
 

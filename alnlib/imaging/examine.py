@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from alnlib.cohorts.schema import Cohort, parse_pixel_spacing
+from alnlib.cohorts.schema import Cohort, mask_files, parse_pixel_spacing
 from alnlib.errors import InputError, Problem, counted
 from alnlib.imaging import read
 from alnlib.imaging.lesions import crop
@@ -164,7 +164,9 @@ def _cut(row: pd.Series, of_patient_rows: pd.DataFrame | None, root: Path) -> No
 def _told(message: str, row: pd.Series, root: Path) -> tuple[str, str]:
     """Reason and remedy of a message, without the names that stand in columns of their own."""
     message = message.removeprefix(f"patient {row['patient_id']}: ").removeprefix(f"image {row['image_id']}: ")
-    message = message.removeprefix(f"{root / str(row['path'])}: ").replace(f"{root}/", "")
+    message = message.replace(f"{root}/", "")
+    for name in (row["path"], *(mask_files(row["mask_path"]) if is_given(row["mask_path"]) else ())):
+        message = message.removeprefix(f"{name}: ")
     reason, *remedy = re.split(r"[;:] (?!.*[;:] )", message, maxsplit=1, flags=re.DOTALL)
     return reason, "".join(remedy) or "look at the file, or leave the image out"
 

@@ -30,6 +30,9 @@ MAX_LABELS = 20
 EDGE_PX = 3
 """How far from its half-way contour a mask that was resampled, smoothed or compressed may have values between."""
 
+LEVEL_SHARE = 0.7
+"""Fewest of all values that are those of lesion and background; of noise cut half-way, all lie at a contour."""
+
 EDGE_SHARE = 0.99
 """Share of the values between lesion and background that must lie at the contour."""
 
@@ -151,7 +154,7 @@ def _half_way(values: np.ndarray, path: Path) -> np.ndarray:
     between = np.minimum(np.abs(values - background), np.abs(values - drawn)) > 0.1 * (drawn - background)
     around = np.ones((3,) * values.ndim)
     edge = ndimage.binary_dilation(lesion, around, EDGE_PX) & ~ndimage.binary_erosion(lesion, around, EDGE_PX)
-    if between.sum() and (between & edge).sum() < EDGE_SHARE * between.sum():
+    if between.mean() > 1 - LEVEL_SHARE or (between & edge).sum() < EDGE_SHARE * between.sum():
         raise InputError(
             f"{path}: is no mask: it has gray values from {lowest:.4g} to {highest:.4g} all over (the image itself, a contour "
             "drawn into it, or probabilities?); export the lesion as one value on a background of another"

@@ -55,6 +55,10 @@ ADOBE_TRANSFORM = re.compile(rb"\xff\xee\x00\x0eAdobe.{6}([^\x00-\x02])", re.DOT
 EXIF_ORIENTATION = 274
 """Tag of EXIF and TIFF that says how a viewer turns a picture: 1 as it is stored, up to 8."""
 
+QUARTER_TURNS = (5, 6, 7, 8)
+RAW_STRIPS = 1
+"""Compression of TIFF: none."""
+
 JPEG_RGB_COMPONENTS = (b"RGB", b"rgb")
 """Component identifiers by which libjpeg knows that a stream without a color marker is RGB; others are YCbCr."""
 
@@ -370,6 +374,7 @@ def in_hounsfield(dataset: Dataset, index: int = 0) -> bool:
         return False
     slope, intercept = line
     bits, signed = int(dataset.get("BitsStored") or 16), bool(dataset.get("PixelRepresentation"))
+    signed = signed or "PixelData" not in dataset  # floating point
     lowest = (-(2 ** (bits - 1)) if signed else 0) * slope + intercept
     return lowest < 0 and not (bits <= 8 and slope == 1)
 
@@ -484,7 +489,7 @@ def _read_picture(path: Path, frame: int | None = None) -> np.ndarray:
 def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
     """By the orientation of EXIF or TIFF."""
     orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-    if orientation in (5, 6, 7, 8):
+    if orientation in QUARTER_TURNS:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         values = values[::-1]
@@ -493,6 +498,14 @@ def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
 
 def _picture_values(path: Path, picture: Image.Image) -> np.ndarray:
     tags = getattr(picture, "tag_v2", {})
+    if (
+        picture.getexif().get(EXIF_ORIENTATION, 1) in QUARTER_TURNS
+        and tags.get(TiffImagePlugin.COMPRESSION) == RAW_STRIPS
+    ):
+        raise InputError(
+            f"{path}: is an uncompressed TIFF to be shown turned by a quarter, which Pillow 13.0 decodes to stripes; export it "
+            "upright, or compressed, or as PNG"
+        )
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
     if (bits == 16 or any(";16" in str(tile) for tile in picture.tile)) and not picture.mode.startswith("I"):
         if picture.getexif().get(EXIF_ORIENTATION, 1) != 1:

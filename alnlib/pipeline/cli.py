@@ -262,9 +262,8 @@ def _examine(cohort: Cohort) -> None:
     if len(found):
         problems = examine.image_problems(cohort, found)
         raise InputError(f"{len(found)} of {len(cohort.images)} images cannot be used: {counted(problems)}", problems)
-    print(
-        f"{len(cohort.images)} images were opened and cut; headers contradict the table in {len(contradictions)} places."
-    )
+    where = f"{len(contradictions)} place{'s' * (len(contradictions) != 1)}"
+    print(f"{len(cohort.images)} images were opened and cut; headers contradict the table in {where}.")
 
 
 def _warn(warnings: Sequence[Problem]) -> None:
