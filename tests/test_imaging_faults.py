@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -613,3 +614,13 @@ def test_a_series_with_any_header_gives_its_voxels_or_an_error(
     assert volume.geometry.spacing_mm == pytest.approx((step, *spacing), rel=1e-6)
     for k in range(4):
         np.testing.assert_allclose(volume.geometry.position_mm((k, 0, 0)), normal * step * k, atol=1e-6)
+
+
+def test_the_table_of_faults_names_tests_that_are_there():
+    """docs/real_files.md, whose third column names a test for every kind."""
+    here = Path(__file__).parent
+    page = (here.parent / "docs" / "real_files.md").read_text(encoding="utf-8")
+    named = re.findall(r"\| `(test_\w+)` \|$", page, re.MULTILINE)
+    code = "".join((here / f"test_imaging_{name}.py").read_text(encoding="utf-8") for name in ("faults", "examine"))
+    assert len(named) == len(set(named)) >= 30
+    assert all(f"def {name}(" in code for name in named)

@@ -50,7 +50,8 @@ def check_scores(run: Path, of_images: str, of_patients: str, images: pd.DataFra
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory) -> Path:
-    """24 simulated patients; every third has a second still and sweep (the box shifted), one each that cannot be used."""
+    """24 simulated patients; every third has a second still and sweep (the box shifted), one each that cannot be used, and one
+    still is truncated, which must not end the run."""
     folder = tmp_path_factory.mktemp("cohorts") / "several"
     few = {"n_mri": 0, "n_video_external": 0, "n_external": 0, "n_ct": 0, "n_mammography": 0, "n_neoadjuvant": 0}
     spec = SimulationSpec(n_primary=24, n_video_primary=24, image_rows=96, image_columns=96, **few)
@@ -60,7 +61,12 @@ def cohort(tmp_path_factory) -> Path:
     first = drawn.images.groupby("modality").head(1)
     nowhere = first.assign(image_id=first["image_id"] + "-nowhere", mask_path=None, box=None)
     after = first.assign(image_id=first["image_id"] + "-after", timepoint="post")
-    images = pd.concat([drawn.images, again, nowhere, after], ignore_index=True)
+    whole = first[first["modality"] == "US"]
+    (folder / "images/broken.dcm").write_bytes((folder / whole["path"].iloc[0]).read_bytes()[:2000])
+    broken = whole.assign(
+        image_id=whole["image_id"] + "-broken", path="images/broken.dcm", mask_path=None, box="30 30 60 70"
+    )
+    images = pd.concat([drawn.images, again, nowhere, after, broken], ignore_index=True)
     patients = drawn.patients.astype({"aln_metastasis": "Int64"})
     patients.loc[patients["patient_id"] == patients["patient_id"].max(), "aln_metastasis"] = pd.NA
     write_cohort(replace(drawn, images=images, patients=patients), folder)
@@ -70,6 +76,10 @@ def cohort(tmp_path_factory) -> Path:
 def test_every_image_of_a_patient_is_scored_and_those_left_out_are_named(cohort, tmp_path):
     run, _ = run_to_23(cohort, tmp_path)
     images = read_cohort(cohort).images
+    aside = pd.read_csv(run / "sources/set_aside.csv")
+    assert aside["image_id"].str.endswith("-broken").tolist() == [True] and "broken.dcm" in aside["file"].iloc[0]
+    assert "truncated" in aside["reason"].iloc[0] + aside["remedy"].iloc[0]
+    images = images[~images["image_id"].isin(aside["image_id"])]
     for modality, of_images, of_patients in (
         ("US", "ultrasound/images.csv", "predictions/ultrasound.csv"),
         ("USV", "video/clips.csv", "predictions/video.csv"),
