@@ -25,8 +25,7 @@ from joblib.externals.loky import get_reusable_executor
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from alnlib.cohorts.folder import read_cohort
-from alnlib.imaging.masks import read_volume_mask
-from alnlib.imaging.volumes import Volume, read_volume
+from alnlib.imaging.volumes import Volume, read_volume, read_volume_mask
 from alnlib.radiomics.extract import Settings, extract_cohort, extract_features, settings_for
 from alnsim import SimulationSpec, simulate_cohort
 

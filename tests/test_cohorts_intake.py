@@ -33,10 +33,9 @@ from alnlib.cohorts.sheet import judged, numbers, read_sheet
 from alnlib.errors import InputError
 from alnlib.imaging.burned_in import text_boxes
 from alnlib.imaging.clips import read_clip
-from alnlib.imaging.masks import read_mask, read_volume_mask
-from alnlib.imaging.read import read_image
+from alnlib.imaging.read import read_image, read_mask
 from alnlib.imaging.structures import structure_mask
-from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume
+from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume, read_volume_mask
 from alnlib.paths import repository_root
 from alnsim.dicom import Identity, ct_dataset, mammography_dataset, ultrasound_dataset, ultrasound_sweep_dataset
 from alnsim.nifti import write_volume

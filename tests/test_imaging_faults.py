@@ -30,11 +30,10 @@ from alnlib.cohorts.schema import IMAGE_COLUMNS
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.lesions import crop
-from alnlib.imaging.masks import read_mask, read_volume_mask
-from alnlib.imaging.read import read_image
+from alnlib.imaging.read import read_image, read_mask
 from alnlib.imaging.rows import read_scan, read_still, scan_mask
 from alnlib.imaging.spec import CropSpec
-from alnlib.imaging.volumes import read_volume
+from alnlib.imaging.volumes import read_volume, read_volume_mask
 from alnlib.radiomics.extract import extract_cohort, settings_for
 
 LESION = np.zeros((60, 80), np.uint8)
@@ -220,7 +219,7 @@ def test_segmentations_and_structure_sets_are_masks(tmp_path):
     with pytest.raises(InputError, match="is a SEG object, whose voxels are those of its image"):
         read_volume_mask(two)
     empty = dicom(tmp_path / "rt.dcm", np.zeros((2, 2), np.uint8), "RTSTRUCT")
-    with pytest.raises(InputError, match="of its 0 structures none can be the lesion"):
+    with pytest.raises(InputError, match="is an RTSTRUCT object; of its 0 structures none can be the lesion"):
         read_volume_mask(empty, image)
     with pytest.raises(InputError, match=r"rt.dcm: is one DICOM file \(RTSTRUCT\)"):
         read_volume(empty)

@@ -18,11 +18,10 @@ from matplotlib import pyplot as plt
 
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
-from alnlib.imaging.masks import read_mask, read_volume_mask
 from alnlib.imaging.montage import Panel, plot_panel
 from alnlib.imaging.plates import MODALITIES, SEQUENCE_ORDER, SOFT_TISSUE_HU, draw_rows, plate_rows, visit_rows
-from alnlib.imaging.read import read_image
-from alnlib.imaging.volumes import read_volume
+from alnlib.imaging.read import read_image, read_mask
+from alnlib.imaging.volumes import read_volume, read_volume_mask
 
 
 @pytest.fixture(scope="module")

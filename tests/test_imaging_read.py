@@ -32,8 +32,7 @@ from pydicom.uid import (
 )
 
 from alnlib.errors import InputError
-from alnlib.imaging.masks import read_mask
-from alnlib.imaging.read import read_image
+from alnlib.imaging.read import read_image, read_mask
 from tests.real_data import real_data
 
 RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4)

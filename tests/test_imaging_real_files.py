@@ -17,9 +17,8 @@ from PIL import Image
 
 from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
-from alnlib.imaging.masks import read_mask, read_volume_mask
-from alnlib.imaging.read import read_image
-from alnlib.imaging.volumes import read_volume
+from alnlib.imaging.read import read_image, read_mask
+from alnlib.imaging.volumes import read_volume, read_volume_mask
 from tests.real_data import real_data
 
 PYDICOM = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -10,10 +10,9 @@ from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import IMAGE_COLUMNS, parse_box
 from alnlib.errors import InputError
 from alnlib.imaging.lesions import crop as cut
-from alnlib.imaging.masks import read_volume_mask
 from alnlib.imaging.mri import channel_before_therapy, mri_rows
 from alnlib.imaging.spec import CropSpec
-from alnlib.imaging.volumes import VolumeGeometry
+from alnlib.imaging.volumes import VolumeGeometry, read_volume_mask
 from alnsim import SimulationSpec, simulate_cohort
 from alnsim.nifti import write_volume
 

@@ -17,8 +17,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 from scipy.spatial.transform import Rotation
 
 from alnlib.errors import InputError
-from alnlib.imaging.masks import read_volume_mask
-from alnlib.imaging.volumes import VolumeGeometry, read_volume
+from alnlib.imaging.volumes import VolumeGeometry, read_volume, read_volume_mask
 from alnsim.nifti import write_volume
 from tests.real_data import real_data
 

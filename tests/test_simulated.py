@@ -24,9 +24,8 @@ from alnlib.cohorts.schema import ClinicalVariable, parse_box
 from alnlib.errors import InputError
 from alnlib.files import sha256_file
 from alnlib.imaging.clips import read_clip
-from alnlib.imaging.masks import read_mask, read_volume_mask
-from alnlib.imaging.read import read_image
-from alnlib.imaging.volumes import read_volume
+from alnlib.imaging.read import read_image, read_mask
+from alnlib.imaging.volumes import read_volume, read_volume_mask
 from alnlib.paths import repository_root
 from alnsim import SimulationSpec, simulate_cohort
 from alnsim.build import draw_people

@@ -28,8 +28,8 @@ from alnlib.files import sha256_file, write_csv, write_json
 from alnlib.imaging import read
 from alnlib.imaging.burned_in import text_boxes
 from alnlib.imaging.clips import PICTURE_SUFFIXES, VIDEO_SUFFIXES, key_frame, read_clip
-from alnlib.imaging.masks import read_mask, read_volume_mask
-from alnlib.imaging.volumes import Volume, read_series, read_volume
+from alnlib.imaging.read import read_mask
+from alnlib.imaging.volumes import Volume, read_series, read_volume, read_volume_mask
 
 MARK = "intake.json"
 """In a cohort folder made here: the SHA-256 of what it was made from, and of each of its files."""

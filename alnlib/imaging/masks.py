@@ -1,7 +1,7 @@
-"""Where a lesion was drawn: masks of every format and modality, read by one set of rules.
+"""Where a lesion was drawn: the rules by which masks of every format and modality are read.
 
 A mask must say which pixels are the lesion. What could mean two things is an error that names the file and the remedy; nothing
-is guessed from the look of an image.
+is guessed from the look of an image. Files are opened in `read` and `volumes`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ import numpy as np
 from scipy import ndimage
 
 from alnlib.errors import InputError
-from alnlib.imaging import read
-from alnlib.imaging.structures import STRUCTURES, structure_mask
-from alnlib.imaging.volumes import Volume, check_same_voxels, read_volume
 
 MOST_OF_IMAGE = 0.5
 """Largest share of an image that a lesion has, unless `mask_label` says what it is. Our choice."""
@@ -37,44 +34,6 @@ EDGE_SHARE = 0.99
 """Share of the values between lesion and background that must lie at the contour."""
 
 LEVEL_BINS = 64
-
-
-def read_mask(path: str | Path, shape: tuple[int, int] | None = None, label: int | None = None) -> np.ndarray:
-    """(rows, columns) bool from a DICOM object or a picture: the lesion, without specks (`drawn_lesion`).
-
-    Of DICOM the stored values, of a palette of colors its indices, of other color its luma; alpha is ignored. shape: of the
-    image it belongs to; label: the value of the lesion, see `drawn_lesion`. An empty mask is returned as it is;
-    `crop.box_from_mask` refuses it. Raises InputError if the sizes differ, for what is no mask, or as `read.read_image`.
-    """
-    path = Path(path)
-    values = _values(path)
-    if shape is not None and values.shape != tuple(shape):
-        raise InputError(
-            f"{path}: the mask has {values.shape[0]} x {values.shape[1]} pixels, its image {shape[0]} x {shape[1]}; "
-            "export the mask at the size of the image, or correct mask_path in images.csv"
-        )
-    return without_specks(drawn_lesion(values, path, label))
-
-
-def read_volume_mask(path: str | Path, image: Volume | None = None, label: int | None = None) -> np.ndarray:
-    """(z, y, x) bool from NIfTI, NRRD, a DICOM series, SEG or RTSTRUCT: the lesion, without specks (`drawn_lesion`).
-
-    image: the volume it belongs to, on whose voxels it must lie; SEG and RTSTRUCT need it, and label is there the number of the
-    segment or structure. An empty mask is returned as it is (a lesion may be gone after therapy).
-    """
-    path = Path(path)
-    if path.is_file() and read.is_dicom(path):
-        dataset = read.read_dicom(path)
-        if dataset.get("Modality") in STRUCTURES:
-            if image is None:
-                raise InputError(
-                    f"{path}: is a {dataset.Modality} object, whose voxels are those of its image; name that too"
-                )
-            return without_specks(structure_mask(path, image, label))
-    mask = read_volume(path)
-    if image is not None:
-        check_same_voxels(mask, image)
-    return without_specks(drawn_lesion(mask.values, path, label))
 
 
 def drawn_lesion(values: np.ndarray, path: Path, label: int | None = None) -> np.ndarray:
@@ -114,12 +73,6 @@ def drawn_lesion(values: np.ndarray, path: Path, label: int | None = None) -> np
     return lesion
 
 
-def lesion_parts(mask: np.ndarray) -> np.ndarray:
-    """(k,) sizes in pixels or voxels of the connected parts of a mask, largest first; corners connect."""
-    parts, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
-    return np.sort(np.bincount(parts.ravel())[1:])[::-1]
-
-
 def without_specks(mask: np.ndarray) -> np.ndarray:
     """The mask without the strays that `SPECK` tells of: one pixel would stretch the box of a lesion, and with it every crop."""
     parts, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
@@ -133,15 +86,6 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
         near = all(gap <= axis.stop - axis.start for gap, axis in zip(gaps, largest, strict=True))
         kept[number] |= near
     return kept[parts]
-
-
-def _values(path: Path) -> np.ndarray:
-    """(rows, columns) of a picture or DICOM object that is a mask."""
-    if read.is_dicom(path):
-        values = read.stored_pixels(read.read_dicom(path), path)
-        return read.to_gray(values) if values.ndim == 3 else values
-    values, colors = read.picture_indices(path)
-    return read.to_gray(values) if values.ndim == 3 and not colors else values
 
 
 def _half_way(values: np.ndarray, path: Path) -> np.ndarray:

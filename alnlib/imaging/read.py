@@ -1,6 +1,6 @@
-"""One two-dimensional image from a DICOM, PNG, JPEG or TIFF file, as gray values with their pixel spacing.
+"""One two-dimensional image or mask from a DICOM, PNG, JPEG or TIFF file, as gray values with their pixel spacing.
 
-Nothing is windowed, scaled or cropped here; masks, volumes and video are read elsewhere.
+Nothing is windowed, scaled or cropped here; volumes and video are read elsewhere.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_rescale, convert_color_space, pixel_array
 
 from alnlib.errors import InputError
+from alnlib.imaging.masks import drawn_lesion, without_specks
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601)."""
@@ -118,6 +119,32 @@ def read_image(
         pixels, modality, in_hu, several = to_gray(_read_picture(path, frame)), None, False, False
     check_finite(pixels, path)
     return Image2D(pixels, spacing_mm, modality, path, in_hu, several)
+
+
+def read_mask(path: str | Path, shape: tuple[int, int] | None = None, label: int | None = None) -> np.ndarray:
+    """(rows, columns) bool from a DICOM object or a picture: the lesion, without specks (`drawn_lesion`).
+
+    Of DICOM the stored values, of a palette of colors its indices, of other color its luma; alpha is ignored. shape: of the
+    image it belongs to; label: the value of the lesion, see `drawn_lesion`. An empty mask is returned as it is;
+    `crop.box_from_mask` refuses it. Raises InputError if the sizes differ, for what is no mask, or as `read_image`.
+    """
+    path = Path(path)
+    values = _mask_values(path)
+    if shape is not None and values.shape != tuple(shape):
+        raise InputError(
+            f"{path}: the mask has {values.shape[0]} x {values.shape[1]} pixels, its image {shape[0]} x {shape[1]}; "
+            "export the mask at the size of the image, or correct mask_path in images.csv"
+        )
+    return without_specks(drawn_lesion(values, path, label))
+
+
+def _mask_values(path: Path) -> np.ndarray:
+    """(rows, columns) of a picture or DICOM object that is a mask."""
+    if is_dicom(path):
+        values = stored_pixels(read_dicom(path), path)
+        return to_gray(values) if values.ndim == 3 else values
+    values, colors = picture_indices(path)
+    return to_gray(values) if values.ndim == 3 and not colors else values
 
 
 def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:

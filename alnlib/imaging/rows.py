@@ -17,14 +17,15 @@ from alnlib.cohorts.schema import mask_files, parse_box, parse_pixel_spacing, pa
 from alnlib.errors import InputError
 from alnlib.imaging.clips import Clip, clip_spacing, key_frame, read_clip
 from alnlib.imaging.crop import EDGES, Box, box_from_mask, check_box
-from alnlib.imaging.masks import joined, read_mask, read_volume_mask
-from alnlib.imaging.read import Image2D, read_image
+from alnlib.imaging.masks import joined
+from alnlib.imaging.read import Image2D, read_image, read_mask
 from alnlib.imaging.volumes import (
     Volume,
     axial_axes,
     is_volume,
     largest_slice,
     read_volume,
+    read_volume_mask,
     turned,
     turned_edges,
 )

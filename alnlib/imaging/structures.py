@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -15,7 +16,9 @@ from skimage.draw import polygon2mask
 
 from alnlib.errors import InputError
 from alnlib.imaging import read
-from alnlib.imaging.volumes import Volume
+
+if TYPE_CHECKING:
+    from alnlib.imaging.volumes import Volume
 
 STRUCTURES = ("SEG", "RTSTRUCT")
 
@@ -93,8 +96,9 @@ def _contours(dataset: Dataset, path: Path, volume: Volume, label: int | None) -
         drawn = {number: closed for number, closed in drawn.items() if LESION.search(names.get(number, ""))}
     if len(drawn) != 1:
         raise InputError(
-            f"{path}: of its {len(names)} structures {len(drawn) or 'none'} can be the lesion; export that of the lesion alone, "
-            f"call it tumor and no other, or name its number in a column mask_label of images.csv ({names})"
+            f"{path}: is an RTSTRUCT object; of its {len(names)} structures {len(drawn) or 'none'} can be the lesion; export "
+            "that of the lesion alone, call it tumor and no other, or name its number in a column mask_label of images.csv "
+            f"({', '.join(f'{number} {name}' for number, name in names.items()) or 'there is none'})"
         )
     mask = np.zeros(volume.shape, bool)
     for contour in next(iter(drawn.values())):

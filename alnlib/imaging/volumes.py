@@ -20,6 +20,8 @@ from pydicom.dataset import Dataset
 
 from alnlib.errors import InputError
 from alnlib.imaging import read
+from alnlib.imaging.masks import drawn_lesion, without_specks
+from alnlib.imaging.structures import STRUCTURES, structure_mask
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -157,6 +159,27 @@ def read_volume(path: str | Path, frame: int | None = None) -> Volume:
         volume = read_series(path, [path], frame)
     read.check_finite(volume.values, path)
     return volume
+
+
+def read_volume_mask(path: str | Path, image: Volume | None = None, label: int | None = None) -> np.ndarray:
+    """(z, y, x) bool from NIfTI, NRRD, a DICOM series, SEG or RTSTRUCT: the lesion, without specks (`drawn_lesion`).
+
+    image: the volume it belongs to, on whose voxels it must lie; SEG and RTSTRUCT need it, and label is there the number of the
+    segment or structure. An empty mask is returned as it is (a lesion may be gone after therapy).
+    """
+    path = Path(path)
+    if path.is_file() and read.is_dicom(path):
+        dataset = read.read_dicom(path)
+        if dataset.get("Modality") in STRUCTURES:
+            if image is None:
+                raise InputError(
+                    f"{path}: is a {dataset.Modality} object, whose voxels are those of its image; name that too"
+                )
+            return without_specks(structure_mask(path, image, label))
+    mask = read_volume(path)
+    if image is not None:
+        check_same_voxels(mask, image)
+    return without_specks(drawn_lesion(mask.values, path, label))
 
 
 def is_volume(path: Path) -> bool:
