@@ -530,7 +530,7 @@ def _picture_values(path: Path, picture: Image.Image) -> np.ndarray:
         and tags.get(TiffImagePlugin.COMPRESSION) == RAW_STRIPS
     ):
         raise InputError(
-            f"{path}: is an uncompressed TIFF to be shown turned by a quarter, which Pillow 13.0 decodes to stripes; export it "
+            f"{path}: is an uncompressed TIFF to be shown turned by a quarter, which Pillow 13.0 scrambles; export it "
             "upright, or compressed, or as PNG"
         )
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
