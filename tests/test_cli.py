@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from alnlib.paths import repository_root
+from alnlib.pipeline.cli import main
 from alnsim import SimulationSpec, simulate_cohort
 from tests.real_data import real_data
 
@@ -257,3 +259,17 @@ def test_download_dry_run_works_offline(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "5 series, 800 instances" in done.stdout
     assert "CC BY-NC 4.0" in done.stdout
+
+
+def test_an_interrupt_says_that_what_ended_well_is_kept_and_nohup_outlives_a_logout(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup starts a command
+    monkeypatch.setattr("alnlib.pipeline.cli.make_plan", interrupted)
+    try:
+        assert main([]) == 130
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert "What had ended well is kept; the same command goes on from there" in capsys.readouterr().err

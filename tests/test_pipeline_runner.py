@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -395,8 +397,19 @@ def test_an_unknown_name_in_the_profile_is_an_error(toy_repository):
         make_plan(RunOptions(), TOY_STAGES)
 
 
+def processes_of(root) -> list[int]:
+    """Stages and kernels of the runs in a repository."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # of another user, or gone meanwhile
+            if f"ALN_ROOT={root}\0".encode() in environment.read_bytes():
+                found.append(int(environment.parent.name))
+    return found
+
+
 def test_a_killed_run_goes_on_where_it_was(toy_repository):
-    """Kill the runner while the second stage sleeps; the first stays, nothing half-written is visible, the rest runs on."""
+    """Kill the runner while the second stage sleeps; the first stays, nothing half-written is visible, no process of it goes on
+    by itself, and the next run does the rest."""
     waits = ["import time, pathlib, os", "pathlib.Path(os.environ['ALN_ROOT'], 'asleep').touch()", "time.sleep(120)"]
     write_toy_notebook(toy_repository, "02_second", TOY_CELLS["02_second"] + waits)
     program = (
@@ -409,8 +422,13 @@ def test_a_killed_run_goes_on_where_it_was(toy_repository):
         assert time.monotonic() < deadline, "the second stage never started"
         assert process.poll() is None
         time.sleep(0.1)
+    assert processes_of(toy_repository), "the stage and its kernel"
     process.kill()
     process.wait()
+    deadline = time.monotonic() + 5
+    while left := processes_of(toy_repository):
+        assert time.monotonic() < deadline, f"processes {left} go on without the run"
+        time.sleep(0.1)
     folder = toy_repository / "results" / "simulated-demo"
     assert (folder / "a.csv").exists()
     assert not (folder / "b.csv").exists()

@@ -39,6 +39,7 @@ KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
 VERBS = ("run", "test", "verify", "apply", "new-cohort", "validate", "evaluate", "download", "lab")
+EXIT_INTERRUPTED = 130
 WORDS = {"absent": "does not apply", "waiting": "waits"}
 INTAKE_WORDS = {
     "image": "files left out",
@@ -61,10 +62,15 @@ def main(arguments: list[str]) -> int:
         arguments = ["run", *arguments]
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     for name in ("SIGTERM", "SIGHUP"):  # end the stages' processes too, as an interrupt does
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+        number = getattr(signal, name, None)
+        if (
+            number is not None and signal.getsignal(number) is not signal.SIG_IGN
+        ):  # which nohup sets, to outlive a logout
+            signal.signal(number, signal.default_int_handler)
     try:
         result = app(["--help" if argument == "-h" else argument for argument in arguments], standalone_mode=False)
+        if result == EXIT_INTERRUPTED:  # which typer makes of an interrupt
+            raise KeyboardInterrupt
         return int(result or 0)
     except InputError as error:
         console.print(str(error), markup=False)
@@ -73,7 +79,7 @@ def main(arguments: list[str]) -> int:
         return leaving.exit_code
     except KeyboardInterrupt:
         console.print("\nInterrupted. What had ended well is kept; the same command goes on from there.")
-        return 130
+        return EXIT_INTERRUPTED
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             console.print(f"{error.format_message()} (`run_all.py --help` lists the options)", markup=False)

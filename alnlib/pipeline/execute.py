@@ -6,8 +6,10 @@ Which stage to run, and what to do with its files, the runner decides; this can 
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +41,9 @@ FIXED_SETTINGS = {
 
 STARTS = 3
 """Of a kernel at most: its ports are chosen, freed and given to it, and it dies where another program was quicker to take one."""
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux' prctl: the signal that a process gets when the thread that started it ends."""
 
 DIED_AT_START = "Kernel died before replying to kernel_info"
 """As jupyter_client 8.10 says it."""
@@ -175,7 +180,12 @@ def _settled(outputs: list[dict]) -> list[dict]:
 
 
 def main() -> int:
-    """Read the specification named on the command line, execute, write .outcome.json beside it."""
+    """Read the specification named on the command line, execute, write .outcome.json beside it.
+
+    On Linux the process ends with the run that started it, even if that was killed, and its kernel a second later, by itself.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     spec = StageRun(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     error = execute(spec)
     write_json({"error": error}, Path(spec.staging) / ".outcome.json")
