@@ -150,8 +150,16 @@ def test_modality_side_and_size_are_compared(folder):
 def test_whose_images_belong_together_is_compared_and_a_common_pseudonym_is_none(folder):
     swapped = with_headers(folder, p05={"PatientID": "hospital p06"})
     assert told(swapped) == {"patient_id": {"p06"}} or told(swapped) == {"patient_id": {"p05"}}
-    same = {f"p{k:02d}": {"PatientID": "ANONYMOUS"} for k in range(12)}
-    assert told(with_headers(folder, **same)) == {}
+    for pseudonyms in (["ANONYMOUS"], ["ANON1", "ANON2"], ["study 7"]):
+        same = {f"p{k:02d}": {"PatientID": pseudonyms[k % len(pseudonyms)]} for k in range(12)}
+        assert told(with_headers(folder, **same)) == {}, pseudonyms
+
+
+def test_a_picture_that_is_turned_with_a_mask_that_is_not_is_listed(folder):
+    tags = Image.Exif()
+    tags[274] = 3
+    Image.fromarray(speckle(LESION.shape)).save(folder / "us/p03.png", exif=tags)
+    assert told(read_cohort(folder)) == {"orientation": {"p03"}}
 
 
 def test_visits_phases_and_intents_are_compared(folder):
@@ -161,7 +169,7 @@ def test_visits_phases_and_intents_are_compared(folder):
     dicom(folder / "us/p01.dcm", speckle(LESION.shape), "US", PatientID="hospital p00", StudyDate="20200101")
     found = examine.header_contradictions(replace(cohort, images=images))
     assert found[["what", "header"]].values.tolist() == [["timepoint", "60 days before the visit pre"]]
-    times = {"DCE_pre": "100000", "DCE_early": "100500", "DCE_late": "100200"}
+    times = {"DCE_pre": "1000", "DCE_early": "10:05:00", "DCE_late": "100200.5"}
     rows = images.head(3).assign(patient_id="p00", modality="MRI", sequence_or_view=list(times), timepoint="pre")
     for path, time in zip(rows["path"], times.values(), strict=True):
         dicom(folder / path, speckle(LESION.shape), "MR", AcquisitionTime=time, StudyDate="20200101")

@@ -31,7 +31,7 @@ from alnlib.errors import InputError
 from alnlib.imaging.clips import read_clip
 from alnlib.imaging.lesions import crop
 from alnlib.imaging.read import read_image, read_mask
-from alnlib.imaging.rows import read_scan, read_still, scan_mask
+from alnlib.imaging.rows import read_scan, read_still, read_sweep, scan_mask
 from alnlib.imaging.spec import CropSpec
 from alnlib.imaging.volumes import read_volume, read_volume_mask
 from alnlib.radiomics.extract import extract_cohort, settings_for
@@ -142,6 +142,51 @@ def test_background_and_lesion_are_never_exchanged_without_a_word(tmp_path):
         np.testing.assert_array_equal(read_mask(tmp_path / name), LESION == 1)
 
 
+@pytest.mark.parametrize("levels", [(128, 255), (60, 255), (1000, 2000)])
+def test_labels_are_labels_whatever_their_numbers(levels, tmp_path):
+    """Two small lesions apart, and a small one on the edge of a large one."""
+    rows, columns = np.mgrid[:80, :80]
+    for second, radius in (((60, 60), 4), ((40, 53), 12)):
+        drawn = np.zeros((80, 80), np.uint16 if levels[1] > 255 else np.uint8)
+        drawn[np.hypot(rows - second[0], columns - 40) < radius] = levels[1]
+        drawn[np.hypot(rows - second[0], columns - second[1]) < 4] = levels[0]
+        Image.fromarray(drawn).save(tmp_path / "m.png")
+        with pytest.raises(InputError, match="several labels"):
+            read_mask(tmp_path / "m.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "m.png", label=levels[0]), drawn == levels[0])
+
+
+def test_a_label_of_a_mask_with_an_edge_is_cut_half_way_too(tmp_path):
+    linear = ndimage.shift(BODY.astype(float), (0, 0.5, 0.5), order=1)
+    path = nifti(tmp_path / "m.nii.gz", linear.astype(np.float32))
+    np.testing.assert_array_equal(read_volume_mask(path, label=1), linear >= 0.5)
+    np.testing.assert_array_equal(read_volume_mask(path, label=0), linear < 0.5)
+    with pytest.raises(InputError, match="nothing in the mask has the value 3"):
+        read_volume_mask(path, label=3)
+    with pytest.raises(InputError, match="nothing in the mask has the value 1"):
+        read_volume_mask(nifti(tmp_path / "e.nii.gz", 2 * BODY), label=1)
+
+
+def test_colors_with_a_soft_edge_are_cut_by_their_brightness(tmp_path):
+    """Indices of such a palette have no order."""
+    inside = ndimage.gaussian_filter((np.hypot(*np.mgrid[-60:60, -80:80]) < 30).astype(float), 1.5)
+    red = np.zeros((120, 160, 3), np.uint8)
+    red[..., 0] = np.rint(255 * inside)
+    Image.fromarray(red).quantize(64, method=1).save(tmp_path / "m.png")
+    expected = int((inside >= 0.5).sum())
+    assert abs(int(read_mask(tmp_path / "m.png").sum()) - expected) < 0.02 * expected
+    Image.fromarray(red).save(tmp_path / "m.jpg", quality=75)
+    assert abs(int(read_mask(tmp_path / "m.jpg").sum()) - expected) < 0.02 * expected
+
+
+@pytest.mark.parametrize("quality", [40, 60, 75, 95])
+@pytest.mark.parametrize("radius", [8, 40, 90])
+def test_a_mask_saved_as_jpeg_is_read_at_any_size_and_quality(radius, quality, tmp_path):
+    disk = np.hypot(*np.mgrid[-240:240, -320:320]) < radius
+    Image.fromarray(255 * disk.astype(np.uint8)).save(tmp_path / "m.jpg", quality=quality)
+    assert abs(int(read_mask(tmp_path / "m.jpg").sum()) - int(disk.sum())) <= max(3, 0.01 * disk.sum())
+
+
 def test_a_picture_is_no_mask(tmp_path):
     overlay = np.stack([speckle(LESION.shape)] * 3, axis=-1)
     Image.fromarray(overlay).save(tmp_path / "image.png")
@@ -153,6 +198,15 @@ def test_a_picture_is_no_mask(tmp_path):
             read_mask(tmp_path / name)
     with pytest.raises(InputError, match="the whole mask has the value 9"):
         read_mask(tmp_path / "full.png")
+    ring = np.abs(np.hypot(*np.mgrid[-40:40, -40:40]) - 20) < 0.6
+    Image.fromarray(255 * ring.astype(np.uint8)).save(tmp_path / "ring.png")
+    with pytest.raises(InputError, match="a line round a place, and not the place; fill it"):
+        read_mask(tmp_path / "ring.png")
+    values = np.full((8, 8), np.nan, np.float32)
+    values[2:4, 2:4] = 1
+    Image.fromarray(values).save(tmp_path / "nan.tif")
+    with pytest.raises(InputError, match="not numbers"):
+        read_mask(tmp_path / "nan.tif")
 
 
 def test_a_stray_pixel_does_not_stretch_the_box_and_a_satellite_does(tmp_path):
@@ -180,9 +234,35 @@ def test_a_dicom_mask_is_read_as_stored(tmp_path):
         tmp_path / "m.dcm", LESION, "US", PhotometricInterpretation="MONOCHROME1", RescaleSlope=2, RescaleIntercept=5
     )
     np.testing.assert_array_equal(read_mask(path), LESION == 1)
+    body = series(tmp_path / "s", BODY.astype(np.uint16), PixelPaddingValue=0, RescaleSlope=2, RescaleIntercept=5)
+    np.testing.assert_array_equal(read_volume_mask(body), BODY == 1)
 
 
-def segmentation(path: Path, slices: list[int], segments: list[int]) -> Path:
+def test_padding_of_a_series_is_the_same_in_every_slice(tmp_path):
+    stored = np.stack([np.full((6, 6), 10 * (k + 1), np.int16) for k in range(4)])
+    stored[:, :2], stored[3] = 0, 0
+    values = read_volume(series(tmp_path / "s", stored, PixelPaddingValue=0)).values
+    assert np.unique(values[:, :2]).tolist() == [10.0] and np.unique(values[3]).tolist() == [10.0]
+
+
+def test_a_mask_with_its_axes_stored_in_another_order_is_laid_on_its_image(tmp_path):
+    image = read_volume(series(tmp_path / "s", np.zeros((6, 8, 10), np.uint16)))
+    drawn = np.zeros((6, 8, 10), np.uint8)
+    drawn[2, 1:4, 2:7] = 1
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.geometry.affine  # NIfTI's axes point to the right, front and head
+    whole = nibabel.Nifti1Image(drawn.transpose(), affine)
+    for axes in ("LPS", "RAS", "LAS", "PSR", "IAL"):
+        nibabel.save(nibabel.as_closest_canonical(whole).as_reoriented(_turn_to(axes)), tmp_path / "m.nii.gz")
+        np.testing.assert_array_equal(read_volume_mask(tmp_path / "m.nii.gz", image), drawn == 1, err_msg=axes)
+
+
+def _turn_to(axes: str) -> np.ndarray:
+    return nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(tuple(axes))
+    )
+
+
+def segmentation(path: Path, slices: list[int], segments: list[int], names: dict[int, str] | None = None) -> Path:
     def item(**elements: object) -> Dataset:
         made = Dataset()
         for name, value in elements.items():
@@ -206,6 +286,7 @@ def segmentation(path: Path, slices: list[int], segments: list[int]) -> Path:
     packed = np.packbits(pixels.ravel(), bitorder="little").tobytes()
     bits = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": packed + b"\0" * (len(packed) % 2)}
     functional = {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": frames}
+    functional["SegmentSequence"] = [item(SegmentNumber=n, SegmentLabel=name) for n, name in (names or {}).items()]
     return dicom(path, pixels, "SEG", NumberOfFrames=len(slices), **bits, **functional)
 
 
@@ -214,7 +295,11 @@ def test_segmentations_and_structure_sets_are_masks(tmp_path):
     for slices in ([2, 3], [2]):
         mask = read_volume_mask(segmentation(tmp_path / "s.dcm", slices, [1] * len(slices)), image)
         assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == slices and mask.sum() == 12 * len(slices)
-    two = segmentation(tmp_path / "two.dcm", [1, 4], [1, 2])
+    two = segmentation(tmp_path / "two.dcm", [1, 4], [1, 2], {1: "Breast", 2: "Tumor"})
+    assert np.flatnonzero(read_volume_mask(two, image).any(axis=(1, 2))).tolist() == [4], "called like a lesion"
+    unnamed = segmentation(tmp_path / "unnamed.dcm", [1, 4], [1, 2], {1: "Breast", 2: "Skin"})
+    with pytest.raises(InputError, match=r"of its 2 segments none is called like a lesion \(1 Breast, 2 Skin\)"):
+        read_volume_mask(unnamed, image)
     assert np.flatnonzero(read_volume_mask(two, image, label=2).any(axis=(1, 2))).tolist() == [4]
     with pytest.raises(InputError, match="is a SEG object, whose voxels are those of its image"):
         read_volume_mask(two)
@@ -223,6 +308,46 @@ def test_segmentations_and_structure_sets_are_masks(tmp_path):
         read_volume_mask(empty, image)
     with pytest.raises(InputError, match=r"rt.dcm: is one DICOM file \(RTSTRUCT\)"):
         read_volume(empty)
+
+
+def structure_set(path: Path, heights: list[float], radius: float = 3.0) -> Path:
+    """A tumor drawn as a circle at these heights in mm."""
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    contours = []
+    for height in heights:
+        contour = Dataset()
+        points = np.c_[5 + radius * np.cos(angles), 4 + radius * np.sin(angles), np.full(60, height)]
+        contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", 60
+        contour.ContourData = points.round(4).ravel().tolist()
+        contours.append(contour)
+    roi, named = Dataset(), Dataset()
+    roi.ReferencedROINumber, roi.ContourSequence = 1, contours
+    named.ROINumber, named.ROIName = 1, "GTV"
+    elements = {"ROIContourSequence": [roi], "StructureSetROISequence": [named]}
+    return dicom(path, np.zeros((2, 2), np.uint8), "RTSTRUCT", **elements)
+
+
+def test_contours_between_slices_or_on_every_other_one_are_errors(tmp_path):
+    image = read_volume(series(tmp_path / "image", np.zeros((9, 9, 11), np.uint16)))
+    whole = read_volume_mask(structure_set(tmp_path / "a.dcm", [2.0 * k for k in range(2, 7)]), image)
+    assert whole.any(axis=(1, 2)).tolist() == [False] * 2 + [True] * 5 + [False] * 2
+    with pytest.raises(InputError, match="a contour lies in no slice"):
+        read_volume_mask(structure_set(tmp_path / "b.dcm", [4.0, 5.25, 6.5, 7.75]), image)
+    with pytest.raises(InputError, match="only every other slice.*interpolate them"):
+        read_volume_mask(structure_set(tmp_path / "c.dcm", [4.0, 8.0, 12.0]), image)
+
+
+def test_fractions_of_a_segmentation_are_cut_half_way(tmp_path):
+    image = read_volume(series(tmp_path / "image", np.stack([np.full((8, 10), 100 * k, np.uint16) for k in range(6)])))
+    path = segmentation(tmp_path / "s.dcm", [2], [1])
+    dataset = dcmread(path)
+    values = np.zeros((8, 10), np.uint8)
+    values[2:5, 3:7], values[1, 3:7] = 255, 100
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.SegmentationType, dataset.MaximumFractionalValue = 7, "FRACTIONAL", 255
+    dataset.PixelData = values.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+    np.testing.assert_array_equal(read_volume_mask(path, image)[2], values == 255)
 
 
 # ----------------------------------------------------------------------------------------------------------------- units
@@ -276,9 +401,10 @@ def test_maps_of_diffusion_are_the_same_in_every_unit(tmp_path):
     for features, cut in made[1:]:
         np.testing.assert_allclose(features, made[0][0], rtol=1e-3)
         assert np.abs(cut.astype(int) - made[0][1]).max() <= 1
-    nifti(tmp_path / "x.nii.gz", (adc * 1e-9).astype(np.float32))
-    with pytest.raises(InputError, match="in none of the units"):
-        read_scan(table(path="x.nii.gz", **cells).iloc[0], tmp_path)
+    for power in (-9, -4, -1, 1):
+        nifti(tmp_path / "x.nii.gz", (adc * 10.0**power).astype(np.float32))
+        with pytest.raises(InputError, match="in none of the units"):
+            read_scan(table(path="x.nii.gz", **cells).iloc[0], tmp_path)
 
 
 def test_the_size_of_pixels_in_the_table_counts_for_volumes_too(tmp_path):
@@ -295,6 +421,9 @@ def test_the_size_of_pixels_in_the_table_counts_for_volumes_too(tmp_path):
     volume = read_scan(row, tmp_path)
     assert volume.geometry.spacing_mm == (1.0, 0.5, 0.25)
     assert scan_mask(row, tmp_path, volume).sum() == BODY.sum()
+    nifti(tmp_path / "i.nii.gz", np.zeros(SHAPE, np.float32), (0.5, 0.5, 3.0))
+    with pytest.raises(InputError, match="slices seem to lie along another axis.*leave that empty"):
+        read_scan(row, tmp_path)
 
 
 def test_direction_cosines_that_were_rounded_do_not_change_the_size(tmp_path):
@@ -328,6 +457,10 @@ def test_of_a_split_screen_the_half_with_the_lesion_tells_the_size(by, tmp_path)
     sweep = np.stack([speckle((300, 500), k) for k in range(3)])
     dicom(tmp_path / "b.dcm", sweep, "US", NumberOfFrames=3, SequenceOfUltrasoundRegions=halves)
     assert read_clip(tmp_path / "b.dcm", near=(130, 380)).spacing_mm == pytest.approx((0.05, 0.05))
+    inset = [region(0, 499, 0.01), region(300, 499, 0.005)]
+    dicom(tmp_path / "c.dcm", speckle((300, 500)), "US", SequenceOfUltrasoundRegions=inset, PixelSpacing=None)
+    still = read_still(table(modality="US", path="c.dcm", box="100 350 160 410").iloc[0], tmp_path)
+    assert still.image.spacing_mm == pytest.approx((0.05, 0.05)), "what is drawn over the other"
 
 
 # --------------------------------------------------------------------------------------------------- color and orientation
@@ -476,6 +609,11 @@ def test_a_node_in_a_volume_of_ct_is_cut_from_its_slice(form, by, tmp_path):
     assert still.box == (20, 24, 30, 40) and still.image.spacing_mm == pytest.approx((0.7, 0.7))
     assert still.image.pixels[25, 30] == 80 and still.image.pixels[50, 30] == -1000
     assert crop(table(modality="CT", path=path, **where), tmp_path, CropSpec("CT", 32)).shape == (1, 32, 32)
+    drawn[6, 5:45, 5:45] = 1  # another, larger node in the same mask
+    nifti(tmp_path / "m.nii.gz", drawn, (3.0, 0.7, 0.7))
+    both = {"box": "3 20 24 4 30 40", "mask_path": "m.nii.gz"}
+    still = read_still(table(modality="CT", path=path, **both).iloc[0], tmp_path)
+    assert still.image.pixels[25, 30] == 80 and still.mask.sum() == 160, "the box says which"
 
 
 def test_one_frame_of_several_is_named_in_the_table(tmp_path):
@@ -510,10 +648,35 @@ def test_time_points_of_a_series_are_told_apart_and_one_is_chosen(tmp_path):
     assert read_volume(tmp_path / "4d.nii.gz", frame=1).values.max() == 1
 
 
+def test_time_points_round_midnight_and_shortened_times_keep_their_order(tmp_path):
+    folder = tmp_path / "dce"
+    folder.mkdir()
+    for number, (day, time) in enumerate([("20200102", "000100"), ("20200101", "2359"), ("20200102", "00:03:00.5")]):
+        for k in range(2):
+            place = {"ImagePositionPatient": [0, 0, 2.0 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+            when = {"AcquisitionDate": day, "AcquisitionTime": time, "PixelSpacing": [1, 1], "SliceThickness": 2}
+            dicom(folder / f"{number}{k}.dcm", np.full((4, 5), number, np.uint16), "MR", **place, **when)
+    assert [read_volume(folder, frame=phase).values.max() for phase in range(3)] == [1, 0, 2]
+
+
+def test_frames_of_a_folder_follow_their_instance_numbers_and_a_sweep_its_named_key_frame(tmp_path):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    for number in range(5):
+        dicom(folder / f"{(7 * number + 3) % 5}.dcm", speckle((20, 20)) // 2 + number, "US", InstanceNumber=number + 1)
+    (folder / "._0.dcm").write_bytes((folder / "0.dcm").read_bytes())  # as macOS leaves them
+    clip, _ = read_sweep(table(modality="USV", path="sweep", box="2 2 18 18", frame="3").iloc[0], tmp_path)
+    assert np.diff(clip.frames.mean(axis=(1, 2))).tolist() == [1, 1, 1, 1] and clip.key_frame == 3
+
+
 def test_a_slice_that_was_exported_twice_counts_once(tmp_path):
     folder = series(tmp_path / "s", np.stack([np.full((8, 10), 100 * k, np.uint16) for k in range(6)]))
     shutil.copy(folder / "002.dcm", folder / "002 (1).dcm")
     assert read_volume(folder).values[:, 0, 0].tolist() == [0, 100, 200, 300, 400, 500]
+    same = series(
+        tmp_path / "t", np.stack([np.full((8, 10), 100 * k, np.uint16) for k in range(6)]), SOPInstanceUID="1.2"
+    )
+    assert read_volume(same).shape == (6, 8, 10), "an identifier that all share is none"
 
 
 # --------------------------------------------------------------------------------------------------------------- anything

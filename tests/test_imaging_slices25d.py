@@ -82,8 +82,14 @@ def test_at_the_end_of_the_volume_the_last_slice_repeats(folder):
 def test_a_box_alone_is_cut_in_its_middle_slice_and_moves_the_crop_of_a_mask(folder):
     boxed = crop_mri(table(box=["2 10 10 7 20 30"], mask_path=[None]), folder, side_px=24, value_range=RANGE)
     np.testing.assert_array_equal(boxed[0], VALUES[3:6, 3:27, 8:32])
-    both = crop_mri(table(box=["2 10 10 7 20 30"]), folder, side_px=24, value_range=RANGE)
-    np.testing.assert_array_equal(both[0], VALUES[5:8, 3:27, 8:32])
+    both = crop_mri(table(box=["2 20 18 7 40 38"]), folder, side_px=24, value_range=RANGE)
+    np.testing.assert_array_equal(both[0], VALUES[5:8, 18:42, 16:40])
+    other = crop_mri(table(box=["4 20 25 6 40 45"]), folder, side_px=24, value_range=RANGE)
+    np.testing.assert_array_equal(
+        other[0], VALUES[3:6, 18:42, 23:47]
+    )  # the largest slice of the mask is not in this box
+    with pytest.raises(InputError, match="box and mask of the image name different places"):
+        crop_mri(table(box=["2 10 10 7 20 30"]), folder, side_px=24)
 
 
 def test_of_equal_slices_the_one_nearest_to_the_middle(folder):
@@ -147,7 +153,9 @@ def test_scaling_takes_out_the_units_of_the_scanner_and_the_border_is_black(fold
     crop = crop_mri(table(), folder, side_px=24)
     write_volume(folder / "a.nii.gz", (VALUES * 7 + 90).astype(np.int16), GEOMETRY)
     np.testing.assert_allclose(crop_mri(table(), folder, side_px=24).astype(int), crop.astype(int), atol=1)
-    corner = crop_mri(table(box=["6 0 0 7 10 20"]), folder, side_px=24, value_range=(-300.0, 300.0))[0]
+    corner = crop_mri(table(box=["6 0 0 7 10 20"], mask_path=[None]), folder, side_px=24, value_range=(-300.0, 300.0))[
+        0
+    ]
     assert (corner[:, :7] == 0).all() and (corner[:, :, :2] == 0).all() and (corner[:, 7:, 2:] > 0).all()
     with pytest.raises(ValueError, match="black below white"):
         crop_mri(table(), folder, side_px=24, value_range=(1.0, 1.0))

@@ -231,7 +231,7 @@ def _read_folder(folder: Path, spacing_mm: tuple[float, float] | None) -> Clip:
         raise InputError(
             f"{folder}: holds DICOM files and pictures ({dicoms[0].name}, {pictures[0].name}); keep one clip per folder"
         )
-    chosen = sorted(pictures or dicoms, key=lambda file: _natural(file.name))
+    chosen = _in_order(dicoms) if dicoms else sorted(pictures, key=lambda file: _natural(file.name))
     if len(chosen) < 2:
         raise InputError(
             f"{folder}: holds {len(chosen) or 'no'} frame{'s' * (len(chosen) != 1)} where a clip is expected; put its frames "
@@ -280,6 +280,16 @@ def _check_numbers(folder: Path, files: list[Path]) -> None:
         raise InputError(
             f"{folder}: the numbers jump between {first} and {second}; put the missing frame there or number the frames evenly"
         )
+
+
+def _in_order(files: list[Path]) -> list[Path]:
+    """DICOM frames by Instance Number where each has its own, since archives name files by UID; else by name."""
+    numbers = [_number(read.read_dicom(file).get("InstanceNumber")) for file in files]
+    named = sorted(files, key=lambda file: _natural(file.name))
+    if None in numbers or len(set(numbers)) < len(numbers):
+        return named
+    number_of = dict(zip(files, numbers, strict=True))
+    return sorted(named, key=number_of.__getitem__)
 
 
 def _compact(frame: np.ndarray) -> np.ndarray:

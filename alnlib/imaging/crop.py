@@ -18,9 +18,6 @@ from alnlib.errors import InputError
 Box = tuple[int, int, int, int]
 Box3D = tuple[int, int, int, int, int, int]
 
-SEEN_SHARE = 0.002
-"""Of the pixels of a crop, the fewest that are neither black nor white. Our choice; a tumor without any echo leaves more."""
-
 EDGES = {4: "row0 col0 row1 col1", 6: "z0 row0 col0 z1 row1 col1"}
 """What the numbers of a box in images.csv mean; upper edges are exclusive."""
 
@@ -46,11 +43,11 @@ def check_box(box: Box | Box3D, shape: tuple[int, ...], what: str) -> None:
 
 
 def check_content(crop: np.ndarray, name: str) -> None:
-    """Raise InputError for a crop, (..., rows, columns) uint8, in which there is nothing to see: one gray value, or all but
-    `SEEN_SHARE` black or white. name: of the image in the error."""
-    black, white = (crop == 0).mean(), (crop == 255).mean()
-    if crop.min() == crop.max() or max(black, white) > 1 - SEEN_SHARE:
-        said = "black" if black > 0.5 else "white" if white > 0.5 else "of one gray value"
+    """Raise InputError for a crop, (..., rows, columns) uint8, of one gray value, in which there is nothing to see. name: of the
+    image in the error."""
+    value = crop.flat[0]
+    if (crop == value).all():
+        said = "black" if value == 0 else "white" if value == 255 else "of one gray value"
         raise InputError(
             f"{name}: the crop round the lesion is all {said}; the image is empty there, or mask or box lie elsewhere: look at "
             "it, correct mask or box in images.csv, or leave the image out"

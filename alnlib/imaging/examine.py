@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from alnlib.cohorts.schema import Cohort, mask_files, parse_pixel_spacing
+from alnlib.cohorts.schema import Cohort, mask_files, parse_box, parse_pixel_spacing
 from alnlib.errors import InputError, Problem, counted
 from alnlib.imaging import read
 from alnlib.imaging.lesions import crop
@@ -33,6 +33,8 @@ SET_ASIDE_COLUMNS = ("patient_id", "image_id", "modality", "file", "reason", "re
 CONTRADICTION_COLUMNS = ("patient_id", "image_id", "file", "what", "header", "table")
 
 DICOM_MODALITY = {"US": "US", "USV": "US", "MRI": "MR", "CT": "CT", "MG": "MG"}
+TURNED_SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".png")
+
 KNOWN_MODALITIES = ("US", "MR", "CT", "MG", "PT", "NM", "XA", "IVUS", "OPT", "ES", "SEG", "RTSTRUCT", "SR")
 """DICOM codes that say what made the image; others (OT, SC, DX, CR) can be any."""
 
@@ -44,6 +46,9 @@ SAME_SPACING = 0.05
 
 PHASES = ("pre", "early", "late")
 """Ends of `sequence_or_view` of contrast phases, in the order in which they are acquired."""
+
+NOBODY = re.compile(r"anon|unknown|test|none|^0*$", re.IGNORECASE)
+"""Patient IDs that name nobody."""
 
 INTENTS = ("FOR PROCESSING", "FOR PRESENTATION")
 
@@ -108,9 +113,16 @@ def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
     whether all mammograms are for presentation or all for processing. Files that are no DICOM say nothing.
     """
     images = cohort.images
-    heads = Parallel(n_jobs=n_jobs)(delayed(_header)(Path(cohort.root, path)) for path in images["path"])
+    heads = Parallel(n_jobs=n_jobs)(delayed(_header)(row, cohort.root) for _, row in images.iterrows())
     said = images.assign(**{name: [head.get(name, "") for head in heads] for name in _HEADER})
-    parts = [_of_each_image(said), _identities(said), _visits(said), _phases(said), _intents(said)]
+    parts = [
+        _of_each_image(said),
+        _turns(said, cohort.root),
+        _identities(said),
+        _visits(said),
+        _phases(said),
+        _intents(said),
+    ]
     rows = [(*said.loc[at, ["patient_id", "image_id", "path"]], *one) for part in parts for at, *one in part]
     return pd.DataFrame(rows, columns=list(CONTRADICTION_COLUMNS))
 
@@ -141,7 +153,7 @@ def _fault(at: int, row: pd.Series, of_patient_rows: pd.DataFrame | None, root: 
             _cut(row, of_patient_rows, root)
     except InputError as error:
         return at, _told(str(error), row, root)
-    except (ValueError, RuntimeError, ArithmeticError, LookupError, AssertionError, MemoryError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, LookupError, MemoryError) as error:
         said = (str(error).strip() or "no message").splitlines()[-1]
         return at, (f"{type(error).__name__}: {said}", "look at image and mask, or leave the image out")
     return at, None
@@ -180,9 +192,10 @@ _TAGS = (
 _HEADER = ("dicom_modality", "dicom_side", "dicom_patient", "dicom_date", "dicom_time", "dicom_intent", "dicom_spacing")
 
 
-def _header(path: Path) -> Mapping[str, Any]:
+def _header(row: pd.Series, root: Path) -> Mapping[str, Any]:
     """What the header of a DICOM file, or of the first of a folder, says, by `_HEADER`; {} of other files. The patient as a
-    digest."""
+    digest; no size of pixels where that depends on the place and the table names none."""
+    path = Path(root, row["path"])
     if path.is_dir():
         path = next((file for file in sorted(path.iterdir()) if read.is_dicom_image(file)), path)
     try:
@@ -191,14 +204,20 @@ def _header(path: Path) -> Mapping[str, Any]:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
         side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").upper()
         patient = str(dataset.get("PatientID") or "").strip()
+        patient = "" if NOBODY.search(patient) else patient
+        time = dataset.get("AcquisitionTime") or dataset.get("ContentTime")
+        day = dataset.get("AcquisitionDate") or dataset.get("StudyDate")
+        box = parse_box(row["box"])
+        near = None if box is None or len(box) != 4 else (0.5 * (box[0] + box[2]), 0.5 * (box[1] + box[3]))
+        unclear = near is None and read.has_several_spacings(dataset)
         return {
             "dicom_modality": str(dataset.get("Modality") or ""),
             "dicom_side": side if side in ("L", "R") else "",
             "dicom_patient": hashlib.sha256(patient.encode()).hexdigest() if patient else "",
             "dicom_date": str(dataset.get("StudyDate") or ""),
-            "dicom_time": str(dataset.get("AcquisitionTime") or dataset.get("ContentTime") or ""),
+            "dicom_time": read.dicom_time(day, time),
             "dicom_intent": str(dataset.get("PresentationIntentType") or "").upper(),
-            "dicom_spacing": read.dicom_spacing(dataset),
+            "dicom_spacing": "" if unclear else read.dicom_spacing(dataset, 0, near),
         }
     except (InputError, InvalidDicomError, OSError, ValueError, TypeError, AttributeError, NotImplementedError):
         return {}  # what is wrong with the file is told by `examine_images`
@@ -222,11 +241,23 @@ def _of_each_image(said: pd.DataFrame) -> list[tuple]:
     return found
 
 
+def _turns(said: pd.DataFrame, root: Path) -> list[tuple]:
+    """A picture that viewers turn, whose mask was drawn by a tool that does not."""
+    found = []
+    for at, row in said.iterrows():
+        if not is_given(row["mask_path"]) or not str(row["path"]).lower().endswith(TURNED_SUFFIXES):
+            continue
+        own, *others = (read.orientation(Path(root, name)) for name in (row["path"], *mask_files(row["mask_path"])))
+        if any(other != own for other in others):
+            found.append((at, "orientation", f"{own} of the picture", f"{others[0]} of its mask"))
+    return found
+
+
 def _identities(said: pd.DataFrame) -> list[tuple]:
-    """An identity that most patients share, as after a careless anonymization, is none."""
+    """An identity that three patients share, as after a careless anonymization, is none."""
     named = said[said["dicom_patient"] != ""]
     shared = named.groupby("dicom_patient")["patient_id"].nunique()
-    anonymous = shared[shared > max(2, 0.5 * named["patient_id"].nunique())].index
+    anonymous = shared[shared > 2].index
     named = named[~named["dicom_patient"].isin(anonymous)]
     found = []
     for _, own in named.groupby("patient_id", sort=False):
@@ -252,12 +283,13 @@ def _visits(said: pd.DataFrame) -> list[tuple]:
 
 def _phases(said: pd.DataFrame) -> list[tuple]:
     found = []
-    timed = said[(said["modality"] == "MRI") & (said["dicom_time"] != "")]
+    times = pd.to_numeric(said["dicom_time"], errors="coerce")
+    timed = said.assign(dicom_time=times)[(said["modality"] == "MRI") & times.notna()]
     phase = timed["sequence_or_view"].fillna("").str.extract(rf"^(.*)_({'|'.join(PHASES)})$")
     timed = timed.assign(family=phase[0], phase=phase[1].map(PHASES.index, na_action="ignore")).dropna(subset=["phase"])
-    for _, own in timed.groupby(["patient_id", timed["timepoint"].fillna(""), "family", "dicom_date"], sort=False):
+    for _, own in timed.groupby(["patient_id", timed["timepoint"].fillna(""), "family"], sort=False):
         own = own.sort_values("phase")
-        late = own.index[own["dicom_time"].astype(float).diff() <= 0]
+        late = own.index[own["dicom_time"].diff() < 0]
         told = "acquired before the phase before it"
         found += [(at, "sequence_or_view", told, said.loc[at, "sequence_or_view"]) for at in late]
     return found

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from alnlib.errors import InputError
 from alnlib.imaging.crop import Box3D, box_from_mask, check_box, check_content, fixed_size_crop, square_as_bytes
-from alnlib.imaging.rows import is_given, of_patient, of_patients, read_scan, row_box, scan_mask
+from alnlib.imaging.rows import is_given, of_patient, of_patients, read_scan, row_box, scan_mask, within_box
 from alnlib.imaging.spec import Channel, CropSpec
 from alnlib.imaging.volumes import (
     CORNERS,
@@ -152,7 +152,7 @@ def _drawn_lesion(row: pd.Series, volume: Volume, root: Path) -> Lesion | None:
     if box is None:
         return None
     check_box(box, volume.shape, f"the volume {volume.path}")
-    return Lesion(box, mask)
+    return Lesion(box, None if mask is None else within_box(mask, box, str(volume.path)))
 
 
 def _moved_box(box: Box3D, old: Volume, new: Volume) -> Box3D:

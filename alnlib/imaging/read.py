@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import zlib  # noqa: F401  before GDCM, whose own copy of zlib would else serve Pillow too and end the process over a PNG
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import gdcm
@@ -24,7 +25,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_rescale, convert_color_space, pixel_array
 
 from alnlib.errors import InputError
-from alnlib.imaging.masks import drawn_lesion, without_specks
+from alnlib.imaging.masks import EDGE_PX, JPEG_EDGE_PX, MAX_LABELS, drawn_lesion, without_specks
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601)."""
@@ -33,9 +34,13 @@ CENTIMETER = 3
 """Code of cm in Physical Units X/Y Direction (DICOM PS3.3 C.8.5.5)."""
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 LOWEST_HU = -1024.0
 """Air of CT scanners with 12 bits. What lies below is filling around the field of view, not a measurement."""
+
+AIR_HU = (LOWEST_HU, -200.0)
+"""Between these lies what is seen of air, outside and in the lung; what is lowest of all may be filling."""
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -114,55 +119,65 @@ def read_image(
         pixels = dicom_pixels(dataset, path, frame)
         several = spacing_mm is None and has_several_spacings(dataset)
         spacing_mm = spacing_mm or dicom_spacing(dataset, frame, near)
-        modality, in_hu = str(dataset.get("Modality") or "") or None, in_hounsfield(dataset, frame)
+        modality = str(dataset.get("Modality") or "") or None
+        in_hu = in_hounsfield(dataset, frame, holds_air(pixels))
     else:
         pixels, modality, in_hu, several = to_gray(_read_picture(path, frame)), None, False, False
     check_finite(pixels, path)
     return Image2D(pixels, spacing_mm, modality, path, in_hu, several)
 
 
-def read_mask(path: str | Path, shape: tuple[int, int] | None = None, label: int | None = None) -> np.ndarray:
+def read_mask(
+    path: str | Path, shape: tuple[int, int] | None = None, label: int | None = None, frame: int | None = None
+) -> np.ndarray:
     """(rows, columns) bool from a DICOM object or a picture: the lesion, without specks (`drawn_lesion`).
 
-    Of DICOM the stored values, of a palette of colors its indices, of other color its luma; alpha is ignored. shape: of the
-    image it belongs to; label: the value of the lesion, see `drawn_lesion`. An empty mask is returned as it is;
-    `crop.box_from_mask` refuses it. Raises InputError if the sizes differ, for what is no mask, or as `read_image`.
+    Of DICOM the stored values, of a palette of few colors its indices, of other color its luma; alpha is ignored. shape: of the
+    image it belongs to; label: the value of the lesion, see `drawn_lesion`; frame: which of several, from 0. An empty mask is
+    returned as it is; `crop.box_from_mask` refuses it. Raises InputError if the sizes differ, for what is no mask, or as
+    `read_image`.
     """
     path = Path(path)
-    values = _mask_values(path)
+    values = _mask_values(path, frame)
+    check_finite(values, path)
     if shape is not None and values.shape != tuple(shape):
         raise InputError(
             f"{path}: the mask has {values.shape[0]} x {values.shape[1]} pixels, its image {shape[0]} x {shape[1]}; "
             "export the mask at the size of the image, or correct mask_path in images.csv"
         )
-    return without_specks(drawn_lesion(values, path, label))
+    edge_px = JPEG_EDGE_PX if path.suffix.lower() in JPEG_SUFFIXES else EDGE_PX
+    return without_specks(drawn_lesion(values, path, label, edge_px))
 
 
-def _mask_values(path: Path) -> np.ndarray:
-    """(rows, columns) of a picture or DICOM object that is a mask."""
+def _mask_values(path: Path, frame: int | None) -> np.ndarray:
+    """(rows, columns) of a picture or DICOM object that is a mask; a frame is taken of a file that has several."""
     if is_dicom(path):
-        values = stored_pixels(read_dicom(path), path)
-        return to_gray(values) if values.ndim == 3 else values
-    values, colors = picture_indices(path)
+        dataset = read_dicom(path)
+        return stored_pixels(dataset, path, frame if frame_count(dataset) > 1 else None)
+    values, colors = picture_indices(path, frame)
     return to_gray(values) if values.ndim == 3 and not colors else values
 
 
-def stored_pixels(dataset: Dataset, path: Path) -> np.ndarray:
-    """(rows, columns) or (rows, columns, 3) of a DICOM object as it stores them: nothing is rescaled, padded or inverted."""
-    chosen_frame(path, frame_count(dataset), None)
+def stored_pixels(dataset: Dataset, path: Path, frame: int | None = None) -> np.ndarray:
+    """(rows, columns) of a DICOM object as it stores them: nothing is rescaled, padded or inverted; color becomes luma."""
+    index = chosen_frame(path, frame_count(dataset), frame)
     with _checked(dataset, path):
-        return _stored_pixels(dataset, 0)
+        values = _stored_pixels(dataset, index)
+    return to_gray(values) if values.ndim == 3 else values
 
 
-def picture_indices(path: Path) -> tuple[np.ndarray, bool]:
-    """The pixels of a picture, and whether they are indices into a palette of colors: the labels of a mask."""
+def picture_indices(path: Path, frame: int | None = None) -> tuple[np.ndarray, bool]:
+    """The pixels of a picture, and whether they are indices into a palette of few colors: the labels of a mask. More colors are
+    the edge of a drawing, whose indices have no order."""
     with decoding(path, "the picture"), _opened_picture(path) as picture:
         if picture.mode == "P":
             colors = np.array(picture.getpalette("RGB")).reshape(-1, 3)
             indices = np.array(picture)
-            if (np.ptp(colors[np.unique(indices)], axis=1) > 0).any():
+            used = np.unique(indices)
+            if len(used) <= MAX_LABELS and (np.ptp(colors[used], axis=1) > 0).any():
                 return _turned(indices, picture), True
-    return _read_picture(path), False
+        several = getattr(picture, "n_frames", 1) > 1
+    return _read_picture(path, frame if several else None), False
 
 
 def check_finite(values: np.ndarray, path: Path) -> None:
@@ -198,8 +213,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def is_dicom_image(path: Path) -> bool:
-    """Whether an entry of a folder is a DICOM file with content, and not the directory of a medium."""
-    return path.is_file() and path.name != "DICOMDIR" and path.stat().st_size > 0 and is_dicom(path)
+    """Whether an entry of a folder is a DICOM file with content, and neither the directory of a medium nor hidden."""
+    named = path.name != "DICOMDIR" and not path.name.startswith(".")  # such as what macOS keeps beside a file
+    return named and path.is_file() and path.stat().st_size > 0 and is_dicom(path)
 
 
 def _starts_with_element(start: bytes) -> bool:
@@ -249,8 +265,8 @@ def read_dicom(path: Path) -> Dataset:
     return dataset
 
 
-def dicom_pixels(dataset: Dataset, path: Path, frame: int | None = None) -> np.ndarray:
-    """(rows, columns) float32 of the only frame, or of this one, from 0."""
+def dicom_pixels(dataset: Dataset, path: Path, frame: int | None = None, padding: float | None = None) -> np.ndarray:
+    """(rows, columns) float32 of the only frame, or of this one, from 0. padding: what padded pixels become; see `read_image`."""
     index = chosen_frame(path, frame_count(dataset), frame)
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     with _checked(dataset, path):
@@ -264,7 +280,7 @@ def dicom_pixels(dataset: Dataset, path: Path, frame: int | None = None) -> np.n
             lowest_plus_highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
             values = lowest_plus_highest - stored.astype(np.int64)
         values = _rescaled(values, dataset, index, path)
-        return to_gray(_without_padding(values, stored, dataset))
+        return to_gray(_without_padding(values, stored, dataset, padding))
 
 
 @contextmanager
@@ -388,8 +404,16 @@ def _rescaled(values: np.ndarray, dataset: Dataset, index: int, path: Path) -> n
     return values * slope + intercept
 
 
-def in_hounsfield(dataset: Dataset, index: int = 0) -> bool:
-    """Whether a CT image can be in HU: gray, more than a window of 8 bits, rescaled, and to values below 0, as air is."""
+def holds_air(values: np.ndarray) -> bool:
+    """Whether values can be HU of a body with air in or round it."""
+    return bool(((values > AIR_HU[0]) & (values < AIR_HU[1])).any())
+
+
+def in_hounsfield(dataset: Dataset, index: int, has_air: bool) -> bool:
+    """Whether a CT image can be in HU: gray, more than a window of 8 bits, rescaled, and to values below 0, as air is.
+
+    has_air: `holds_air` of its values, which decides where slope and intercept change nothing and no type is told.
+    """
     if dataset.get("Modality") != "CT" or int(dataset.get("SamplesPerPixel") or 1) > 1:
         return False
     if dataset.get("ModalityLUTSequence"):
@@ -400,24 +424,48 @@ def in_hounsfield(dataset: Dataset, index: int = 0) -> bool:
     if line is None or kind not in ("HU", "HU_MOD"):
         return False
     slope, intercept = line
+    if "RescaleType" not in (own or dataset) and intercept == 0:
+        return has_air and slope > 0  # nobody calls them HU
     bits, signed = int(dataset.get("BitsStored") or 16), bool(dataset.get("PixelRepresentation"))
     signed = signed or "PixelData" not in dataset  # floating point
-    lowest = (-(2 ** (bits - 1)) if signed else 0) * slope + intercept
-    return lowest < 0 and not (bits <= 8 and slope == 1)
+    least = (-(2 ** (bits - 1)) if signed else 0) * slope + intercept
+    return least < 0 and not (bits <= 8 and slope == 1)
 
 
-def _without_padding(values: np.ndarray, stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def is_padded(dataset: Dataset) -> bool:
+    """Whether an object of whole numbers says which of them stand for no measurement."""
+    return isinstance(dataset.get("PixelPaddingValue"), int) and "PixelData" in dataset
+
+
+def _without_padding(values: np.ndarray, stored: np.ndarray, dataset: Dataset, padding: float | None) -> np.ndarray:
     """values, with those of padded pixels replaced, as `read_image` says."""
     hounsfield = dataset.get("Modality") == "CT" and values is not stored
-    first = dataset.get("PixelPaddingValue")
-    if isinstance(first, int) and stored.dtype.kind in "iu":
+    if is_padded(dataset):
+        first = dataset.PixelPaddingValue
         last = dataset.get("PixelPaddingRangeLimit", first)
         kind = np.dtype(f"{stored.dtype.kind}{stored.dtype.itemsize}")
         low, high = sorted(int(np.array(edge).astype(kind)) for edge in (first, last))  # US read as SS, or the reverse
         padded = (stored >= low) & (stored <= high)
-        if padded.any() and not padded.all():
+        if padding is not None and not hounsfield:
+            values = np.where(padded, padding, values)
+        elif padded.any() and not padded.all():
             values = np.where(padded, LOWEST_HU if hounsfield else values[~padded].min(), values)
     return np.maximum(values, LOWEST_HU) if hounsfield else values
+
+
+def dicom_time(date: object, time: object) -> float | None:
+    """Seconds of a date (DA, or a DT that holds both) and a time (TM, with or without colons, shortened or not); None where it
+    cannot be read. Without a date, of the day."""
+    day, clock = str(date or "").strip(), str(time or "").replace(":", "").strip()
+    if len(day) > 8:  # a DT
+        day, clock = day[:8], re.split("[+-]", day[8:])[0]
+    whole, _, fraction = clock.partition(".")
+    written = whole.ljust(6, "0") + (f".{fraction}" if fraction.isdigit() else "")
+    for text, form in ((f"{day} {written}", "%Y%m%d %H%M%S"), (written, "%H%M%S")):
+        with suppress(ValueError):
+            form += ".%f" if "." in text else ""
+            return (datetime.strptime(text[:22], form) - datetime(1900, 1, 1)).total_seconds()
+    return None
 
 
 def frame_item(dataset: Dataset, index: int, keyword: str) -> Dataset | None:
@@ -467,17 +515,15 @@ def _usable(value: object) -> tuple[float, float] | None:
 
 def has_several_spacings(dataset: Dataset) -> bool:
     """Whether it depends on the place what a pixel measures, as in a split screen of two depths."""
-    return "PixelSpacing" not in dataset and len({spacing for _, _, spacing in _regions(dataset)}) > 1
+    return _usable(dataset.get("PixelSpacing")) is None and len({spacing for _, _, spacing in _regions(dataset)}) > 1
 
 
 def _region_spacing(dataset: Dataset, near: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Of the region in which a point lies; else of the largest."""
-    best = max(
-        _regions(dataset),
-        key=lambda region: (near is not None and _holds(region[0], near), region[1]),
-        default=(None, None, None),
-    )
-    return best[2]
+    """Of the smallest region in which a point lies, which is drawn over others; else of the largest."""
+    regions = sorted(_regions(dataset), key=lambda region: region[1])
+    inside = [region for region in regions if near is not None and _holds(region[0], near)]
+    chosen = inside[:1] or regions[-1:]
+    return chosen[0][2] if chosen else None
 
 
 def _holds(edges: tuple[int, ...], point: tuple[float, float]) -> bool:
@@ -497,6 +543,15 @@ def _regions(dataset: Dataset) -> list[tuple[tuple[int, ...], int, tuple[float, 
             left, top, right, bottom = edges
             usable.append((edges, (right - left) * (bottom - top), (10.0 * spacing[0], 10.0 * spacing[1])))
     return usable
+
+
+def orientation(path: Path) -> int:
+    """Of EXIF or TIFF, how a viewer turns a picture: 1 as it is stored, also where the file cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            return int(picture.getexif().get(EXIF_ORIENTATION, 1))
+    except (OSError, ValueError, SyntaxError):
+        return 1
 
 
 def picture_pages(path: Path) -> list[np.ndarray]:
@@ -525,17 +580,15 @@ def _turned(values: np.ndarray, picture: Image.Image) -> np.ndarray:
 
 def _picture_values(path: Path, picture: Image.Image) -> np.ndarray:
     tags = getattr(picture, "tag_v2", {})
-    if (
-        picture.getexif().get(EXIF_ORIENTATION, 1) in QUARTER_TURNS
-        and tags.get(TiffImagePlugin.COMPRESSION) == RAW_STRIPS
-    ):
+    turn = tags.get(EXIF_ORIENTATION, 1)  # of TIFF; asking for EXIF would load a PNG
+    if turn in QUARTER_TURNS and tags.get(TiffImagePlugin.COMPRESSION) == RAW_STRIPS:
         raise InputError(
             f"{path}: is an uncompressed TIFF to be shown turned by a quarter, which Pillow 13.0 scrambles; export it "
             "upright, or compressed, or as PNG"
         )
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
     if (bits == 16 or any(";16" in str(tile) for tile in picture.tile)) and not picture.mode.startswith("I"):
-        if picture.getexif().get(EXIF_ORIENTATION, 1) != 1:
+        if turn != 1:
             raise InputError(
                 f"{path}: holds 16-bit colors to be turned when they are shown; export it turned, or as PNG"
             )

@@ -18,7 +18,7 @@ from alnlib.errors import InputError
 from alnlib.imaging.clips import Clip, clip_spacing, key_frame, read_clip
 from alnlib.imaging.crop import EDGES, Box, box_from_mask, check_box
 from alnlib.imaging.masks import joined
-from alnlib.imaging.read import Image2D, read_image, read_mask
+from alnlib.imaging.read import Image2D, chosen_frame, read_image, read_mask
 from alnlib.imaging.volumes import (
     Volume,
     axial_axes,
@@ -33,9 +33,9 @@ from alnlib.imaging.volumes import (
 ADC = "ADC"
 """The `sequence_or_view` of maps of the apparent diffusion coefficient."""
 
-ADC_FACTORS = ((1e2, 1e5, 1.0), (1e-1, 1e2, 1e3), (1e-4, 1e-1, 1e6))
+ADC_FACTORS = ((600.0, 1e4, 1.0), (0.6, 10.0, 1e3), (6e-4, 0.01, 1e6))
 """Lowest and highest value of water in a map in 10^-6, 10^-3 and mm2/s, and what makes it 10^-6 mm2/s. Water at body temperature
-has 3,000 of these, tissue 500 to 2,000, so that the units, a factor of 1,000 apart, cannot be taken for each other."""
+has 3,000 of these, tissue 500 to 2,000; powers of ten between these units are none of them."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,14 @@ def read_still(row: pd.Series, root: str | Path) -> Still:
 
 
 def read_sweep(row: pd.Series, root: str | Path) -> tuple[Clip, Box | None]:
-    """Read the sweep of one row, and the box of its key frame, from the table or the mask. Raises InputError as `read_still`."""
+    """Read the sweep of one row, and the box of its key frame, from the table or the mask. Raises InputError as `read_still`.
+
+    `frame` names the key frame, which of files only DICOM can.
+    """
     path, spacing_mm, box = Path(root, row["path"]), parse_pixel_spacing(row.get("pixel_spacing_mm")), row_box(row)
-    clip = read_clip(path, spacing_mm, None if box is None else _middle(box))
+    clip, frame = read_clip(path, spacing_mm, None if box is None else _middle(box)), row_frame(row)
+    if frame is not None:
+        clip = replace(clip, key_frame=chosen_frame(path, len(clip.frames), frame))
     if box is None and is_given(row.get("mask_path")):
         box = box_from_mask(_flat_mask(row, root, clip.frames.shape[1:]), row.get("mask_path"))
         clip = replace(clip, spacing_mm=clip_spacing(path, _middle(box))) if clip.several_regions else clip
@@ -101,11 +106,27 @@ def scan_mask(row: pd.Series, root: str | Path, volume: Volume) -> np.ndarray | 
         return None
     spacing_mm, label = parse_pixel_spacing(row.get("pixel_spacing_mm")), row_label(row)
     of_file = volume if spacing_mm is None else read_volume(Path(root, row["path"]), row_frame(row))
-    return joined([read_volume_mask(Path(root, name), of_file, label) for name in mask_files(row.get("mask_path"))])
+    return joined(
+        [
+            read_volume_mask(Path(root, name), of_file, label, row_frame(row))
+            for name in mask_files(row.get("mask_path"))
+        ]
+    )
+
+
+def within_box(mask: np.ndarray, box: tuple[int, ...], name: str) -> np.ndarray:
+    """What of a (z, y, x) mask lies in a box, which names one lesion of several. Raises InputError if nothing does."""
+    inside = np.zeros_like(mask)
+    place = tuple(slice(low, high) for low, high in zip(box[:3], box[3:], strict=True))
+    inside[place] = mask[place]
+    if mask.any() and not inside.any():
+        raise InputError(f"{name}: box and mask of the image name different places; correct one of them in images.csv")
+    return inside
 
 
 def _flat_mask(row: pd.Series, root: str | Path, shape: tuple[int, int]) -> np.ndarray:
-    return joined([read_mask(Path(root, name), shape, row_label(row)) for name in mask_files(row.get("mask_path"))])
+    label, frame = row_label(row), None if row["modality"] == "USV" else row_frame(row)
+    return joined([read_mask(Path(root, name), shape, label, frame) for name in mask_files(row.get("mask_path"))])
 
 
 def _slice_of_volume(row: pd.Series, root: str | Path) -> Still:
@@ -120,6 +141,7 @@ def _slice_of_volume(row: pd.Series, root: str | Path) -> Still:
             "the image out"
         )
     check_box(box, volume.shape, f"the volume {volume.path}")
+    drawn = None if drawn is None else within_box(drawn, box, str(volume.path))
     order, flips = axial_axes(volume.geometry)
     low, high = turned_edges(box, np.array(volume.shape)[list(order)], order, flips)
     mask = None if drawn is None else turned(drawn, order, flips)

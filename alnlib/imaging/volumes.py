@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 
 from alnlib.errors import InputError
 from alnlib.imaging import read
-from alnlib.imaging.masks import drawn_lesion, without_specks
+from alnlib.imaging.masks import drawn_lesion, refuse_background, without_specks
 from alnlib.imaging.structures import STRUCTURES, structure_mask
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -37,20 +37,21 @@ ORTHOGONAL_WITHIN = 1e-3
 UNEVEN_SLICES = 0.05
 """Largest deviation of a slice step from the mean step, as a share of it. Our choice."""
 
-BELOW_TISSUE_HU = -200.0
-"""A CT volume in HU holds air, far below this; one that does not is in other units."""
-
 PHASE_ORDER = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
     "TriggerTime",
     "AcquisitionNumber",
+    "FrameAcquisitionDateTime",
+    "FrameReferenceDateTime",
     "AcquisitionDateTime",
     "AcquisitionTime",
     "ContentTime",
-    "SeriesNumber",
 )
 """What tells time points of one series apart, the first of these that does."""
+
+SLICE_AXIS = 1.5
+"""A step so many times longer than the others is from slice to slice. Our choice."""
 
 MISPLACED_VOXELS = 0.1
 """Largest distance between the corners of mask and image, in smallest voxel edges. Our choice."""
@@ -119,19 +120,46 @@ class Volume:
         """(z, y, x)."""
         return self.values.shape
 
+    def in_order_of(self, other: Volume) -> Volume:
+        """The same voxels with array axes in the order and direction of another volume's, as converters exchange them."""
+        mine, theirs = axial_axes(self.geometry), axial_axes(other.geometry)
+        if mine == theirs:
+            return self
+        back = np.argsort(theirs[0])
+        order = tuple(mine[0][place] for place in back)
+        flips = tuple(mine[1][place] != theirs[1][place] for place in back)
+        values = np.ascontiguousarray(turned(self.values, order, flips))
+        axes = np.array(self.geometry.direction)[:, ::-1][:, list(order)] * np.where(flips, -1, 1)
+        spacing = np.array(self.geometry.spacing_mm)[list(order)]
+        first = np.zeros(3)
+        for place, axis in enumerate(order):
+            first[axis] = self.shape[axis] - 1 if flips[place] else 0
+        geometry = VolumeGeometry(spacing, self.geometry.position_mm(first), axes[:, ::-1])
+        return replace(self, values=values, geometry=geometry)
+
     def with_pixels(self, spacing_mm: tuple[float, float] | None) -> Volume:
-        """With another size of pixels (row, column) in the plane, if one is given: what a table knows better than the header."""
+        """With another size of pixels (row, column) in the plane, if one is given: what a table knows better than the header.
+
+        Raises InputError where the slices do not lie along the first axis, so that rows and columns are others.
+        """
         if spacing_mm is None:
             return self
+        across, *in_plane = self.geometry.spacing_mm
+        if max(in_plane) > SLICE_AXIS * across and max(in_plane) > SLICE_AXIS * min(in_plane):
+            raise InputError(
+                f"{self.path}: its slices seem to lie along another axis than the first ({self.geometry}), so that rows and "
+                "columns of pixel_spacing_mm are not certain; leave that empty and correct the header"
+            )
         return replace(self, geometry=replace(self.geometry, spacing_mm=(self.geometry.spacing_mm[0], *spacing_mm)))
 
 
-def read_volume(path: str | Path, frame: int | None = None) -> Volume:
+def read_volume(path: str | Path, frame: int | None = None, *, stored: bool = False) -> Volume:
     """Read a NIfTI, NRRD or enhanced multi-frame DICOM file, or a folder that holds one DICOM series, as float32.
 
     NIfTI, compressed or not whatever its suffix: scale factors applied; sform before qform; trailing axes of length 1
     dropped. DICOM: slices or frames sorted by their position along the normal, rescale and padding as for
     `read.read_image`; one series, evenly spaced, at any angle; a slice that is there twice counts once.
+    stored: values of DICOM as they are stored, which is what a mask means.
     frame: which time point, from 0, of a NIfTI file with four axes or a series with several images of every slice (in the order
     of `PHASE_ORDER`). Raises InputError, naming the file and the remedy, for a missing, truncated or sheared file, several time
     points of which none is named, another format, or values that are not numbers.
@@ -140,7 +168,9 @@ def read_volume(path: str | Path, frame: int | None = None) -> Volume:
     if not path.is_dir():
         read.first_bytes(path)
     if path.is_dir():
-        volume = read_series(path, [file for file in sorted(path.iterdir()) if read.is_dicom_image(file)], frame)
+        volume = read_series(
+            path, [file for file in sorted(path.iterdir()) if read.is_dicom_image(file)], frame, stored=stored
+        )
     elif path.name.lower().endswith(NIFTI_SUFFIXES):
         volume = _read_nifti(path, frame)
     elif path.suffix.lower() in NRRD_SUFFIXES:
@@ -156,16 +186,19 @@ def read_volume(path: str | Path, frame: int | None = None) -> Volume:
                 f"{path}: is one DICOM file ({dataset.get('Modality') or 'unknown modality'}); name the folder that holds the "
                 "whole series"
             )
-        volume = read_series(path, [path], frame)
+        volume = read_series(path, [path], frame, stored=stored)
     read.check_finite(volume.values, path)
     return volume
 
 
-def read_volume_mask(path: str | Path, image: Volume | None = None, label: int | None = None) -> np.ndarray:
+def read_volume_mask(
+    path: str | Path, image: Volume | None = None, label: int | None = None, frame: int | None = None
+) -> np.ndarray:
     """(z, y, x) bool from NIfTI, NRRD, a DICOM series, SEG or RTSTRUCT: the lesion, without specks (`drawn_lesion`).
 
-    image: the volume it belongs to, on whose voxels it must lie; SEG and RTSTRUCT need it, and label is there the number of the
-    segment or structure. An empty mask is returned as it is (a lesion may be gone after therapy).
+    image: the volume it belongs to, on whose voxels it must lie, in whatever order its axes are stored; SEG and RTSTRUCT need it,
+    and label is there the number of the segment or structure. frame: which time point, of a mask that has several. DICOM counts
+    as it is stored. An empty mask is returned as it is (a lesion may be gone after therapy).
     """
     path = Path(path)
     if path.is_file() and read.is_dicom(path):
@@ -175,11 +208,25 @@ def read_volume_mask(path: str | Path, image: Volume | None = None, label: int |
                 raise InputError(
                     f"{path}: is a {dataset.Modality} object, whose voxels are those of its image; name that too"
                 )
-            return without_specks(structure_mask(path, image, label))
-    mask = read_volume(path)
+            lesion = structure_mask(path, image, label)
+            if label is None:
+                refuse_background(lesion, path, f"a {dataset.Modality} object")
+            return without_specks(lesion)
+    mask = _mask_volume(path, frame)
     if image is not None:
+        mask = mask.in_order_of(image)
         check_same_voxels(mask, image)
     return without_specks(drawn_lesion(mask.values, path, label))
+
+
+def _mask_volume(path: Path, frame: int | None) -> Volume:
+    """Of a mask that has one time point, whatever frame of its image is meant."""
+    if frame is None:
+        return read_volume(path, stored=True)
+    try:
+        return read_volume(path, stored=True)
+    except InputError:
+        return read_volume(path, frame, stored=True)
 
 
 def is_volume(path: Path) -> bool:
@@ -266,7 +313,7 @@ def _read_nifti(path: Path, frame: int | None) -> Volume:
         lps = RAS_FROM_LPS @ image.affine
         lps[:3] *= MM_PER_UNIT[image.header.get_xyzt_units()[0]]
     values = np.ascontiguousarray(values.transpose())
-    return Volume(values, _geometry(path, lps[:3, :3], lps[:3, 3]), path, bool(values.min() < BELOW_TISSUE_HU))
+    return Volume(values, _geometry(path, lps[:3, :3], lps[:3, 3]), path, read.holds_air(values))
 
 
 def _read_nrrd(path: Path) -> Volume:
@@ -283,9 +330,7 @@ def _read_nrrd(path: Path) -> Volume:
         )
     steps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     values = SimpleITK.GetArrayFromImage(image).astype(np.float32)
-    return Volume(
-        values, _geometry(path, steps, np.array(image.GetOrigin())), path, bool(values.min() < BELOW_TISSUE_HU)
-    )
+    return Volume(values, _geometry(path, steps, np.array(image.GetOrigin())), path, read.holds_air(values))
 
 
 def _geometry(path: Path, steps: np.ndarray, origin: np.ndarray) -> VolumeGeometry:
@@ -311,8 +356,11 @@ class _Slice(NamedTuple):
     spacing_mm: tuple[float, float] | None
 
 
-def read_series(path: Path, files: list[Path], frame: int | None = None) -> Volume:
-    """The DICOM slices in these files, as `read_volume` reads a folder; path: named in errors."""
+def read_series(path: Path, files: list[Path], frame: int | None = None, *, stored: bool = False) -> Volume:
+    """The DICOM slices in these files, as `read_volume` reads a folder; path: named in errors.
+
+    Padding becomes the smallest other value of all slices, so that the background is the same in each.
+    """
     if not files:
         raise InputError(f"{path}: holds no DICOM files; name the folder in which the slices lie")
     slices = [one for file in files for one in _slices(file)]
@@ -327,16 +375,28 @@ def read_series(path: Path, files: list[Path], frame: int | None = None) -> Volu
         raise InputError(f"{slices[0].path}: says no pixel spacing; export the series again with it")
     row_mm, column_mm = slices[0].spacing_mm
     steps = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
-    values = np.stack([read.dicom_pixels(one.dataset, one.path, one.frame) for one in slices])
-    return Volume(values, _geometry(path, steps, slices[0].position), path, read.in_hounsfield(slices[0].dataset))
+    if stored:
+        planes = [read.stored_pixels(one.dataset, one.path, one.frame) for one in slices]
+        values = np.stack(planes).astype(np.float32)
+    else:
+        values = np.stack([read.dicom_pixels(one.dataset, one.path, one.frame, np.nan) for one in slices])
+        for plane, one in zip(values, slices, strict=True):
+            if read.is_padded(one.dataset):
+                np.nan_to_num(plane, copy=False, nan=_smallest(values))
+    in_hu = read.in_hounsfield(slices[0].dataset, slices[0].frame or 0, read.holds_air(values))
+    return Volume(values, _geometry(path, steps, slices[0].position), path, in_hu)
+
+
+def _smallest(values: np.ndarray) -> float:
+    return 0.0 if np.isnan(values).all() else float(np.nanmin(values))
 
 
 def _without_copies(slices: list[_Slice]) -> list[_Slice]:
-    """A slice that was exported twice is there once: the same object, or the same frame of it."""
-    seen: dict[tuple[str, int | None], _Slice] = {}
+    """A slice that was exported twice is there once: the same object, or the same frame of it, at the same place."""
+    seen: dict[tuple, _Slice] = {}
     for one in slices:
         uid = str(one.dataset.get("SOPInstanceUID") or one.path)
-        seen.setdefault((uid, one.frame), one)
+        seen.setdefault((uid, one.frame, *one.position.round(3)), one)
     return list(seen.values())
 
 
@@ -366,15 +426,18 @@ def _tell_apart(group: list[_Slice], name: str) -> bool:
     return None not in values and len(set(values)) == len(values)
 
 
-def _phase_value(one: _Slice, name: str) -> float | str | None:
+def _phase_value(one: _Slice, name: str) -> float | None:
     content = read.frame_item(one.dataset, one.frame or 0, "FrameContentSequence") if one.frame is not None else None
     value = (content if content is not None and name in content else one.dataset).get(name)
-    if value is None:
-        return None
+    if value is None or name.endswith("DateTime"):
+        return None if value is None else read.dicom_time(value, None)
+    if name.endswith("Time") and name != "TriggerTime":
+        day = one.dataset.get(name.replace("Time", "Date")) or one.dataset.get("StudyDate")
+        return read.dicom_time(day, value)
     try:
         return float(value)
     except (TypeError, ValueError):
-        return str(value)
+        return None
 
 
 def _slices(path: Path) -> list[_Slice]:
@@ -446,8 +509,9 @@ def _slice_step(folder: Path, slices: list[_Slice], normal: np.ndarray) -> float
             f"{folder}: {names[oddest]} and {names[oddest + 1]} are {steps[oddest]:.3g} mm apart where the mean is {mean:.3g} "
             "mm; a slice is missing or foreign: fetch the series again"
         )
-    shift = slices[-1].position - slices[0].position
-    aside = float(np.linalg.norm(shift - (shift @ normal) * normal))
+    shifts = np.array([one.position - slices[0].position for one in slices])
+    sideways = np.linalg.norm(shifts - (shifts @ normal)[:, None] * normal, axis=1)
+    aside = float(sideways.max())
     if aside > UNEVEN_SLICES * mean * len(steps):
         raise InputError(
             f"{folder}: the slices are shifted sideways by {aside:.3g} mm (gantry tilt); resample it first"

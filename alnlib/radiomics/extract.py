@@ -31,7 +31,7 @@ from scipy import ndimage, sparse
 
 from alnlib.cohorts.schema import mask_files
 from alnlib.errors import InputError
-from alnlib.imaging.rows import Still, is_given, read_scan, read_still, scan_mask
+from alnlib.imaging.rows import ADC, Still, is_given, read_scan, read_still, scan_mask
 from alnlib.imaging.volumes import Volume, VolumeGeometry
 from alnlib.memo import MEMORY, FileDigests, code_of, key_of, sealed_length, versions, write_sealed
 
@@ -61,7 +61,7 @@ FORMAT = 3
 LIBRARIES = ("pyradiomics", "numpy", "scipy", "simpleitk", "pywavelets", "nibabel", "pydicom", "python-gdcm", "pillow")
 """What makes gray values and features: another version may give others."""
 
-ROW_READ = ("modality", "timepoint", "sequence_or_view", "pixel_spacing_mm", "frame", "mask_label")
+ROW_READ = ("modality", "timepoint", "sequence_or_view", "box", "pixel_spacing_mm", "frame", "mask_label")
 """Columns of an images table, beside its files, on which features depend."""
 
 FAILURE_COLUMNS = ("patient_id", "image_id", "modality", "timepoint", "sequence", "roi", "reason", "remedy")
@@ -555,7 +555,8 @@ def _before_therapy(row: pd.Series, images: pd.DataFrame) -> pd.Series | None:
 
 
 def _chosen(settings: Mapping[str, Settings], row: pd.Series) -> Settings:
-    modality, name = row["modality"], f"{row['modality']}/{row['sequence_or_view']}"
+    modality, sequence = row["modality"], str(row["sequence_or_view"])
+    name = f"{modality}/{ADC if sequence.upper() == ADC else sequence}"
     if name not in settings and modality not in settings:
         raise InputError(f"no settings were given for {name}; give some, or leave its images out")
     return settings[name if name in settings else modality]
