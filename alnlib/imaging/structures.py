@@ -86,7 +86,8 @@ def _segments(dataset: Dataset, path: Path, volume: Volume, label: int | None) -
             raise InputError(f"{path}: frame {index + 1} says no position or orientation; {EMPTY_REMEDY}")
         axes = np.reshape(np.array(plane.ImageOrientationPatient, dtype=float), (2, 3))
         measures = read.frame_item(dataset, index, "PixelMeasuresSequence")
-        row_mm, column_mm = (float(step) for step in (measures or dataset).PixelSpacing)
+        stated = None if measures is None else measures.get("PixelSpacing")
+        row_mm, column_mm = (float(step) for step in stated or volume.geometry.spacing_mm[1:])
         first = np.array(place.ImagePositionPatient, dtype=float)
         last = first + axes[0] * column_mm * (frame.shape[1] - 1) + axes[1] * row_mm * (frame.shape[0] - 1)
         column, row, z = _indices(first[None], volume)[0]
