@@ -105,6 +105,7 @@ def segmentation(mask: np.ndarray, series: str, planes: list[int]) -> Dataset:
     orientation = Dataset()
     orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = Sequence([orientation])
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = list(GRID.spacing_mm[1:])
     frames = []
     for z in planes:
         frame, position = Dataset(), Dataset()
