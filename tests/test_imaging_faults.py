@@ -165,6 +165,10 @@ def test_a_label_of_a_mask_with_an_edge_is_cut_half_way_too(tmp_path):
         read_volume_mask(path, label=3)
     with pytest.raises(InputError, match="nothing in the mask has the value 1"):
         read_volume_mask(nifti(tmp_path / "e.nii.gz", 2 * BODY), label=1)
+    gone = nifti(tmp_path / "gone.nii.gz", 0 * BODY)
+    assert not read_volume_mask(gone, label=1).any(), "a lesion that has gone after therapy"
+    with pytest.raises(InputError, match="the whole mask has the value 0"):
+        read_volume_mask(gone, label=0)
 
 
 def test_colors_with_a_soft_edge_are_cut_by_their_brightness(tmp_path):
@@ -348,6 +352,19 @@ def test_fractions_of_a_segmentation_are_cut_half_way(tmp_path):
     dataset.PixelData = values.tobytes()
     dataset.save_as(path, enforce_file_format=True)
     np.testing.assert_array_equal(read_volume_mask(path, image)[2], values == 255)
+
+
+def test_a_segmentation_that_is_a_map_of_labels_is_read_by_them(tmp_path):
+    image = read_volume(series(tmp_path / "image", np.stack([np.full((8, 10), 100 * k, np.uint16) for k in range(6)])))
+    path = segmentation(tmp_path / "s.dcm", [2], [1], {1: "Breast", 2: "Tumor"})
+    dataset = dcmread(path)
+    values = np.ones((8, 10), np.uint8)
+    values[2:5, 3:7] = 2
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.SegmentationType, dataset.PixelData = 7, "LABELMAP", values.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+    for label in (None, 2):
+        np.testing.assert_array_equal(read_volume_mask(path, image, label=label)[2], values == 2)
 
 
 # ----------------------------------------------------------------------------------------------------------------- units

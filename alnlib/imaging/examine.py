@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.dataset import Dataset
 
 from alnlib.cohorts.schema import Cohort, mask_files, parse_box, parse_pixel_spacing
 from alnlib.errors import InputError, Problem, counted
@@ -201,26 +201,30 @@ def _header(row: pd.Series, root: Path) -> Mapping[str, Any]:
     try:
         if not path.is_file() or not read.is_dicom(path):
             return {}
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-        side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").upper()
-        patient = str(dataset.get("PatientID") or "").strip()
-        patient = "" if NOBODY.search(patient) else patient
-        time = dataset.get("AcquisitionTime") or dataset.get("ContentTime")
-        day = dataset.get("AcquisitionDate") or dataset.get("StudyDate")
-        box = parse_box(row["box"])
-        near = None if box is None or len(box) != 4 else (0.5 * (box[0] + box[2]), 0.5 * (box[1] + box[3]))
-        unclear = near is None and read.has_several_spacings(dataset)
-        return {
-            "dicom_modality": str(dataset.get("Modality") or ""),
-            "dicom_side": side if side in ("L", "R") else "",
-            "dicom_patient": hashlib.sha256(patient.encode()).hexdigest() if patient else "",
-            "dicom_date": str(dataset.get("StudyDate") or ""),
-            "dicom_time": read.dicom_time(day, time),
-            "dicom_intent": str(dataset.get("PresentationIntentType") or "").upper(),
-            "dicom_spacing": "" if unclear else read.dicom_spacing(dataset, 0, near),
-        }
-    except (InputError, InvalidDicomError, OSError, ValueError, TypeError, AttributeError, NotImplementedError):
-        return {}  # what is wrong with the file is told by `examine_images`
+        with read.decoding(path, "the DICOM header"):
+            dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+            return _said(dataset, parse_box(row["box"]))
+    except InputError:
+        return {}  # `examine_images`, which reads the same header, tells of it
+
+
+def _said(dataset: Dataset, box: tuple[int, ...] | None) -> Mapping[str, Any]:
+    side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").upper()
+    patient = str(dataset.get("PatientID") or "").strip()
+    patient = "" if NOBODY.search(patient) else patient
+    time = dataset.get("AcquisitionTime") or dataset.get("ContentTime")
+    day = dataset.get("AcquisitionDate") or dataset.get("StudyDate")
+    near = None if box is None or len(box) != 4 else (0.5 * (box[0] + box[2]), 0.5 * (box[1] + box[3]))
+    unclear = near is None and read.has_several_spacings(dataset)
+    return {
+        "dicom_modality": str(dataset.get("Modality") or ""),
+        "dicom_side": side if side in ("L", "R") else "",
+        "dicom_patient": hashlib.sha256(patient.encode()).hexdigest() if patient else "",
+        "dicom_date": str(dataset.get("StudyDate") or ""),
+        "dicom_time": read.dicom_time(day, time),
+        "dicom_intent": str(dataset.get("PresentationIntentType") or "").upper(),
+        "dicom_spacing": "" if unclear else read.dicom_spacing(dataset, 0, near),
+    }
 
 
 def _of_each_image(said: pd.DataFrame) -> list[tuple]:

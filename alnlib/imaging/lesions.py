@@ -80,7 +80,7 @@ def usable_images(images: pd.DataFrame, spec: CropSpec) -> pd.DataFrame:
     if spec.modality == "MRI":
         channel = spec.read_channels()[0]
         rows = mri_rows(images, channel.timepoint, channel.sequence)
-        return rows[_placed(rows)]
+        return rows[placed(rows)]
     rows = images[images["modality"] == spec.modality]
     return rows[_why_left_out(rows) == ""]
 
@@ -94,12 +94,13 @@ def left_out_images(images: pd.DataFrame, spec: CropSpec, patient_ids: Sequence[
     return rows.assign(left_out=reason).loc[reason != "", ["patient_id", "image_id", "left_out"]].reset_index(drop=True)
 
 
-def _placed(rows: pd.DataFrame) -> pd.Series:
+def placed(rows: pd.DataFrame) -> pd.Series:
+    """Whether a box or a mask says where the lesion is, a bool for each row of an images table."""
     return rows["box"].map(is_given).astype(bool) | rows["mask_path"].map(is_given).astype(bool)
 
 
 def _why_left_out(rows: pd.DataFrame) -> pd.Series:
-    reasons = np.select([rows["timepoint"].eq("post"), ~_placed(rows)], [AFTER_THERAPY, NOT_PLACED], "")
+    reasons = np.select([rows["timepoint"].eq("post"), ~placed(rows)], [AFTER_THERAPY, NOT_PLACED], "")
     return pd.Series(reasons, rows.index, dtype="str")
 
 

@@ -52,7 +52,7 @@ def drawn_lesion(values: np.ndarray, path: Path, label: int | None = None, edge_
     """
     found, counts = np.unique(values, return_counts=True)
     if len(found) == 1 and (label is None or label != found[0] or found[0] == 0):
-        if found[0] == 0 and not label:
+        if found[0] == 0 and label != 0:
             return np.zeros(values.shape, bool)
         raise InputError(
             f"{path}: the whole mask has the value {found[0]:g}, so no lesion is drawn; export the mask again, or give a box"

@@ -154,7 +154,7 @@ def _mask_values(path: Path, frame: int | None) -> np.ndarray:
     if is_dicom(path):
         dataset = read_dicom(path)
         return stored_pixels(dataset, path, frame if frame_count(dataset) > 1 else None)
-    values, colors = picture_indices(path, frame)
+    values, colors = _picture_indices(path, frame)
     return to_gray(values) if values.ndim == 3 and not colors else values
 
 
@@ -166,7 +166,7 @@ def stored_pixels(dataset: Dataset, path: Path, frame: int | None = None) -> np.
     return to_gray(values) if values.ndim == 3 else values
 
 
-def picture_indices(path: Path, frame: int | None = None) -> tuple[np.ndarray, bool]:
+def _picture_indices(path: Path, frame: int | None = None) -> tuple[np.ndarray, bool]:
     """The pixels of a picture, and whether they are indices into a palette of few colors: the labels of a mask. More colors are
     the edge of a drawing, whose indices have no order."""
     with decoding(path, "the picture"), _opened_picture(path) as picture:

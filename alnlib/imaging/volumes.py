@@ -380,15 +380,12 @@ def read_series(path: Path, files: list[Path], frame: int | None = None, *, stor
         values = np.stack(planes).astype(np.float32)
     else:
         values = np.stack([read.dicom_pixels(one.dataset, one.path, one.frame, np.nan) for one in slices])
-        for plane, one in zip(values, slices, strict=True):
-            if read.is_padded(one.dataset):
-                np.nan_to_num(plane, copy=False, nan=_smallest(values))
+        padded = [read.is_padded(one.dataset) for one in slices]
+        if any(padded):
+            lowest = 0.0 if np.isnan(values).all() else float(np.nanmin(values))
+            values[padded] = np.nan_to_num(values[padded], nan=lowest)
     in_hu = read.in_hounsfield(slices[0].dataset, slices[0].frame or 0, read.holds_air(values))
     return Volume(values, _geometry(path, steps, slices[0].position), path, in_hu)
-
-
-def _smallest(values: np.ndarray) -> float:
-    return 0.0 if np.isnan(values).all() else float(np.nanmin(values))
 
 
 def _without_copies(slices: list[_Slice]) -> list[_Slice]:

@@ -20,9 +20,8 @@ from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
 from alnlib.imaging.clips import segment_triples
-from alnlib.imaging.lesions import crop
+from alnlib.imaging.lesions import crop, placed, usable_images
 from alnlib.imaging.mri import mri_rows
-from alnlib.imaging.rows import is_given
 from alnlib.imaging.spec import Channel, CropSpec
 from alnlib.models.frozen import FrozenSpec, LinearHead, frozen_features, over_time
 from alnlib.models.weights import read_tensors
@@ -192,9 +191,9 @@ class Network:
                 word, must_be_placed = _word(spec, channel)
                 rows = _rows(cohort.images, spec, channel)
                 imaged = set(rows["patient_id"])
-                placed = set(rows.loc[_placed(rows), "patient_id"]) if must_be_placed else imaged
+                marked = set(rows.loc[placed(rows), "patient_id"]) if must_be_placed else imaged
                 for patient in cohort.patients["patient_id"]:
-                    if patient not in placed:
+                    if patient not in marked:
                         what = f"no mask or box on {word}" if patient in imaged else f"no {word}"
                         lacks.setdefault(patient, what)
         return lacks
@@ -209,8 +208,7 @@ class Network:
         if modality == "MRI":
             asked, images, owners = list(patient_ids), cohort.images, pd.Series(patient_ids)
         else:
-            images = _rows(cohort.images, self._views[0], None)
-            images = images[_placed(images)]
+            images = usable_images(cohort.images, self._views[0])
             order = {patient: place for place, patient in enumerate(patient_ids)}
             images = images[images["patient_id"].isin(order)]
             images = images.sort_values("patient_id", key=lambda ids: ids.map(order), kind="stable")
@@ -252,7 +250,3 @@ def _rows(images: pd.DataFrame, spec: CropSpec, channel: Channel | None) -> pd.D
     if channel is None:
         return images[(images["modality"] == spec.modality) & (images["timepoint"] != "post")]
     return mri_rows(images, channel.timepoint, channel.sequence)
-
-
-def _placed(rows: pd.DataFrame) -> pd.Series:
-    return rows["box"].map(is_given).astype(bool) | rows["mask_path"].map(is_given).astype(bool)
