@@ -13,8 +13,9 @@ from alnlib.errors import InputError
 from alnlib.imaging.volumes import Volume, VolumeGeometry, read_volume
 from alnlib.radiomics.extract import Settings, extract_features, settings_for
 from alnlib.radiomics.grid import lay_grid
+from alnlib.radiomics.laplacian import laplacian_of_gaussian
 from tests.real_data import real_data
-from tests.test_radiomics_extract import ALL, phantom
+from tests.test_radiomics_extract import ALL, phantom, plain_pyradiomics
 
 SETTING = {"binWidth": 25, "interpolator": "sitkBSpline"}
 """Not normalized: a z-score over the whole image is another one where some of the image is cut off."""
@@ -122,6 +123,35 @@ def test_whole_numbers_keep_what_stands_after_the_point():
         exact, found = (extract_features(each, mask, settings)[name] for each in (image, rounded))
         lost[grid] = exact - found
     assert abs(lost["lesion"]) < 0.05 and 0.4 < lost["image"] < 0.6
+
+
+@pytest.mark.parametrize("sigma_mm", [1.0, 2.5])
+def test_the_laplacian_at_the_lesion_is_that_of_itk(sigma_mm):
+    """ITK computes in 32 bits: to 1e-6 of the spread of the filtered image, and the same place on a turned grid."""
+    image = SimpleITK.GetImageFromArray(np.random.default_rng(3).normal(0, 100, (24, 30, 40)).astype(np.float32))
+    image.SetSpacing((1.1, 0.9, 1.6))
+    image.SetOrigin((3.0, -4.0, 5.0))
+    image.SetDirection((np.cos(0.2), -np.sin(0.2), 0.0, np.sin(0.2), np.cos(0.2), 0.0, 0.0, 0.0, 1.0))
+    whole = SimpleITK.LaplacianRecursiveGaussianImageFilter()
+    whole.SetNormalizeAcrossScale(True)
+    whole.SetSigma(sigma_mm)
+    first, size = np.array([5, 0, 20]), np.array([12, 7, 4])
+    expected = SimpleITK.RegionOfInterest(whole.Execute(image), size.tolist(), first.tolist())
+    found = laplacian_of_gaussian(image, sigma_mm, first, size)
+    values, wanted = (SimpleITK.GetArrayFromImage(each) for each in (found, expected))
+    np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-6 * wanted.std())
+    assert found.GetOrigin() == pytest.approx(expected.GetOrigin()) and found.GetDirection() == expected.GetDirection()
+
+
+def test_log_features_at_the_lesion_are_those_of_pyradiomics():
+    """Gray values to 1e-6 of their range, textures and the rest relative."""
+    image, mask = phantom()
+    settings = Settings("log", {"binWidth": 25}, {"LoG": {"sigma": [1.5, 3.0]}}, {"firstorder": None, "glcm": None})
+    found, expected = extract_features(image, mask, settings), plain_pyradiomics(image, mask, settings)
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        spread = expected[f"{name.split('_')[0]}_firstorder_Range"] if "firstorder" in name else 0.0
+        assert found[name] == pytest.approx(value, rel=1e-5, abs=1e-6 * spread), name
 
 
 def test_a_grid_at_the_border_stays_within_the_image():

@@ -3,7 +3,7 @@
 Settings are parameter files of pyradiomics in settings/. Reading is in `alnlib.imaging`, redrawn contours in `stability`.
 
 An image is normalized as a whole, and then cut to the ROI and as much around it as a filter looks at. Features agree with
-those of the whole image, as tests show: original and wavelet bands to rounding, LoG to 1e-6 relative.
+those of the whole image, as tests show: original and wavelet bands to rounding, LoG to 1e-6.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from alnlib.imaging.rows import ADC, Still, is_given, read_scan, read_still, sca
 from alnlib.imaging.volumes import Volume, VolumeGeometry
 from alnlib.memo import MEMORY, FileDigests, code_of, key_of, sealed_length, versions, write_sealed
 from alnlib.radiomics.grid import VALUE_DIGITS, lay_grid, splined
+from alnlib.radiomics.laplacian import laplacian_of_gaussian
 
 SETTINGS = Path(__file__).parent / "settings"
 SETTINGS_OF = {"MRI": "mri", "MRI/ADC": "mri_adc", "MG": "mammography", "CT": "ct", "US": "ultrasound"}
@@ -318,6 +319,7 @@ class _Run:
     image_type: str
     options: Mapping[str, Any]
     classes: Mapping[str, list[str]]
+    by_axis: bool  # LoG at the lesion alone; otherwise ITK's own of all that a filter looks at, to the last digit
 
     def reach(
         self, roi: SimpleITK.Image, setting: Mapping[str, Any], spacing: np.ndarray, slack: int = 0
@@ -380,22 +382,39 @@ class _Run:
         self, extractor: RadiomicsFeatureExtractor, image: SimpleITK.Image, roi: SimpleITK.Image
     ) -> dict[str, Any]:
         """What `execute` gives; a filtered image is cut to the ROI before pyradiomics goes over it several times."""
-        filtered = getattr(imageoperations, f"get{self.image_type}Image")
         extractor.enabledImagetypes, values = {"Original": dict(self.options)}, {}  # such as a bin width of its own
-        for each, name, _ in filtered(image, roi, **extractor.settings | self.options):
-            found = extractor.execute(*_cut(roi, np.ones(3, dtype=int), each, roi))
+        (lesion,) = _cut(roi, np.ones(3, dtype=int), roi)
+        for each, name in self._filtered(extractor, image, roi):
+            found = extractor.execute(each, lesion)
             values |= {key.replace("original", name, 1): value for key, value in found.items()}
         return values
+
+    def _filtered(
+        self, extractor: RadiomicsFeatureExtractor, image: SimpleITK.Image, roi: SimpleITK.Image
+    ) -> Iterator[tuple[SimpleITK.Image, str]]:
+        """Each filtered image of the ROI and one voxel around it, and its name, as pyradiomics gives them."""
+        margin = np.ones(3, dtype=int)
+        if self.image_type != "LoG" or not self.by_axis:
+            filtered = getattr(imageoperations, f"get{self.image_type}Image")
+            for each, name, _ in filtered(image, roi, **extractor.settings | self.options):
+                yield _cut(roi, margin, each)[0], name
+            return
+        sigma, size = self.options["sigma"][0], np.array(image.GetSize())
+        if sigma > 0 and (size >= np.maximum(np.ceil(sigma / np.array(image.GetSpacing())) + 1, 4)).all():
+            first, last = _within(roi, margin)
+            name = f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D"
+            yield laplacian_of_gaussian(image, sigma, first, last - first + 1), name
 
 
 def _runs(settings: Settings) -> list[_Run]:
     shapes, others = {}, {}
     for name, chosen in settings.feature_classes.items():
         (shapes if name.startswith("shape") else others)[name] = list(chosen or ())
-    runs = [_Run("Original", {}, shapes)]  # of the mask alone, so once
+    by_axis = settings.grid == "lesion"
+    runs = [_Run("Original", {}, shapes, by_axis)]  # of the mask alone, so once
     for name, options in settings.image_types.items():
         each = [{**options, "sigma": [sigma]} for sigma in options.get("sigma", ())] if name == "LoG" else [options]
-        runs += [_Run(name, one, others) for one in each]
+        runs += [_Run(name, one, others, by_axis) for one in each]
     return [run for run in runs if run.classes]
 
 
@@ -460,10 +479,15 @@ def _bounds(roi: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
     return np.array([axis.start for axis in box]), np.array([axis.stop - 1 for axis in box])
 
 
-def _cut(roi: SimpleITK.Image, margin: np.ndarray, *images: SimpleITK.Image) -> list[SimpleITK.Image]:
-    """The box of the ROI and a margin of voxels along (x, y, z) of images on its grid, within them."""
+def _within(roi: SimpleITK.Image, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last index along (x, y, z) of the box of the ROI and a margin of voxels, within the image."""
     low, high = _bounds(roi)
-    first, last = np.maximum(low - margin, 0), np.minimum(high + margin, np.array(roi.GetSize()) - 1)
+    return np.maximum(low - margin, 0), np.minimum(high + margin, np.array(roi.GetSize()) - 1)
+
+
+def _cut(roi: SimpleITK.Image, margin: np.ndarray, *images: SimpleITK.Image) -> list[SimpleITK.Image]:
+    """That box of images on the grid of the ROI."""
+    first, last = _within(roi, margin)
     return [SimpleITK.RegionOfInterest(image, (last - first + 1).tolist(), first.tolist()) for image in images]
 
 
