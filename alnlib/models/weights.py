@@ -50,7 +50,8 @@ def read_tensors(path: str | Path, remedy: str) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     # A damaged file makes the unpickler fail in any of these ways.
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} cannot be read as a torch file ({error}); {remedy}.") from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)[:200]  # torch adds a page of its own code
+        raise InputError(f"{path} cannot be read as a torch file ({why}); {remedy}.") from error
 
 
 def read_weights(weights: str | Path, architecture: str, **published: str) -> dict[str, torch.Tensor]:

@@ -28,8 +28,8 @@ from alnlib.arithmetic import arithmetic_line
 from alnlib.errors import EXIT_INPUT_ERROR, InputError, Problem, counted, grouped
 from alnlib.files import write_csv
 from alnlib.paths import repository_root
-from alnlib.pipeline.execute import FIXED_SETTINGS
-from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan
+from alnlib.pipeline.execute import FIXED_SETTINGS, HOURS, remedy_of
+from alnlib.pipeline.runner import STALE, Plan, Runner, RunOptions, make_plan, refuse_reference
 
 if TYPE_CHECKING:
     from alnlib.cohorts.intake import Intake
@@ -80,6 +80,11 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.print("\nInterrupted. What had ended well is kept; the same command goes on from there.")
         return EXIT_INTERRUPTED
+    except (OSError, MemoryError) as error:
+        if not (remedy := remedy_of(f"{type(error).__name__} {error}")):
+            raise
+        console.print(f"{error or 'no memory'}{remedy}. What had ended well is kept.", markup=False)
+        return EXIT_INPUT_ERROR
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             console.print(f"{error.format_message()} (`run_all.py --help` lists the options)", markup=False)
@@ -106,6 +111,7 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NN.parameter=value", help="override a notebook's parameter")
     ] = None,
+    time_limit: Annotated[float, typer.Option(metavar="HOURS", help="end a stage that takes longer")] = HOURS,
     show: Annotated[
         bool, typer.Option("--list", help="show the stages, fresh or stale and why, and run nothing")
     ] = False,
@@ -114,13 +120,16 @@ def run(
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device}: choose auto, cpu or cuda")
     chosen = (cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
-    options = RunOptions(*chosen, run=name, end=end)
+    if not time_limit > 0:
+        raise InputError(f"--time-limit {time_limit:g}: give hours above 0")
+    options = RunOptions(*chosen, run=name, end=end, time_limit=time_limit)
     plan = make_plan(options)
     if show:
         runner = Runner(plan)
         runner.survey()
         Console(width=_width()).print(_stage_table(runner))
         return 0
+    refuse_reference(plan)
     _warn(plan.warnings)
     return _run_and_show(plan)
 
@@ -356,6 +365,12 @@ def _run_and_show(plan: Plan) -> int:
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
     failed = [status for status in runner.statuses.values() if status.kind == "failed"]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    for status in runner.statuses.values():
+        for note in status.notes:
+            errors.print(f"note: {status.stage.notebook}: {note}", markup=False)
+    if (plan.folder / STALE).exists():
+        told = "Its files do not all belong together: "
+        errors.print(f"{told}{plan.folder / STALE} says which are stale and what makes them anew.", markup=False)
     for status in failed:
         errors.print(f"\n{status.stage.notebook} failed. {status.detail}", markup=False)
         kept = plan.folder / "failed" / f"{status.stage.notebook}.ipynb"
