@@ -380,5 +380,5 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that breaks neither a table nor a line of Markdown."""
-    return " ".join(text.split()).replace("|", r"\|")
+    """Text that breaks neither a table nor a line of Markdown, and is no HTML."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", " ".join(text.split())).replace("|", r"\|")

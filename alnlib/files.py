@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from typing import Any
 import pandas as pd
 
 CSV_FLOAT_FORMAT = "%.8g"
+
+FORMULA = re.compile(r"[=@\t\r]|[+-].*(\w\(|[|!])", re.DOTALL)
+"""How a cell begins that a spreadsheet would compute: = and @, and + and - where a call, a program or another sheet follows.
+Signs alone, as of a receptor (+, -, +/-), and negative numbers are none."""
 
 
 @contextmanager
@@ -41,8 +46,20 @@ def write_text(text: str, path: str | Path) -> Path:
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
-    """Write a frame without its index, floats to eight significant digits, whole or not at all."""
+    """Write a frame without its index, floats to eight significant digits, whole or not at all.
+
+    Text that a spreadsheet would compute (`FORMULA`) gets an apostrophe before it; tables that are read here refuse such text, so
+    none of them changes by this.
+    """
+    texts = [place for place, dtype in enumerate(frame.dtypes) if dtype.kind not in "biufcmM"]
+    frame = frame.rename(columns=_inert)
+    for place in texts:
+        frame.isetitem(place, frame.iloc[:, place].map(_inert))
     return write_text(frame.to_csv(index=False, float_format=CSV_FLOAT_FORMAT, lineterminator="\n"), path)
+
+
+def _inert(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def write_json(value: Any, path: str | Path) -> Path:

@@ -47,7 +47,7 @@ from alnlib.cohorts.schema import (
     with_suggestion,
 )
 from alnlib.errors import InputError, Problem, counted
-from alnlib.files import write_csv, write_text
+from alnlib.files import FORMULA, write_csv, write_text
 
 KEY_MEANING = {
     "name": "a short identifier, for example my-hospital",
@@ -478,6 +478,11 @@ def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
         message = f"line has {len(cells)} cells where the header has {len(header)}"
         remedy = "give every line the same number of cells, and put cells that hold a comma in quotes"
         draft.note(path, message, remedy, line, value=",".join(cells)[:60])
+    for line, cells in [(line_numbers[0], header), *complete.items()]:
+        for column, cell in zip(header, cells, strict=True):
+            if FORMULA.match(cell):
+                remedy = "write it so that it begins with a letter or a digit"
+                draft.note(path, "a spreadsheet would compute this cell", remedy, line, column, cell[:60])
     lines = pd.Index(list(complete), dtype="int64")
     frame = pd.DataFrame(list(complete.values()), columns=header, index=lines, dtype="str")
     return frame.loc[:, ~pd.Index(header).duplicated()]
@@ -658,6 +663,8 @@ def _path_fault(text: str, inside: _Inside) -> tuple[str, str] | None:
         return ("path leaves the cohort folder through a link", "put the file itself into the folder")
     if not place.exists():
         return "file is missing", "put it there, or correct the path (capitals count)"
+    if place.is_dir() and any(file.is_symlink() and file not in inside for file in place.iterdir()):
+        return ("a file of this folder leaves the cohort folder through a link", "put the file itself there")
     return None
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.cohorts.workbook import cell_text
 from alnlib.errors import InputError, Problem
+from alnlib.files import FORMULA
 
 SEPARATORS = ",;\t|"
 MISSING = ("", "-", "--", "?", ".", "na", "n/a", "n.a.", "nan", "nd", "null", "unknown", "missing", "not available")
@@ -184,6 +185,8 @@ def judged(
     folded = given.str.lower()
     if any(folded.str.contains(text, regex=False).any() for text in identities):
         raise ValueError("it holds a name or number from the headers of the images")
+    if given.map(lambda text: bool(FORMULA.match(text))).any():
+        raise ValueError("it holds a cell that a spreadsheet would compute")
     if given.map(lambda text: bool(DATE.fullmatch(text))).mean() > 0.5:
         raise ValueError("it looks like dates")
     if given.str.contains(r"\d").all() and given.map(lambda text: bool(NUMBER.fullmatch(text))).all():

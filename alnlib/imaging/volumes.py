@@ -7,10 +7,11 @@ LPS system of DICOM and ITK (x to the patient's left, y to the back, z to the he
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import nibabel
@@ -25,6 +26,10 @@ from alnlib.imaging.structures import STRUCTURES, structure_mask
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+DATA_FILE = re.compile(r"^(?:data ?file *:=?|ElementDataFile *=) *(.*)", re.MULTILINE | re.IGNORECASE)
+"""Where a header names another file that holds its voxels (NRRD format 5; MetaIO)."""
+HEADER_BYTES = 2**16
+
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 GZIP_MAGIC = b"\x1f\x8b"
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -317,6 +322,7 @@ def _read_nifti(path: Path, frame: int | None) -> Volume:
 
 
 def _read_nrrd(path: Path) -> Volume:
+    _check_detached(path)
     with read.decoding(path, "the volume"):
         try:
             image = SimpleITK.ReadImage(str(path))
@@ -331,6 +337,22 @@ def _read_nrrd(path: Path) -> Volume:
     steps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     values = SimpleITK.GetArrayFromImage(image).astype(np.float32)
     return Volume(values, _geometry(path, steps, np.array(image.GetOrigin())), path, read.holds_air(values))
+
+
+def _check_detached(path: Path) -> None:
+    """Raise InputError for a header (NRRD, MetaIO) whose voxels are said to lie outside of its own folder."""
+    header = re.split(r"\r?\n\r?\n", read.first_bytes(path, HEADER_BYTES).decode("latin-1"), maxsplit=1)[0]
+    named = DATA_FILE.search(header)
+    names = (
+        [] if named is None else header[named.start(1) :].splitlines() if named[1].startswith("LIST") else [named[1]]
+    )
+    for name in (name.strip() for name in names):
+        place = path.parent / name
+        if PureWindowsPath(name).is_absolute() or not place.resolve().is_relative_to(path.parent.resolve()):
+            raise InputError(
+                f"{path}: its voxels are said to be in {name}, outside of its folder; put both files into one folder, or save "
+                "the volume as one file (.nrrd, .mha)"
+            )
 
 
 def _geometry(path: Path, steps: np.ndarray, origin: np.ndarray) -> VolumeGeometry:

@@ -68,6 +68,8 @@ class Fusion:
             raise InputError(f"{path} holds no fusion ({error!r}); run the stage that makes it again") from error
         for score, place in fusion.parts.items():
             card = fusion.models / place / CARD
+            if not card.resolve().is_relative_to(fusion.models.resolve()):
+                raise InputError(f"{path}: the fusion reads {score} from {place}, outside of models/; it is not read")
             if not card.is_file():
                 raise InputError(f"{path}: the fusion reads {score}, and {card} is missing; copy models/ as a whole")
             part = read_model(card.parent)

@@ -19,7 +19,7 @@ from alnlib.errors import InputError
 RESERVED = ("run", "cohort", "data")
 """Parameters that the runner alone sets: the lock, the cache and the target of a run go by them."""
 
-LITERALS = (bool, int, float, str, list, type(None))
+LITERALS = (bool, int, float, str, type(None))
 
 
 def read_notebook(path: Path) -> dict:
@@ -140,6 +140,11 @@ def _as_type_of(default: Any, value: Any, what: str) -> Any:
     if isinstance(default, float) and not isinstance(value, bool):
         with suppress(TypeError, ValueError):  # YAML reads 1e-3, without a point, as text
             return float(value)
-    if not (isinstance(value, LITERALS) if default is None else type(value) is type(default)):
+    if not (_is_literal(value) and (default is None or type(value) is type(default))):
         raise InputError(f"{what} must be {type(default).__name__}, like the default {default!r}, not {value!r}")
     return value
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether papermill writes it into a notebook as itself: no bytes, dates or sets of YAML, whose text it does not escape."""
+    return all(map(_is_literal, value)) if isinstance(value, list) else isinstance(value, LITERALS)
