@@ -1,6 +1,6 @@
 """Cohort folders: what is written is read back the same, and every mistake of a user is named with file, row and remedy.
 
-Truth: the data contract of README; each bad case changes one thing in a folder that is accepted.
+Truth: the data contract of docs/your_cohort.md; each bad case changes one thing in a folder that is accepted.
 """
 
 from __future__ import annotations

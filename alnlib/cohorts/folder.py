@@ -198,7 +198,7 @@ class _Draft:
 def _examine_description(path: Path, draft: _Draft) -> None:
     lines: dict[str, int] = {}
     if not path.is_file():
-        draft.note(path, "file is missing", "write it; README lists its keys")
+        draft.note(path, "file is missing", "write it; docs/your_cohort.md lists its keys")
         return
     try:
         described, lines, repeated = _load_yaml(path.read_bytes().decode("utf-8-sig"))
