@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import Progress as Bar
 
 from alneval.cli import evaluate
 from alnlib.arithmetic import arithmetic_line
@@ -29,7 +27,9 @@ from alnlib.errors import EXIT_INPUT_ERROR, InputError, Problem, counted, groupe
 from alnlib.files import write_csv
 from alnlib.paths import repository_root
 from alnlib.pipeline.execute import FIXED_SETTINGS, HOURS, remedy_of
-from alnlib.pipeline.runner import STALE, Plan, Runner, RunOptions, make_plan, refuse_reference
+from alnlib.pipeline.progress import Progress, stage_list, stage_table, width
+from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan, refuse_reference
+from alnlib.pipeline.stages import STALE
 
 if TYPE_CHECKING:
     from alnlib.cohorts.intake import Intake
@@ -40,7 +40,6 @@ KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name
 
 VERBS = ("run", "test", "verify", "apply", "new-cohort", "validate", "evaluate", "download", "lab")
 EXIT_INTERRUPTED = 130
-WORDS = {"absent": "does not apply", "waiting": "waits"}
 INTAKE_WORDS = {
     "image": "files left out",
     "mask": "masks left out",
@@ -50,7 +49,6 @@ INTAKE_WORDS = {
     "value": "values taken as unknown",
     "text": "images with places that look like burnt-in text",
 }
-COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(evaluate)
@@ -127,7 +125,7 @@ def run(
     if show:
         runner = Runner(plan)
         runner.survey()
-        Console(width=_width()).print(_stage_table(runner))
+        Console(width=width(), highlight=False).print(stage_list(runner))
         return 0
     refuse_reference(plan)
     _warn(plan.warnings)
@@ -144,16 +142,21 @@ def test(context: typer.Context) -> int:
 @app.command()
 def verify(
     name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/")] = "simulated-demo",
+    other: Annotated[
+        str, typer.Argument(metavar="[OTHER]", help="another such folder: compare the two as they stand")
+    ] = "",
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="the committed run to compare with (default: the same name)")
     ] = None,
     table: Annotated[Path | None, typer.Option(metavar="PATH", help="also write the comparison as CSV")] = None,
 ) -> int:
-    """Compare a run with the committed one: identical, within its stated tolerance or changed, and verdicts that moved."""
-    from alnlib.pipeline.verify import compare_runs, report
+    """Compare a run with the committed one, or with another run: files and verdicts that are the same or moved."""
+    from alnlib.pipeline.verify import compare_folders, compare_runs, report, report_folders
 
-    comparison = compare_runs(name, against or name)
-    print(report(name, against or name, comparison))
+    if other and against:
+        raise InputError(f"verify {name} {other} --against {against}: give OTHER or --against, not both")
+    comparison = compare_folders(name, other) if other else compare_runs(name, against or name)
+    print(report_folders(name, other, comparison) if other else report(name, against or name, comparison))
     if table is not None:
         import pandas as pd
 
@@ -269,7 +272,7 @@ def _examine(cohort: Cohort) -> None:
     from alnlib.imaging import examine
 
     n_jobs = os.cpu_count() or 1
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Bar(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=len(cohort.images))
         found = examine.examine_images(cohort, n_jobs, lambda done, _: progress.update(task, completed=done))
     contradictions = examine.header_contradictions(cohort, n_jobs)
@@ -345,23 +348,18 @@ def _show_intake(folder: Path, made: Intake) -> None:
 # --- showing a run ------------------------------------------------------------------------------------------------
 
 
-def _width() -> int | None:
-    """A terminal's own width; wide enough for whole reasons where the output goes to a file."""
-    return None if sys.stdout.isatty() else 160
-
-
 def _run_and_show(plan: Plan) -> int:
-    begun = time.monotonic()
-    console = Console(highlight=False, width=_width())
+    console = Console(highlight=False, width=width())
     runner = Runner(plan)
+    progress = Progress(runner)
     console.print(arithmetic_line(runner.computed()), markup=False, soft_wrap=True)
     with Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else nullcontext() as live:
-        runner.on_change = (lambda r: live.update(_stage_table(r))) if live else _line_printer(console)
+        runner.on_change = (lambda r: live.update(progress.table(r))) if live else progress.lines(console)
         good = runner.run()
     if live:
-        console.print(_stage_table(runner))
+        console.print(stage_table(list(runner.statuses.values())))
     counts = Counter(status.kind for status in runner.statuses.values())
-    seconds = f"{time.monotonic() - begun:.0f} s"
+    seconds = f"{time.monotonic() - progress.begun:.0f} s"
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
     failed = [status for status in runner.statuses.values() if status.kind == "failed"]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -380,38 +378,3 @@ def _run_and_show(plan: Plan) -> int:
             errors.print(f"    {line}", markup=False)
     users = all(status.error is None or status.error["name"] == "InputError" for status in failed)
     return 0 if good else EXIT_INPUT_ERROR if users else 1
-
-
-def _stage_table(runner: Runner) -> Table:
-    table = Table(title=f"results/{runner.plan.name}", title_justify="left", box=None, pad_edge=False)
-    for name in ("stage", "what", "state", "", "seconds"):
-        table.add_column(name, justify="right" if name == "seconds" else "left", no_wrap=name != "", overflow="fold")
-    for status in runner.statuses.values():
-        running = status.kind == "running"
-        seconds = time.monotonic() - status.begun if running else status.seconds
-        cells = f"cell {status.cells}; " if running and status.cells else ""
-        table.add_row(
-            status.stage.notebook,
-            status.stage.title,
-            f"[{COLORS.get(status.kind, 'dim')}]{WORDS.get(status.kind, status.kind)}[/]",
-            escape((cells + status.detail).partition("\n")[0]),
-            "" if seconds is None else f"{seconds:.0f}",
-        )
-    return table
-
-
-def _line_printer(console: Console) -> Callable[[Runner], None]:
-    """Plain progress for logs: one line when a stage starts and one when it ends."""
-    seen: dict[str, str] = {}
-
-    def show(runner: Runner) -> None:
-        for name, status in runner.statuses.items():
-            if status.kind in ("waiting", seen.get(name)):
-                continue
-            seen[name] = status.kind
-            seconds = f" {status.seconds:.0f} s" if status.seconds is not None else ""
-            detail = f" ({status.detail.splitlines()[0]})" if status.detail else ""
-            line = f"{name:22s} {WORDS.get(status.kind, status.kind)}{seconds}{detail}"
-            console.print(line, markup=False, soft_wrap=True)
-
-    return show

@@ -41,16 +41,13 @@ from alnlib.pipeline.parameters import (
     read_profile,
     stage_parameters,
 )
-from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, Stage, check_table, find_stage, makers_of
+from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, STALE, Stage, check_table, find_stage, makers_of
 from alnlib.studies import ANY_COHORTS, STUDIES
 
 if TYPE_CHECKING:
     from alnlib.cohorts.schema import Cohort
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg", "ispy2")
-STALE = "STALE.txt"
-"""File of a run folder that says which of its files do not belong to the others; there only while some do not."""
-
 POLL_SECONDS = 0.4
 CONNECT_SECONDS = 15
 
