@@ -15,7 +15,7 @@ import pickle
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -39,6 +39,9 @@ File systems keep times to 2 s or better (FAT is the coarsest)."""
 TABLES = (".csv", ".json", ".yaml", ".yml")
 TABLE_MB = 4
 """Tables up to this size hold the labels and are read whenever they are asked for, whatever the file system says."""
+
+SEAL_BYTES = 65_536
+"""No seal is longer."""
 
 NOTES = ".notes"
 """File of a stage's staging folder in which its processes leave what the run tells of it."""
@@ -216,6 +219,11 @@ def code_of(*modules: str, without: tuple[str, ...] = ()) -> dict[str, str]:
     return {name: digest for name, digest in used.items() if not name.startswith((*NO_VALUES, *without))}
 
 
+def digest_of_code(code: Mapping[str, str]) -> str:
+    """One digest of what `code_of` gives."""
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @cache
 def _library() -> LibraryCode:
     return LibraryCode(Path(__file__).resolve().parents[1])
@@ -273,6 +281,25 @@ def sealed_length(path: Path, key: str) -> int | None:
         pass
     note(f"{path} is damaged; it is not used, and made anew")
     return None
+
+
+def drop_older(folder: Path, pattern: str, code: str) -> None:
+    """Remove sealed files that other code made (`code` of their seal): no key of today's finds them again."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another process was faster
+            if (seal := _seal_of(path)) and seal.get("code") != code:
+                path.unlink()
+
+
+def _seal_of(path: Path) -> dict[str, Any]:
+    """The last line of a file, if it is a seal; it is not looked at whether it fits what stands before."""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - SEAL_BYTES))
+        line = stream.read().rpartition(b"\n")[2]
+    with suppress(ValueError):
+        seal = json.loads(line)
+        return seal if isinstance(seal, dict) else {}
+    return {}
 
 
 def keep_within(folder: Path, pattern: str, limit_gb: float, spare: Path | None = None) -> None:

@@ -26,6 +26,7 @@ from alnlib.arithmetic import arithmetic_line
 from alnlib.errors import EXIT_INPUT_ERROR, InputError, Problem, counted, grouped
 from alnlib.files import write_csv
 from alnlib.paths import repository_root
+from alnlib.pipeline import usage
 from alnlib.pipeline.execute import FIXED_SETTINGS, HOURS, remedy_of
 from alnlib.pipeline.progress import Progress, stage_list, stage_table, width
 from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan, refuse_reference
@@ -38,8 +39,22 @@ if TYPE_CHECKING:
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
-VERBS = ("run", "test", "verify", "apply", "new-cohort", "validate", "evaluate", "download", "lab")
+VERBS = (
+    "run",
+    "test",
+    "verify",
+    "clean",
+    "apply",
+    "new-cohort",
+    "validate",
+    "evaluate",
+    "download",
+    "lab",
+    "completion",
+)
 EXIT_INTERRUPTED = 130
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Of the verbs that give further arguments to another program."""
 INTAKE_WORDS = {
     "image": "files left out",
     "mask": "masks left out",
@@ -51,7 +66,7 @@ INTAKE_WORDS = {
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(evaluate)
+app.command(epilog="Example: python3 run_all.py evaluate predictions.csv --out evaluated")(evaluate)
 
 
 def main(arguments: list[str]) -> int:
@@ -90,7 +105,7 @@ def main(arguments: list[str]) -> int:
         raise
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py --run try --seed 7 --to 22")
 def run(
     cohort: Annotated[
         str, typer.Option(help="simulated, duke, breast-lesions-usg, ispy2, or a cohort folder")
@@ -109,7 +124,9 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NN.parameter=value", help="override a notebook's parameter")
     ] = None,
-    time_limit: Annotated[float, typer.Option(metavar="HOURS", help="end a stage that takes longer")] = HOURS,
+    time_limit: Annotated[
+        float, typer.Option(metavar="HOURS", help="end a stage that takes longer (default: 24)")
+    ] = HOURS,
     show: Annotated[
         bool, typer.Option("--list", help="show the stages, fresh or stale and why, and run nothing")
     ] = False,
@@ -132,14 +149,17 @@ def run(
     return _run_and_show(plan)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    epilog="Example: python3 run_all.py test tests/test_verify.py -k verdict",
+    context_settings=PASSED_ON,
+)
 def test(context: typer.Context) -> int:
     """Every test, the same that continuous integration runs, file by file on two processes. Further arguments go to pytest."""
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", *context.args]
     return subprocess.call(command, cwd=repository_root(), env=os.environ | KERNEL_SETTINGS)
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py verify try simulated-demo")
 def verify(
     name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/")] = "simulated-demo",
     other: Annotated[
@@ -164,7 +184,31 @@ def verify(
     return 0 if comparison.same else 1
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py clean simulated-demo")
+def clean(
+    name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/ (default: every one)")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="the whole of a scratch run, its simulated patients too")
+    ] = False,
+) -> int:
+    """Free space: list checkpoints, crops and leftovers of runs with their sizes, and remove them when told to."""
+    from alnlib.pipeline.clean import removable, remove
+
+    things = removable(name or None, whole)
+    if not things:
+        print("Nothing may go.")
+        return 0
+    print("\n".join([*map(str, things), f"{sum(one.size for one in things) / 1e6:9.1f} MB  together"]))
+    if not yes and not sys.stdin.isatty():
+        print("Nothing was removed; --yes removes all of it.")
+    elif yes or typer.confirm("Remove all of it?"):
+        remove(things)
+        print("Removed.")
+    return 0
+
+
+@app.command(epilog="Example: python3 run_all.py apply simulated-demo/clinical --cohort PATH")
 def apply(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="a kept model: its folder, or RUN/TOPIC/NAME; none: list them")
@@ -195,7 +239,7 @@ def apply(
     return 0
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py new-cohort PATH --dicom DIR --table patients.xlsx")
 def new_cohort(
     folder: Annotated[Path, typer.Argument(metavar="PATH", help="the cohort folder to write")],
     images: Annotated[Path, typer.Option("--dicom", metavar="DIR", help="DICOM, PNG, NIfTI, video, at any depth")],
@@ -245,7 +289,7 @@ def new_cohort(
     return 0
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py validate PATH --images")
 def validate(
     folder: Annotated[Path, typer.Argument(help="cohort folder: cohort.yaml, patients.csv, images.csv")],
     images: Annotated[bool, typer.Option("--images", help="open and cut every image too, and compare headers")] = False,
@@ -294,7 +338,7 @@ def _warn(warnings: Sequence[Problem]) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print("\n".join(lines), markup=False)
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py download duke --data data/duke --dry-run")
 def download(
     cohort: Annotated[str, typer.Argument(help="a cohort of data_manifest.csv")],
     data: Annotated[Path | None, typer.Option(help="where to put the files (default data/COHORT)")] = None,
@@ -317,11 +361,25 @@ def download(
     return 0
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    epilog="Example: python3 run_all.py lab --port 8890",
+    context_settings=PASSED_ON,
+)
 def lab(context: typer.Context) -> int:
     """Open JupyterLab on the notebooks. Further arguments go to JupyterLab."""
     command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(repository_root()), *context.args]
     return subprocess.call(command, env=os.environ | KERNEL_SETTINGS | {"JUPYTER_PREFER_ENV_PATH": "1"})
+
+
+@app.command(epilog="Example: source <(./run_all.py completion bash), then ./run_all.py ver<Tab>")
+def completion(
+    shell: Annotated[str, typer.Argument(help="bash, zsh or fish")],
+) -> int:
+    """Print a script that lets a shell complete verbs, options, stages, profiles and runs of ./run_all.py."""
+    if shell not in usage.SHELLS:
+        raise InputError(f"completion {shell}: give one of {', '.join(usage.SHELLS)}")
+    print(usage.completion(shell))
+    return 0
 
 
 # --- showing an intake --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -65,16 +66,18 @@ def _seconds(path: Path, name: str) -> dict[str, float]:
 def seconds_left(runner: Runner, expected: Mapping[str, float]) -> float | None:
     """How long until the last stage ends, each taking what it is expected to, as many side by side as the run has jobs.
 
-    Stages that were fresh before a run take no time; None if a stage that is to run is one of unknown length.
+    Stages that were fresh before a run take no time, one of unknown length that of a typical stage; None if fewer than half
+    are known.
     """
     left = {}
+    known = [seconds for name, seconds in expected.items() if name in runner.statuses]
+    if 2 * len(known) < len(runner.statuses):
+        return None
     for name, status in runner.statuses.items():
         if status.kind in ("running", "stale") or (status.kind == "waiting" and status.detail):
-            if name not in expected:
-                return None
             # one that takes longer than it did is taken to need a tenth more
             passed = time.monotonic() - status.begun if status.kind == "running" else 0.0
-            left[name] = max(expected[name] - passed, passed / 10)
+            left[name] = max(expected.get(name, median(known)) - passed, passed / 10)
     under_way = [(left[name], name) for name in left if runner.statuses[name].kind == "running"]
     heapq.heapify(under_way)
     waiting = left.keys() - {name for _, name in under_way}
@@ -108,7 +111,7 @@ class Progress:
         through = sum(status.kind not in UNDER_WAY for status in chosen)
         parts = [f"{through} of {len(chosen)} stages", f"{clock(time.monotonic() - self.begun)} elapsed"]
         left = seconds_left(runner, self.expected) if through < len(chosen) else 0.0
-        parts += [f"about {clock(left)} left"] * bool(left)
+        parts += [f"about {clock(left)} left"] if left else []
         return ", ".join(parts)
 
     def table(self, runner: Runner) -> Group:

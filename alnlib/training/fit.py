@@ -23,7 +23,7 @@ from torch import nn
 from alneval.folds import patient_shares
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
-from alnlib.memo import code_of, key_of, sealed_length, write_sealed
+from alnlib.memo import code_of, digest_of_code, key_of, sealed_length, write_sealed
 from alnlib.models import cnn2d, cnn3d, video
 from alnlib.models.cnn2d import build_cnn2d, evaluating
 from alnlib.models.cnn3d import build_cnn3d
@@ -192,7 +192,7 @@ def fit_classifier(
         while not fit.finished:
             row = fit.epoch()
             if checkpoint and (fit.finished or row["epoch"] % checkpoint_every == 0):
-                write_sealed(checkpoint, key, partial(torch.save, fit.checkpoint()))
+                write_sealed(checkpoint, key, partial(torch.save, fit.checkpoint()), code=digest_of_code(fit_code()))
             if progress:
                 progress(dict(row))
     return fit.result()
@@ -253,6 +253,11 @@ def read_fitted(path: str | Path) -> FittedClassifier | FrozenClassifier:
         raise InputError(f"{path} holds no fitted network ({error!r}); train it again.") from error
 
 
+def fit_code() -> dict[str, str]:
+    """`alnlib.memo.code_of` all that a fit depends on."""
+    return code_of("alnlib.training.fit", without=("alneval/",))
+
+
 def fit_fingerprint(spec: FitSpec, train: CropDataset) -> str:
     """Hexadecimal SHA-256 of everything a fit depends on.
 
@@ -267,7 +272,7 @@ def fit_fingerprint(spec: FitSpec, train: CropDataset) -> str:
     return key_of(
         format=CHECKPOINT_FORMAT,
         torch=torch.__version__,
-        code=code_of("alnlib.training.fit", without=("alneval/",)),
+        code=fit_code(),
         spec=asdict(spec) | {"weights": weights} | resolved,
         train=train.fingerprint(),
     )
