@@ -23,7 +23,7 @@ from torch import nn
 from alneval.folds import patient_shares
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
-from alnlib.memo import code_of, digest_of_code, key_of, sealed_length, write_sealed
+from alnlib.memo import digest_of_code, key_of, sealed_length, write_sealed
 from alnlib.models import cnn2d, cnn3d, video
 from alnlib.models.cnn2d import build_cnn2d, evaluating
 from alnlib.models.cnn3d import build_cnn3d
@@ -31,6 +31,7 @@ from alnlib.models.frozen import FrozenClassifier, FrozenSpec
 from alnlib.models.video import build_video_network
 from alnlib.models.weights import read_tensors
 from alnlib.training.augment import AugmentSpec, augment_batch
+from alnlib.training.code import fit_code
 from alnlib.training.data import (
     CropDataset,
     as_crops,
@@ -251,11 +252,6 @@ def read_fitted(path: str | Path) -> FittedClassifier | FrozenClassifier:
         return from_plain(content)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} holds no fitted network ({error!r}); train it again.") from error
-
-
-def fit_code() -> dict[str, str]:
-    """`alnlib.memo.code_of` all that a fit depends on."""
-    return code_of("alnlib.training.fit", without=("alneval/",))
 
 
 def fit_fingerprint(spec: FitSpec, train: CropDataset) -> str:
