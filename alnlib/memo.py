@@ -15,7 +15,7 @@ import pickle
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -39,6 +39,9 @@ File systems keep times to 2 s or better (FAT is the coarsest)."""
 TABLES = (".csv", ".json", ".yaml", ".yml")
 TABLE_MB = 4
 """Tables up to this size hold the labels and are read whenever they are asked for, whatever the file system says."""
+
+SEAL_BYTES = 65_536
+"""No seal is longer."""
 
 NOTES = ".notes"
 """File of a stage's staging folder in which its processes leave what the run tells of it."""
@@ -216,6 +219,10 @@ def code_of(*modules: str, without: tuple[str, ...] = ()) -> dict[str, str]:
     return {name: digest for name, digest in used.items() if not name.startswith((*NO_VALUES, *without))}
 
 
+def _digest_of(entries: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @cache
 def _library() -> LibraryCode:
     return LibraryCode(Path(__file__).resolve().parents[1])
@@ -240,7 +247,7 @@ def key_of(**parts: Any) -> str:
 
 
 def write_sealed(path: Path, key: str, save: Callable[[Path], object], **about: Any) -> None:
-    """A file as `save` writes it, then one line of JSON: its key, the SHA-256 of what stands before, `about`.
+    """A file as `save` writes it, then one line of JSON: its key, the SHA-256 of what stands before, `about`, their own digest.
 
     Whole or not at all; formats that know their own length (npy, the archives of torch) are read as if the line were not
     there. Raises InputError if the file cannot be written.
@@ -249,6 +256,7 @@ def write_sealed(path: Path, key: str, save: Callable[[Path], object], **about: 
         with atomic_path(path) as temporary:
             save(temporary)
             seal = {"key": key, "sha256": sha256_file(temporary), **about}
+            seal["seal"] = _digest_of(seal)
             with open(temporary, "ab") as stream:
                 stream.write(b"\n" + json.dumps(seal).encode())
     except OSError as error:
@@ -264,15 +272,41 @@ def sealed_length(path: Path, key: str) -> int | None:
         with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             length = content.rfind(b"\n")
             seal = json.loads(content[length + 1 :])
+            whole_seal = seal.pop("seal", None) in (None, _digest_of(seal))  # files of before have none
             with memoryview(content) as whole, whole[:length] as before:
-                if seal["sha256"] == hashlib.sha256(before).hexdigest() and seal["key"] == key:
+                intact = seal["sha256"] == hashlib.sha256(before).hexdigest()
+                if intact and whole_seal and seal["key"] == key:
                     return length
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):  # whatever a damaged seal may hold
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # whatever a damaged seal may hold
         pass
     note(f"{path} is damaged; it is not used, and made anew")
     return None
+
+
+def digest_of_code(code: Mapping[str, str]) -> str:
+    """One digest of what `code_of` gives, for seals."""
+    return _digest_of(code)
+
+
+def drop_older(folder: Path, pattern: str, code: Mapping[str, str]) -> None:
+    """Remove sealed files that other code made: their seals have another `code`, and no key of today's finds them again."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another process was faster
+            if (seal := _seal_of(path)) and seal.get("code") != digest_of_code(code):
+                path.unlink()
+
+
+def _seal_of(path: Path) -> dict[str, Any]:
+    """The last line of a file, if it is a seal; it is not looked at whether it fits what stands before."""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - SEAL_BYTES))
+        line = stream.read().rpartition(b"\n")[2]
+    with suppress(ValueError):
+        seal = json.loads(line)
+        return seal if isinstance(seal, dict) else {}
+    return {}
 
 
 def keep_within(folder: Path, pattern: str, limit_gb: float, spare: Path | None = None) -> None:

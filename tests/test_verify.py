@@ -19,8 +19,16 @@ from alnlib.errors import InputError
 from alnlib.paths import repository_root
 from alnlib.pipeline.cli import main
 from alnlib.pipeline.committed import committed_files
-from alnlib.pipeline.stages import ARITHMETIC
-from alnlib.pipeline.verify import class_of, classes, compare_file, compare_runs, key_columns, tolerances
+from alnlib.pipeline.stages import ARITHMETIC, STALE
+from alnlib.pipeline.verify import (
+    class_of,
+    classes,
+    compare_file,
+    compare_folders,
+    compare_runs,
+    key_columns,
+    tolerances,
+)
 from alnlib.report.readme import readme_blocks
 
 ROOT = repository_root()
@@ -234,6 +242,23 @@ def test_a_scratch_run_is_compared_with_a_committed_one_that_is_named(run, capsy
     ):
         with pytest.raises(InputError, match=words):
             compare_runs(*names)
+
+
+def test_two_runs_side_by_side_say_what_moved(run, tested, capsys):
+    """A scratch run with one AUC lower and one verdict turned, beside the reference as it stands, without git."""
+    scratch = Path(shutil.copytree(run, run.with_name("try")))
+    assert verified(capsys, "try", "simulated-demo")[0] == 0
+    plant(scratch / DISCRIMINATION, add("auc", -0.1, [tested]))
+    turned = pd.read_csv(scratch / CLAIMS)["verdict"].iloc[0]
+    plant(scratch / CLAIMS, lambda table: table.assign(verdict=["turned", *table["verdict"][1:]]))
+    (scratch / STALE).write_text("42_calibration")
+    status, said = verified(capsys, "try", "simulated-demo")
+    row = pd.read_csv(run / DISCRIMINATION).loc[tested]
+    assert status == 1 and f"{turned} -> turned" in said and ", 1 moved" in said
+    assert re.search(rf"{re.escape(row['model'])} .*: {row['auc']:.3f} -> {row['auc'] - 0.1:.3f}", said)
+    assert "results/try holds files that do not belong together" in said
+    with pytest.raises(InputError, match="nowhere is not there"):
+        compare_folders("try", "nowhere")
 
 
 def test_without_git_it_is_said(run, tmp_path, monkeypatch):

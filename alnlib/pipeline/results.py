@@ -24,7 +24,7 @@ import yaml
 from alneval.estimate import format_interval
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, palette_png, write_csv, write_json
-from alnlib.memo import keep_within
+from alnlib.memo import drop_older, keep_within
 from alnlib.paths import resolve_data, results_folder
 from alnlib.pipeline.stages import STAGES
 
@@ -136,9 +136,13 @@ class RunFolder:
     def checkpoints(self, limit_gb: float = 4.0) -> Path:
         """Folder in which training keeps its checkpoints between runs; git-ignored.
 
-        Those beyond limit_gb (10^9 bytes) are removed, oldest first: a fit that lost its checkpoint is only made again.
+        Those of older code are removed, and those beyond limit_gb (10^9 bytes), oldest first: a fit that lost its checkpoint is
+        only made again.
         """
+        from alnlib.training.code import fit_code
+
         folder = self.folder / "checkpoints"
+        drop_older(folder, "*.pt", fit_code())
         keep_within(folder, "*.pt", limit_gb)
         return folder
 

@@ -42,16 +42,13 @@ from alnlib.pipeline.parameters import (
     read_profile,
     stage_parameters,
 )
-from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, Stage, check_table, find_stage, makers_of
+from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, STALE, Stage, check_table, find_stage, makers_of
 from alnlib.studies import ANY_COHORTS, STUDIES
 
 if TYPE_CHECKING:
     from alnlib.cohorts.schema import Cohort
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg", "ispy2")
-STALE = "STALE.txt"
-"""File of a run folder that says which of its files do not belong to the others; there only while some do not."""
-
 POLL_SECONDS = 0.4
 
 
@@ -147,8 +144,7 @@ def refuse_reference(plan: Plan) -> None:
     """Raise InputError for other parameters than a profile's in the run that the simulated cohort has under its name."""
     options = plan.options
     given = ["--set"] * bool(options.settings) + ["--seed"] * (options.seed is not None)
-    profiles = [path.stem for path in (notebooks_folder() / "profiles").glob("*.yaml")]
-    if given and plan.name in {f"simulated-{profile}" for profile in profiles}:
+    if given and is_reference(plan.name):
         chosen = [("--only", options.only), ("--from", options.start), ("--to", options.end)]
         rest = shlex.join(word for option, value in chosen if value for word in (option, value))
         raise InputError(
@@ -156,6 +152,11 @@ def refuse_reference(plan: Plan) -> None:
             f"scratch run, in a folder of its own:\n    {options.command(run='try')}{rest and f' {rest}'}\n"
             f"and see what moved:\n    python3 run_all.py verify try {plan.name}"
         )
+
+
+def is_reference(run: str) -> bool:
+    """Whether a run is that of a profile and the simulated cohort, under its own name."""
+    return run in {f"simulated-{path.stem}" for path in (notebooks_folder() / "profiles").glob("*.yaml")}
 
 
 def _own_study(name: str) -> str:
@@ -338,7 +339,7 @@ class Runner:
             self.plan.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.plan.folder} cannot be written ({error.strerror}); mend its permissions") from None
-        with _one_run(self.plan.folder):
+        with one_run(self.plan.folder):
             self._keep_cohorts_apart()
             shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
             self._say_stale(self.survey())  # as it stays if this run is killed
@@ -617,7 +618,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_run(folder: Path) -> Iterator[None]:
+def one_run(folder: Path) -> Iterator[None]:
     """Keep two runs out of one results folder; the system frees the lock when a run is killed."""
     try:
         import fcntl
