@@ -5,7 +5,6 @@ What they hold is computed in `models`; the command line lives in `cli`.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from alneval.figures import SPLIT_NAMES, use_style
 from alneval.methods import INTERVALS, REFERENCES, USUAL, Methods
 from alneval.models import CALIBRATION_SHARE, TABLES, Evaluation, evaluate_predictions
 from alneval.panels import (
@@ -25,26 +23,19 @@ from alneval.panels import (
     decision_curve_figure,
     precision_recall_figure,
     roc_figure,
-    shown_name,
 )
 from alneval.rows import KEYS, estimate_text, probability_rows
 from alneval.seeds import models_only
+from alneval.style import SPLIT_NAMES, figure_files, use_style
 from alneval.tables import GIVEN, read_predictions
 from alneval.warnings import listed
 from alnlib.errors import InputError, Problem
-from alnlib.files import atomic_path, palette_png, sha256_file, write_csv, write_json, write_text
+from alnlib.files import atomic_path, sha256_file, write_csv, write_json, write_text
 
 PROVENANCES = ("real", "simulated", "not stated")
 
 
 RECORD = "evaluation.json"
-
-
-FIGURE_DPI = 110
-
-
-MAX_PIXELS = 60_000
-"""A side of a figure: PNG writers stop at 65,536."""
 
 
 def default_folder(paths: Sequence[str | Path]) -> Path:
@@ -186,12 +177,14 @@ def _remove_earlier(folder: Path, keep: Mapping[str, object]) -> None:
 
 
 def _figures(evaluation: Evaluation, label: str) -> dict[str, bytes]:
-    """{path in the folder: PNG}, drawn and closed one by one."""
+    """{path in the folder: PNG or SVG}, drawn and closed one by one."""
     made = {}
 
     def keep(figure: Figure | None, name: str) -> None:
         if figure is not None:
-            made[f"figures/{name}.png"] = _png(figure, label)
+            files = figure_files(figure, label)
+            made.update({f"figures/{name}{suffix}": content for suffix, content in files.items()})
+            plt.close(figure)
 
     judged, discrimination = evaluation.judged, evaluation.discrimination
     by_study = dict(iter(judged.groupby("study", sort=False)))
@@ -207,15 +200,6 @@ def _figures(evaluation: Evaluation, label: str) -> dict[str, bytes]:
         keep(decision_curve_figure(probable, evaluation.decision_curves, study), f"decision_curves_{name}")
     keep(auc_forest_figure(discrimination.merge(judged[KEYS].drop_duplicates())), "auc_by_model")
     return made
-
-
-def _png(figure: Figure, label: str) -> bytes:
-    figure.text(0.995, -0.01, shown_name(label), ha="right", va="top", fontsize=7.5, color="0.35")
-    dpi = min(FIGURE_DPI, MAX_PIXELS / max(figure.get_size_inches()))
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, bbox_inches="tight")
-    plt.close(figure)
-    return palette_png(stream.getvalue())
 
 
 def file_names(names: Sequence[str]) -> list[str]:

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 CSV_FLOAT_FORMAT = "%.8g"
+COLORS, EXACT_COLORS = 256, 192
 
 FORMULA = re.compile(r"[=@\t\r]|[+-].*(\w\(|[|!])", re.DOTALL)
 """How a cell begins that a spreadsheet would compute: = and @, and + and - where a call, a program or another sheet follows.
@@ -70,17 +72,44 @@ def write_json(value: Any, path: str | Path) -> Path:
 def palette_png(content: bytes) -> bytes:
     """A PNG with at most 256 colors, which halves the size of a figure and can hardly be told from it; no metadata is kept.
 
-    Median cut (Heckbert 1982, Comput Graph 16:297) without dithering; transparency becomes white.
+    The 192 most frequent colors, those of lines, areas and letters among them, stay as they are to the bit; of the others,
+    blends at edges and the shades of pictures, 64 are chosen by median cut (Heckbert 1982, Comput Graph 16:297) and every
+    color gets the nearest of all. Transparency becomes white.
     """
-    from PIL import Image  # only figures need it
+    from PIL import Image  # only figures need them
+    from scipy.spatial import KDTree
 
     with Image.open(io.BytesIO(content)) as picture:
         flat = Image.new("RGB", picture.size, "white")
         rgba = picture.convert("RGBA")
         flat.paste(rgba, mask=rgba.getchannel("A"))
+    colors, places, counts = np.unique(_packed(np.asarray(flat)), return_inverse=True, return_counts=True)
+    kept = _unpacked(colors)
+    if len(colors) > COLORS:
+        order = np.argsort(-counts, kind="stable")
+        rare = order[EXACT_COLORS:]
+        repeats = np.ceil(np.sqrt(counts[rare])).astype(int)  # a frequent shade counts for more
+        left = Image.fromarray(np.repeat(kept[rare], repeats, axis=0)[None])
+        cut = left.quantize(COLORS - EXACT_COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        shades = np.asarray(cut.getpalette(), np.uint8).reshape(-1, 3)[: COLORS - EXACT_COLORS]
+        chosen = np.unique(np.concatenate([kept[order[:EXACT_COLORS]], shades]), axis=0)
+        places, kept = KDTree(chosen).query(kept)[1][places], chosen
+    indexed = Image.fromarray(places.reshape(flat.height, flat.width).astype(np.uint8), "P")
+    indexed.putpalette(kept.astype(np.uint8).tobytes())
     stream = io.BytesIO()
-    flat.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    indexed.save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def _packed(pixels: np.ndarray) -> np.ndarray:
+    """One integer per RGB pixel."""
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _unpacked(colors: np.ndarray) -> np.ndarray:
+    """(n, 3) bytes of packed colors."""
+    return (colors[:, None] >> [16, 8, 0] & 255).astype(np.uint8)
 
 
 def sha256_file(path: str | Path) -> str:
