@@ -5,6 +5,7 @@
     python3 run_all.py test         every test, the same that continuous integration runs
     python3 run_all.py run --cohort duke --data DIR      a real cohort
     python3 run_all.py verify [RUN]                      this run against the committed one, file by file
+    python3 run_all.py report [RUN]                      its pages: verdicts, explorer, risk, notebooks, tables
     python3 run_all.py --list       the stages: what is fresh, what is stale and why
     python3 run_all.py evaluate predictions.csv          tables and figures for anybody's predictions
     python3 run_all.py apply MODEL --cohort PATH         a model that a run kept, on new patients
