@@ -32,8 +32,9 @@ def explorer_data(
     seed: int,
     n_bootstrap: int,
     resplits: pd.DataFrame | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """JSON of {"sets", "lotteries"}: a set per study, model and judged split, a lottery per pipeline of resplits.
+    """JSON of "sets", one per study, model and judged split, "lotteries", one per pipeline of resplits, and "titles" of studies.
 
     predictions: of the models to show; discrimination, calibration: their tables; seed, n_bootstrap: with which the former was
     made, so that intervals over patients are the same at its thresholds. resplits: columns pipeline and auc. A set holds
@@ -67,7 +68,7 @@ def explorer_data(
     if resplits is not None:
         for pipeline, drawn in resplits.groupby("pipeline", sort=False):
             lotteries.append({"pipeline": pipeline, "aucs": drawn["auc"].tolist()})
-    return {"sets": sets, "lotteries": lotteries}
+    return {"sets": sets, "lotteries": lotteries, "titles": dict(titles or {})}
 
 
 def _estimate(row: Mapping[str, Any], name: str) -> str:

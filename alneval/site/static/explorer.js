@@ -79,14 +79,16 @@
   const SIZE = 300, LEFT = 38, BOTTOM = 34, TOP = 10;
   const box = SIZE - LEFT - 12;
 
-  function plot(id, label, content, { low = 0, high = 1, x, y }) {
+  function plot(id, label, content, { low = 0, high = 1, steps = 4, x, y }) {
     const px = (v) => LEFT + v * box;
     const py = (v) => TOP + (1 - (v - low) / (high - low)) * box;
     const parts = [];
-    for (let i = 0; i <= 4; i++) {
-      const at = i / 4, level = low + at * (high - low);
-      parts.push(`<path class="grid" d="M${px(at)} ${py(low)}V${py(high)}M${px(0)} ${py(level)}H${px(1)}"/>`);
-      parts.push(`<text x="${px(at)}" y="${py(low) + 14}" text-anchor="middle">${at}</text>`);
+    for (const at of [0, 0.25, 0.5, 0.75, 1]) {
+      parts.push(`<path class="grid" d="M${px(at)} ${py(low)}V${py(high)}"/><text x="${px(at)}" y="${py(low) + 14}" text-anchor="middle">${at}</text>`);
+    }
+    for (let i = 0; i <= steps; i++) {
+      const level = low + (i / steps) * (high - low);
+      parts.push(`<path class="grid" d="M${px(0)} ${py(level)}H${px(1)}"/>`);
       parts.push(`<text x="${LEFT - 5}" y="${py(level) + 4}" text-anchor="end">${Number(level.toFixed(2))}</text>`);
     }
     parts.push(`<text class="title" x="${px(0.5)}" y="${SIZE - 2}" text-anchor="middle">${x}</text>`);
@@ -126,7 +128,7 @@
     const here = cuts ? [[state.threshold, Evaluator.netBenefit(counts, state.threshold, state.prevalence)]] : [];
     plot("decision", "Decision curve: net benefit of the model, of calling all and of calling none, by threshold.",
       (line, dot) => line([[0, 0], [1, 0]], "axis") + line(all, "rival") + line(model, "curve") + here.map(dot).join(""),
-      { low, high, x: "threshold", y: "net benefit" });
+      { low, high, steps: 5, x: "threshold", y: "net benefit" });
     byId("decision-words").textContent = "Decision curve: solid the model, dashed all called, gray none called.";
   }
 
@@ -158,7 +160,8 @@
   byId("locked").addEventListener("click", () => setThreshold(state.set.threshold));
   byId("own").addEventListener("click", () => { state.prevalence = null; update(); });
 
-  fill(byId("study"), unique(data.sets.map((set) => set.study)));
+  const studies = unique(data.sets.map((set) => set.study));
+  fill(byId("study"), studies, studies.map((study) => data.titles[study] ?? study));
   const [study, model, split] = decodeURIComponent(location.hash.slice(1)).split("/");
   const wanted = data.sets.find((set) => set.study === study && set.model === model && (!split || set.split === split));
   if (wanted) {

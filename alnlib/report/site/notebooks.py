@@ -21,6 +21,7 @@ from nbconvert.filters import Highlight2HTML, strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from alneval.site.pages import Figure, Site, png_size
+from alnlib.files import palette_png
 from alnlib.pipeline.parameters import cell_source, declared_parameters, read_notebook
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import find_stage
@@ -82,7 +83,7 @@ def parameters(path: Path) -> dict[str, Any]:
 
 def rendered_markdown(text: str) -> Markup:
     """HTML of Markdown, in which HTML is text."""
-    return Markup(MarkdownWithMath(renderer=IPythonRenderer(escape=True, anchor_link_text="")).render(text))
+    return Markup(MarkdownWithMath(renderer=IPythonRenderer(escape=True, exclude_anchor_links=True)).render(text))
 
 
 def _telling_ids(run: RunFolder) -> re.Pattern[str] | None:
@@ -138,7 +139,7 @@ def _shown(
             figure = figures[file].figure
             addresses = [f"../{address}" for address in figure.tables]
             return [Piece("figure", replace(figure, image=f"../{figure.image}", tables=addresses))]
-        content = base64.b64decode("".join(data["image/png"]))
+        content = palette_png(base64.b64decode("".join(data["image/png"])))
         name = f"notebooks/pictures/{hashlib.sha256(content).hexdigest()[:16]}.png"
         pictures[name] = content
         caption, alt, linked = described(file, tables, "../")
