@@ -13,6 +13,7 @@ from alnlib.errors import InputError
 from alnlib.files import atomic_path, write_text
 from alnlib.pipeline.results import RunFolder
 from alnlib.report.site import figures, front, models, notebooks, provenance, tables
+from alnlib.studies import title_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 FOLDER = "site"
@@ -88,11 +89,10 @@ def _explorer(run: RunFolder) -> dict[str, Any] | None:
         return None
     stage = next((path for path in (run.folder / "notebooks").glob("41_*.ipynb")), None)
     settings = {"seed": 2026, "n_bootstrap": 2000} | (notebooks.parameters(stage) if stage else {})
-    rest = {"calibration": run.read_table("evaluation/calibration.csv")}
+    rest: dict[str, Any] = {"calibration": run.read_table("evaluation/calibration.csv")}
     if run.has("evaluation/resplits.csv"):
         rest["resplits"] = run.read_table("evaluation/resplits.csv")
     main = main_rows(run.read_predictions())
     discrimination = run.read_table("evaluation/discrimination.csv")
-    return explorer_data(main, discrimination, seed=settings["seed"], n_bootstrap=settings["n_bootstrap"], **rest) | {
-        "run": run.name
-    }
+    rest["titles"] = {study: title_of(study) for study in main["study"].unique()}
+    return explorer_data(main, discrimination, seed=settings["seed"], n_bootstrap=settings["n_bootstrap"], **rest)

@@ -138,11 +138,11 @@ def _why_one(run: RunFolder, place: str, equation: Equation) -> str:
     if variable.label not in ps:
         return ""
     others = ps.drop(variable.label)
-    next_one = f" The next one was {others.index[0]}, {format_p(others.iloc[0])}." if len(others) else ""
+    following = f"; the next was {others.index[0]} ({format_p(others.iloc[0])})" if len(others) else ""
     return (
-        f"This model has one variable because of {len(ps)} that were tested one by one on the training patients only "
-        f"{variable.label} passed ({format_p(ps[variable.label])}).{next_one} A table of this size shows strong associations "
-        "alone; that the others are not in the model does not say that they do not matter."
+        f"This model has one variable: of {len(ps)} that were tested one by one on the training patients only "
+        f"{variable.label} passed ({format_p(ps[variable.label])}){following}. So few patients show strong associations alone; "
+        "that the others are not in the model does not say that they do not matter."
     )
 
 

@@ -21,7 +21,6 @@ from nbconvert.filters import Highlight2HTML, strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from alneval.site.pages import Figure, Site, png_size
-from alnlib.files import palette_png
 from alnlib.pipeline.parameters import cell_source, declared_parameters, read_notebook
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import find_stage
@@ -139,7 +138,7 @@ def _shown(
             figure = figures[file].figure
             addresses = [f"../{address}" for address in figure.tables]
             return [Piece("figure", replace(figure, image=f"../{figure.image}", tables=addresses))]
-        content = palette_png(base64.b64decode("".join(data["image/png"])))
+        content = base64.b64decode("".join(data["image/png"]))
         name = f"notebooks/pictures/{hashlib.sha256(content).hexdigest()[:16]}.png"
         pictures[name] = content
         caption, alt, linked = described(file, tables, "../")

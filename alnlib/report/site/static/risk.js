@@ -131,11 +131,11 @@ if (typeof document !== "undefined") {
       return;
     }
     const { scales, perLogit, baseline, largest } = Risk.scales(model, found.pattern);
-    const width = 900, left = 250, right = 30, step = 52, height = (scales.length + 3) * step;
+    const width = 940, left = 290, right = 30, step = 52, height = (scales.length + 3) * step;
     const x = (points, full) => left + (points / full) * (width - left - right);
     const parts = [];
-    const line = (row, name, places, full, mark, kind) => {
-      const y = 30 + row * step, xs = places.map(([points]) => x(points, full));
+    const line = (row, name, places, full, mark, kind, whole = false) => {
+      const y = 30 + row * step, xs = (whole ? [[0], [full]] : places).map(([points]) => x(points, full));
       parts.push(`<text class="title" x="${left - 14}" y="${y + 4}" text-anchor="end">${escaped(name)}</text>`);
       parts.push(`<path class="${kind}" d="M${Math.min(...xs)} ${y}H${Math.max(...xs)}"/>`);
       let last = [-99, -99];
@@ -163,7 +163,7 @@ if (typeof document !== "undefined") {
     line(scales.length + 1, "Total points", totals, full, total, "axis");
     const risks = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
       .map((p) => [(Math.log(p / (1 - p)) - baseline) * perLogit, p]).filter(([points]) => points >= 0 && points <= full);
-    if (risks.length) line(scales.length + 2, "Probability", risks, full, total, "rival");
+    line(scales.length + 2, "Probability", risks, full, total, "axis", true);
     byId("nomogram").innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Nomogram: ${escaped(told.join(", "))} points; total ${Evaluator.text(total, 0)}">${parts.join("")}</svg>`;
     byId("nomogram-words").textContent = `Points: ${told.join(", ")}; ${Evaluator.text(total, 0)} in all, a probability of ${shown(found.probability)}.`;
   }
