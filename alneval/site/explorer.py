@@ -23,6 +23,11 @@ from alneval.units import Units
 CURVE_POINTS = 60
 """Places at which a calibration curve is drawn."""
 
+MOST_UNITS, MOST_CLUSTERED = 5_000, 1_000
+"""Larger sets are left out, and of units of patients, whose limits are made beforehand: a page has to open."""
+
+MOST_SETS = 200
+
 
 def explorer_data(
     predictions: pd.DataFrame,
@@ -34,24 +39,29 @@ def explorer_data(
     resplits: pd.DataFrame | None = None,
     titles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """JSON of "sets", one per study, model and judged split, "lotteries", one per pipeline of resplits, and "titles" of studies.
+    """JSON of "sets", one per study, model and judged split, "lotteries", one per pipeline of resplits, "titles" of studies.
 
     predictions: of the models to show; discrimination, calibration: their tables; seed, n_bootstrap: with which the former was
     made, so that intervals over patients are the same at its thresholds. resplits: columns pipeline and auc. A set holds
     labels as a text of 0 and 1, scores in the same order, and no patient. Where a patient has several units it holds the
-    limits of the five shares at every cut, k + 1 for k different scores: Wilson's do not hold there.
+    limits of the five shares at every cut, k + 1 for k different scores: Wilson's do not hold there. "left_out": how many sets
+    are too large, or too many.
     """
     judged = judged_rows(predictions)
     probable = set(probability_rows(predictions)[KEYS[:2]].itertuples(index=False, name=None))
     cuts = discrimination.dropna(subset=["threshold"]).drop_duplicates(KEYS[:2]).set_index(KEYS[:2])["threshold"]
     rows = {tuple(row[name] for name in KEYS): row for row in discrimination.to_dict("records")}
     slopes = {tuple(row[name] for name in KEYS): row for row in calibration.to_dict("records")}
-    sets = []
+    sets: list[dict[str, Any]] = []
+    left_out = 0
     for key, part in judged.groupby(KEYS, sort=False):
         study, model, split = key
         # as the table of discrimination orders them, for the same resamples
         units = Units.of_rows(part.sort_values(["patient_id", "unit_id"]))
         if not units.has_both_classes:
+            continue
+        if len(sets) >= MOST_SETS or len(units) > (MOST_CLUSTERED if units.clustered else MOST_UNITS):
+            left_out += 1
             continue
         row = rows.get(key, {})
         made: dict[str, Any] = {"study": study, "model": model, "split": split, "split_name": SPLIT_NAMES[split]}
@@ -68,7 +78,7 @@ def explorer_data(
     if resplits is not None:
         for pipeline, drawn in resplits.groupby("pipeline", sort=False):
             lotteries.append({"pipeline": pipeline, "aucs": drawn["auc"].tolist()})
-    return {"sets": sets, "lotteries": lotteries, "titles": dict(titles or {})}
+    return {"sets": sets, "lotteries": lotteries, "left_out": left_out, "titles": dict(titles or {})}
 
 
 def _estimate(row: Mapping[str, Any], name: str) -> str:

@@ -79,7 +79,12 @@ def site_files(run: RunFolder) -> dict[str, str | bytes]:
     made |= models.pages(site, cards, risks)
     made |= provenance.pages(run, site)
     if data is not None:
-        context = {"data": as_script(data), "lotteries": bool(data["lotteries"]), "what": "run"}
+        context = {
+            "data": as_script(data),
+            "lotteries": bool(data["lotteries"]),
+            "what": "run",
+            "left_out": data["left_out"],
+        }
         made["explorer.html"] = site.page("explorer.html", "explorer.html.j2", "Explorer", **context)
     return made
 

@@ -15,7 +15,7 @@ from alnlib.pipeline.results import RunFolder
 from alnlib.report.claims import VERDICTS, readable_claims
 from alnlib.report.site.figures import KEY_FIGURES, ShownFigure
 from alnlib.report.site.notebooks import rendered_markdown
-from alnlib.studies import title_of
+from alnlib.studies import STUDIES, title_of
 
 MARKS = dict(zip(VERDICTS, ("✓", "✕", "?", "–"), strict=True))
 CLASSES = dict(zip(VERDICTS, ("supported", "not-supported", "inconclusive", "cannot"), strict=True))
@@ -23,10 +23,11 @@ CLASSES = dict(zip(VERDICTS, ("supported", "not-supported", "inconclusive", "can
 
 @dataclass(frozen=True)
 class Flow:
-    """How patients came into a study: steps of (number, words)."""
+    """How patients came into a study: steps of (number, words), and the splits that they end in."""
 
     title: str
     steps: list[tuple[str, str]]
+    splits: list[str]
 
 
 def read_ledger(run: RunFolder) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def _flows(run: RunFolder) -> list[Flow]:
     data, rows = run.read_study(), main_rows(run.read_predictions())
     endpoints = data.predicted_by(rows)
     patients = data.cohort.patients
-    flows = []
+    flows, order = [], {study: place for place, study in enumerate(STUDIES)}
     for study, of_study in rows.groupby("study", sort=False):
         endpoint = endpoints[study]
         label, known = data.cohort.endpoints[endpoint].label, patients[endpoint].notna()
@@ -97,5 +98,5 @@ def _flows(run: RunFolder) -> list[Flow]:
             n = units["patient_id"].nunique()
             nodes = f", {len(units)} units" if len(units) > n else ""
             parts.append(f"{SPLIT_NAMES[split]} {n}{nodes} ({units['y_true'].sum()} positive)")
-        flows.append(Flow(title_of(study), [*steps, ("", "; ".join(parts))]))
-    return flows
+        flows.append((order.get(study, len(order)), Flow(title_of(study), steps, parts)))
+    return [flow for _, flow in sorted(flows, key=lambda placed: placed[0])]
