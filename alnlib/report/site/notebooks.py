@@ -25,11 +25,12 @@ from alnlib.pipeline.parameters import cell_source, declared_parameters, read_no
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import find_stage
 from alnlib.report.site.figures import ShownFigure, described
-from alnlib.report.site.tables import OF_PATIENTS, ShownTable
+from alnlib.report.site.tables import ShownTable, about_patients
 
 LEFT_OUT = "Rows of patients are left out of the report; they stand in the executed notebook of the run."
 SAVED = re.compile(r'"([\w{}.()]+\.png)"')
 """A figure's file name in the source of a cell; in braces what stands for a study or a modality."""
+RELATIVE_LINK = re.compile(r'<a href="(?!https?://|#)[^"]*">(.*?)</a>', re.DOTALL)
 TELLING_ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z_-]).{4,}")
 """Ids that cannot be meant otherwise; 7 or 0012 may be any number of a text."""
 
@@ -81,8 +82,10 @@ def parameters(path: Path) -> dict[str, Any]:
 
 
 def rendered_markdown(text: str) -> Markup:
-    """HTML of Markdown, in which HTML is text."""
-    return Markup(MarkdownWithMath(renderer=IPythonRenderer(escape=True, exclude_anchor_links=True)).render(text))
+    """HTML of Markdown, in which HTML is text and links to files are none."""
+    made = MarkdownWithMath(renderer=IPythonRenderer(escape=True, exclude_anchor_links=True)).render(text)
+    made = RELATIVE_LINK.sub(r"\1", made)  # files of the repository are not beside the page
+    return Markup(made.replace("<th></th>", "<td></td>"))  # a head without words is none
 
 
 def _telling_ids(run: RunFolder) -> re.Pattern[str] | None:
@@ -164,7 +167,7 @@ def _table(soup: BeautifulSoup, caption: str) -> Piece:
         ]
         for line in soup.table.find_all("tr")
     ]
-    if OF_PATIENTS & {text for line in lines for heading, text, *_ in line if heading}:
+    if about_patients(text for line in lines for heading, text, *_ in line if heading):
         return Piece("text", LEFT_OUT)
     n_head = len(soup.table.thead.find_all("tr")) if soup.table.thead else 1
     head, body = lines[:n_head], lines[n_head:]
@@ -178,4 +181,4 @@ def _sentence(prose: str) -> str:
     """The first sentence of the last paragraph, without its marks."""
     paragraph = prose.strip().rpartition("\n\n")[2]
     plain = re.sub(r"[*`#|]|\[([^\]]*)\]\([^)]*\)", r"\1", paragraph).replace("\n", " ")
-    return re.split(r"(?<=[.:?]) ", plain.strip())[0].rstrip(":") or "output"
+    return re.split(r"(?<=[.?]) ", plain.strip())[0].rstrip(":") or "output"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,8 +11,8 @@ from alneval.site.pages import MOST_ROWS, Site, TableRows, table_rows
 from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import STAGES
 
-OF_PATIENTS = frozenset({"patient_id", "image_id", "unit_id"})
-"""Columns of tables that have a row per patient or part of one."""
+OF_PATIENTS = ("patient_id", "image_id", "unit_id")
+"""How columns begin of tables that have rows about single patients."""
 
 NOT_SHOWN = ("report/checklists.csv", "run_log.csv")
 """Tables that have a page of their own."""
@@ -29,6 +29,11 @@ class ShownTable:
     stage: str
 
 
+def about_patients(columns: Iterable[str]) -> bool:
+    """Whether a table with these columns has rows about single patients."""
+    return any(column.startswith(OF_PATIENTS) for column in columns)
+
+
 def run_tables(run: RunFolder) -> dict[str, ShownTable]:
     """{file: table} of the CSV files of a run that hold no rows of patients."""
     makers = {made: stage.notebook for stage in STAGES for made in stage.makes}
@@ -38,7 +43,7 @@ def run_tables(run: RunFolder) -> dict[str, ShownTable]:
         if file in NOT_SHOWN or file.startswith((".", "site/", "crops/", "checkpoints/", "failed/")):
             continue
         text = path.read_text(encoding="utf-8")
-        if OF_PATIENTS & set(text.partition("\n")[0].split(",")):
+        if about_patients(text.partition("\n")[0].split(",")):
             continue
         rows = table_rows(run.read_table(file)) if text.strip() else table_rows(pd.DataFrame())
         page = f"tables/{file.removesuffix('.csv').replace('/', '-')}.html"
