@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +26,7 @@ from alneval.panels import (
 )
 from alneval.rows import KEYS, estimate_text, probability_rows
 from alneval.seeds import models_only
+from alneval.site.evaluation import FOLDER, evaluation_pages
 from alneval.style import SPLIT_NAMES, figure_files, use_style
 from alneval.tables import GIVEN, read_predictions
 from alneval.warnings import listed
@@ -36,6 +37,7 @@ PROVENANCES = ("real", "simulated", "not stated")
 
 
 RECORD = "evaluation.json"
+FIRST_PAGE = f"{FOLDER}/index.html"
 
 
 def default_folder(paths: Sequence[str | Path]) -> Path:
@@ -99,7 +101,15 @@ def write_evaluation(
     with plt.rc_context():
         use_style()
         files |= _figures(evaluation, f"{listed([entry['file'] for entry in inputs])} ({words})")
-    files["summary.md"] = summary_text(evaluation, inputs, provenance, [*files, RECORD])
+    told = method_texts(methods, files)
+    shown = {
+        "Results": _results(evaluation),
+        "Thresholds": _thresholds(evaluation.discrimination),
+        "Rows and patients": _counts(evaluation.predictions),
+    }
+    report = evaluation_pages(evaluation, provenance, shown, files, told)
+    files["summary.md"] = summary_text(evaluation, inputs, provenance, told, [*files, FIRST_PAGE, RECORD])
+    files |= report
     overwritten = [path for path in paths if path.resolve() in {(folder / name).resolve() for name in files}]
     if overwritten:
         raise InputError(
@@ -272,6 +282,13 @@ METHODS_IF_ASKED = {
 }
 
 
+def method_texts(methods: Methods, files: Collection[str]) -> list[str]:
+    """METHODS, and those of METHODS_IF_ASKED whose table is among the files, in the words of this evaluation."""
+    asked = (text for name, text in METHODS_IF_ASKED.items() if f"{name}.csv" in files)
+    words = method_words(methods)
+    return [text.format(**words) for text in (*METHODS, *asked)]
+
+
 def method_words(methods: Methods) -> dict[str, str]:
     """What METHODS say of the choices of this evaluation."""
     rule = "The threshold has the largest Youden index (Youden 1950, Cancer 3:32)"
@@ -287,12 +304,15 @@ def method_words(methods: Methods) -> dict[str, str]:
 
 
 def summary_text(
-    evaluation: Evaluation, inputs: Sequence[Mapping[str, str]], provenance: str, files: Sequence[str]
+    evaluation: Evaluation,
+    inputs: Sequence[Mapping[str, str]],
+    provenance: str,
+    methods: Sequence[str],
+    files: Sequence[str],
 ) -> str:
     """The summary in Markdown: inputs, n, thresholds, main results, warnings, methods, files. It claims no compliance."""
     few = evaluation.n_bootstrap // CALIBRATION_SHARE
     warnings = [f"- {_plain(text)}" for text in evaluation.warnings] or ["None of those that are looked for was found."]
-    methods = [*METHODS, *(text for name, text in METHODS_IF_ASKED.items() if f"{name}.csv" in files)]
     parts = [
         "# Evaluation of predictions",
         "\n".join(f"- `{entry['file']}`, sha256 {entry['sha256']}" for entry in inputs),
@@ -310,7 +330,7 @@ def summary_text(
         "## Warnings",
         "\n".join(warnings),
         "## Methods",
-        "\n".join(f"- {method.format(**method_words(evaluation.methods))}" for method in methods),
+        "\n".join(f"- {method}" for method in methods),
         "## Files",
         "\n".join(f"- `{name}`" for name in files),
     ]
