@@ -188,8 +188,8 @@ def read_volume(path: str | Path, frame: int | None = None, *, stored: bool = Fa
         dataset = read.read_dicom(path)
         if read.frame_count(dataset) < 2:
             raise InputError(
-                f"{path}: is one DICOM file ({dataset.get('Modality') or 'unknown modality'}); name the folder that holds the "
-                "whole series"
+                f"{path}: is one DICOM file ({read.shown(dataset.get('Modality'), read.MODALITIES)}); name the folder that "
+                "holds the whole series"
             )
         volume = read_series(path, [path], frame, stored=stored)
     read.check_finite(volume.values, path)
