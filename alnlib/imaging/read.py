@@ -5,6 +5,7 @@ Nothing is windowed, scaled or cropped here; volumes and video are read elsewher
 
 from __future__ import annotations
 
+import math
 import re
 import zlib  # noqa: F401  before GDCM, whose own copy of zlib would else serve Pillow too and end the process over a PNG
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ LOWEST_HU = -1024.0
 
 AIR_HU = (LOWEST_HU, -200.0)
 """Between these lies what is seen of air, outside and in the lung; what is lowest of all may be filling."""
+
+MOST_VALUES = 2**30
+"""Of one file, as its header announces them: 4 GiB as float32, twice the largest CT of a whole body."""
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -284,6 +288,15 @@ def decoding(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
+def check_declared(path: Path, *sides: int) -> None:
+    """Raise InputError for a header that announces more values than `MOST_VALUES`, before memory is spent on them."""
+    if math.prod(sides) > MOST_VALUES:
+        raise InputError(
+            f"{path}: its header announces {' x '.join(map(str, sides))} values, more than the {MOST_VALUES:,} that are read; "
+            "if that is true, export the part with the lesion, else fetch the file again"
+        )
+
+
 def shown(code: object, known: tuple[str, ...]) -> str:
     """A code of a header as messages name it: of another value only that it is one."""
     return str(code) if code in known else "another value" if code else "not stated"
@@ -308,6 +321,8 @@ def read_dicom(path: Path) -> Dataset:
             dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
         for keyword in INTEGER_ELEMENTS:  # pydicom finds a damaged value only when it is asked for
             int(dataset.get(keyword) or 0)
+        sides = (int(dataset.get(keyword) or 1) for keyword in ("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"))
+        check_declared(path, *sides)
         for keyword in TEXT_ELEMENTS:
             str(dataset.get(keyword))
         dicom_spacing(dataset)
@@ -660,7 +675,9 @@ def _picture_values(path: Path, picture: Image.Image) -> np.ndarray:
 
 def _opened_picture(path: Path) -> Image.Image:
     try:
-        return Image.open(path)
+        picture = Image.open(path)
+        check_declared(path, getattr(picture, "n_frames", 1), picture.height, picture.width)
+        return picture
     except UnidentifiedImageError as error:
         if first_bytes(path, 4) in (b"II*\0", b"MM\0*"):
             raise InputError(
