@@ -11,8 +11,9 @@ import json
 import os
 import re
 import threading
+import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ import pandas as pd
 
 CSV_FLOAT_FORMAT = "%.8g"
 COLORS, EXACT_COLORS = 256, 192
+
+MOST_TABLE_BYTES, MOST_ROWS = 2**28, 1_000_000
+"""Of a table that somebody sends, before it is read; a workbook counts unpacked."""
 
 FORMULA = re.compile(r"[=@\t\r]|[+-].*(\w\(|[|!])", re.DOTALL)
 """How a cell begins that a spreadsheet would compute: = and @, and + and - where a call, a program or another sheet follows.
@@ -67,6 +71,15 @@ def _inert(cell: Any) -> Any:
 def write_json(value: Any, path: str | Path) -> Path:
     """Write JSON with sorted keys, indented, whole or not at all. NaN and infinity raise ValueError."""
     return write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def too_large(path: Path) -> str:
+    """What is wrong with a table that is larger than `MOST_TABLE_BYTES`, "" if it is not, is no file or no workbook."""
+    size = path.stat().st_size if path.is_file() else 0
+    if path.suffix.lower() in (".xlsx", ".xlsm") and zipfile.is_zipfile(path):
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            size = max(size, sum(member.file_size for member in archive.infolist()))
+    return f"{size:,} bytes, and {MOST_TABLE_BYTES:,} are read" if size > MOST_TABLE_BYTES else ""
 
 
 def palette_png(content: bytes) -> bytes:

@@ -19,7 +19,7 @@ import pandas as pd
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.cohorts.workbook import cell_text
 from alnlib.errors import InputError, Problem
-from alnlib.files import FORMULA
+from alnlib.files import FORMULA, MOST_ROWS, too_large
 
 SEPARATORS = ",;\t|"
 MISSING = ("", "-", "--", "?", ".", "na", "n/a", "n.a.", "nan", "nd", "null", "unknown", "missing", "not available")
@@ -77,6 +77,8 @@ def read_sheet(path: str | Path) -> Sheet:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such table; give the sheet of patients as --table")
+    if large := too_large(path):
+        raise InputError(f"{path}: {large}; give the sheet of patients alone")
     decimal_comma = False
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         rows = _excel_rows(path)
@@ -144,6 +146,8 @@ def _csv_rows(path: Path) -> tuple[list[tuple[int, list[str]]], bool]:
     try:
         for cells in reader:
             rows.append((before + 1, [cell.strip() for cell in cells]))
+            if len(rows) > MOST_ROWS:
+                raise InputError(f"{path}: more than {MOST_ROWS:,} rows; give the sheet of patients alone")
             before = reader.line_num
     except csv.Error as error:
         message = f"{path}: row {before + 1}: broken quoting ({error})"

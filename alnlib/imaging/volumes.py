@@ -7,6 +7,8 @@ LPS system of DICOM and ITK (x to the patient's left, y to the back, z to the he
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +27,13 @@ from alnlib.imaging.masks import drawn_lesion, refuse_background, without_specks
 from alnlib.imaging.structures import STRUCTURES, structure_mask
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NIFTI_KINDS = nibabel.Nifti1Image, nibabel.Nifti2Image
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 DATA_FILE = re.compile(r"^(?:data ?file *:=?|ElementDataFile *=) *(.*)", re.MULTILINE | re.IGNORECASE)
 """Where a header names another file that holds its voxels (NRRD format 5; MetaIO)."""
 HEADER_BYTES = 2**16
+LARGEST_VALUE = 16
+"""Bytes of a voxel of NIfTI's largest kinds (complex128, float128)."""
 
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 GZIP_MAGIC = b"\x1f\x8b"
@@ -188,8 +193,8 @@ def read_volume(path: str | Path, frame: int | None = None, *, stored: bool = Fa
         dataset = read.read_dicom(path)
         if read.frame_count(dataset) < 2:
             raise InputError(
-                f"{path}: is one DICOM file ({dataset.get('Modality') or 'unknown modality'}); name the folder that holds the "
-                "whole series"
+                f"{path}: is one DICOM file ({read.shown(dataset.get('Modality'), read.MODALITIES)}); name the folder that "
+                "holds the whole series"
             )
         volume = read_series(path, [path], frame, stored=stored)
     read.check_finite(volume.values, path)
@@ -295,13 +300,10 @@ def _read_nifti(path: Path, frame: int | None) -> Volume:
     with read.decoding(path, "the NIfTI volume"):
         content = path.read_bytes()
         if content[:2] == GZIP_MAGIC:
-            content = gzip.decompress(content)  # to the end, so that a damaged tail is noticed
-        kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
-        kind = next((kind for kind in kinds if kind.header_class.may_contain_header(content)), None)
-        if kind is None:
-            raise ValueError("no NIfTI header")
-        image = kind.from_bytes(content)
+            content = _unpacked(content, path)
+        image = _nifti_kind(content).from_bytes(content)
         shape = image.shape
+        read.check_declared(path, *shape)
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         if len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and frame is None):
@@ -321,11 +323,36 @@ def _read_nifti(path: Path, frame: int | None) -> Volume:
     return Volume(values, _geometry(path, lps[:3, :3], lps[:3, 3]), path, read.holds_air(values))
 
 
+def _unpacked(content: bytes, path: Path) -> bytes:
+    """Of gzip, to the end, so that a damaged tail is noticed, and not more than the header announces."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+        head = packed.read(HEADER_BYTES)
+        header = _nifti_kind(head).header_class.from_fileobj(io.BytesIO(head), check=False)
+        read.check_declared(path, *header.get_data_shape())
+        rest = packed.read(
+            HEADER_BYTES + int(header.get_data_offset()) + LARGEST_VALUE * math.prod(header.get_data_shape())
+        )
+        if packed.read(1):
+            raise ValueError("it unpacks to more than its header announces")
+    return head + rest
+
+
+def _nifti_kind(content: bytes) -> type[nibabel.Nifti1Image] | type[nibabel.Nifti2Image]:
+    kind = next((kind for kind in NIFTI_KINDS if kind.header_class.may_contain_header(content)), None)
+    if kind is None:
+        raise ValueError("no NIfTI header")
+    return kind
+
+
 def _read_nrrd(path: Path) -> Volume:
     _check_detached(path)
     with read.decoding(path, "the volume"):
         try:
-            image = SimpleITK.ReadImage(str(path))
+            reader = SimpleITK.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            read.check_declared(path, *reader.GetSize(), reader.GetNumberOfComponents())
+            image = reader.Execute()
         except RuntimeError as error:
             last_line = str(error).strip().splitlines()[-1]  # what stands before is ITK's own call stack
             raise ValueError(last_line) from error

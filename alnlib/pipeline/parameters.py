@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from alnlib.errors import InputError
+from alnlib.yaml_text import read_yaml
 
 RESERVED = ("run", "cohort", "data")
 """Parameters that the runner alone sets: the lock, the cache and the target of a run go by them."""
@@ -57,9 +58,15 @@ def read_profile(path: Path) -> dict[str, dict[str, Any]]:
             f"there is no profile {path.stem!r}; choose one of {', '.join(known)} (files in {path.parent.name}/)"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path.read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: holds no sections; write `all:` or `22_ultrasound:`, and `parameter: value` lines below it"
+        )
     for section, values in content.items():
         if not isinstance(values, dict):
             raise InputError(f"{path}: section {section!r} must hold `parameter: value` lines")
@@ -73,7 +80,7 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     if not equals or not parameter.isidentifier():
         raise InputError(f"--set {text}: write NN.parameter=value, for example --set 22.epochs=5")
     try:
-        return (section if dot else "all"), parameter, yaml.safe_load(value)
+        return (section if dot else "all"), parameter, read_yaml(value)
     except yaml.YAMLError:
         raise InputError(
             f"--set {text}: {value!r} is no YAML value; a list is written [1, 2], a text without brackets"
