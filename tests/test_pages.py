@@ -11,6 +11,7 @@ import pytest
 
 from alnlib.paths import repository_root
 from alnlib.pipeline.committed import committed_files
+from alnlib.pipeline.parameters import cell_source, read_notebook
 from alnlib.pipeline.stages import STAGES
 from alnlib.report.readme import filled_pages, number_blocks, read_pages
 
@@ -19,6 +20,9 @@ NUMBERS = "results/simulated-demo/report/numbers.json"
 SOURCES = (NUMBERS, "results/simulated-published/report", "benchmarks", "tests/references/runs")
 PAGES = read_pages(ROOT)
 LINKED = PAGES | {"CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+for notebook in sorted((ROOT / "notebooks" / "lessons").glob("*.ipynb")):
+    prose = [cell_source(cell) for cell in read_notebook(notebook)["cells"] if cell["cell_type"] == "markdown"]
+    LINKED[notebook.relative_to(ROOT).as_posix()] = "\n\n".join(prose)
 README_WORDS = 1500
 
 
