@@ -65,6 +65,7 @@ REMEDIES = {
     r"Read-only file system|Permission denied|Operation not permitted": (
         "nothing can be written there: mend the permissions, or name another folder for results in ALN_RESULTS"
     ),
+    r"Is a directory|Not a directory|Directory not empty": "something else stands in the place of a file: move it away",
 }
 """{what stands in the error that ended a stage: what it means and what to do}."""
 
