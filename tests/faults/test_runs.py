@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 
 from alnlib.files import write_csv, write_json, write_text
+from alnlib.memo import NOTES
 from alnlib.pipeline import cli, runner
 from alnlib.pipeline.execute import Outcome, StageRun
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
@@ -174,6 +175,21 @@ def test_an_input_that_was_damaged_is_named_and_never_used(quick, damage):
     assert run_now().good and contents(quick) == before
 
 
+def test_a_note_of_a_stage_is_shown_when_the_run_ends(quick, monkeypatch, capsys):
+    """Once, however often its processes said it."""
+
+    def noting(spec: StageRun, **how) -> Outcome:
+        made = plain_stage(spec)
+        if spec.notebook == "02_second":
+            (Path(spec.staging) / NOTES).write_text("crops/a.npy is damaged\n" * 3)
+        return made
+
+    monkeypatch.setattr(runner, "run_in_process", noting)
+    assert cli.main(["--run", "try"]) == 0
+    assert capsys.readouterr().err.count("note: 02_second: crops/a.npy is damaged") == 1
+    assert not list(quick.rglob(NOTES))
+
+
 # --- bookkeeping -------------------------------------------------------------------------------------------------
 
 BROKEN = {
@@ -318,9 +334,23 @@ def test_a_limit_on_the_size_of_files_is_said(toy_repository, monkeypatch, capsy
     assert "File too large; the disk is full" in capsys.readouterr().err
 
 
-def test_results_that_cannot_be_written_are_said(small_disk, capsys):
-    (small_disk / "try").mkdir()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+@pytest.fixture
+def unwritable(request, toy_repository) -> Path:
+    """A results folder in which nothing can be written, with an empty run: by permissions, for root by its file system."""
+    if os.geteuid():
+        folder = toy_repository / "results"
+        (folder / "try").mkdir(parents=True)
+        for each in (folder / "try", folder):
+            each.chmod(0o555)
+        request.addfinalizer(lambda: [each.chmod(0o755) for each in (folder, folder / "try")])
+        return folder
+    folder = request.getfixturevalue("small_disk")
+    (folder / "try").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    return folder
+
+
+def test_results_that_cannot_be_written_are_said(unwritable, capsys):
     for run in ("try", "other"):
         assert cli.main(["--run", run]) == 2
         said = capsys.readouterr().err
@@ -328,16 +358,17 @@ def test_results_that_cannot_be_written_are_said(small_disk, capsys):
 
 
 def test_a_notebook_that_hangs_is_ended_with_all_that_it_started(toy_repository, monkeypatch, capsys):
-    """It ignores every polite signal and started another process; the others' results stand."""
+    """It ignores every polite signal and started another process; the results of before stand."""
+    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES))
+    assert cli.main(["--run", "try"]) == 0
     hangs = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
     hangs += "\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\ntime.sleep(600)"
     write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"], hangs])
-    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES))
-    assert cli.main(["--run", "try", "--time-limit", "0.003"]) == 1
+    assert cli.main(["--run", "try", "--only", "02", "--time-limit", "0.003"]) == 1
     said = capsys.readouterr().err
     assert "02_second failed. TimeLimit" in said and "give more with --time-limit HOURS" in said
     assert processes_of(toy_repository) == []
-    assert (toy_repository / "results/try/c.csv").exists()
+    assert pd.read_csv(toy_repository / "results/try/b.csv")["x"].tolist() == [3, 6]
     assert cli.main(["--time-limit", "0"]) == 2
 
 
