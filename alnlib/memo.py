@@ -26,7 +26,7 @@ from typing import Any
 
 from alnlib.arithmetic import REFERENCE, arithmetic
 from alnlib.errors import InputError
-from alnlib.files import atomic_path, sha256_file, write_json
+from alnlib.files import atomic_path, sha256_file, write_json, write_text
 
 PACKAGES = ("alnlib", "alneval", "alnsim")
 
@@ -333,15 +333,15 @@ class Repeats(dict):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-        damaged = 0
-        for digest, _, repeat in (line.partition(" ") for line in lines if line):
-            if digest == _line_digest(repeat):
-                super().__setitem__(*json.loads(repeat))
-            else:
-                damaged += 1
-        if damaged:
-            note(f"{path}: {damaged} of {len(lines)} lines are cut or damaged; what they held is computed anew")
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        lines = [line for line in text.splitlines() if line]
+        whole = [line for line in lines if line.partition(" ")[0] == _line_digest(line.partition(" ")[2])]
+        for line in whole:
+            super().__setitem__(*json.loads(line.partition(" ")[2]))
+        if len(whole) < len(lines):
+            note(f"{path}: {len(lines) - len(whole)} of {len(lines)} lines are cut or damaged; they are made anew")
+            with suppress(OSError):  # they are only passed over once more
+                write_text("".join(f"\n{line}" for line in whole), path)
 
     def __setitem__(self, number: int, value: Any) -> None:
         repeat = json.dumps([number, value])

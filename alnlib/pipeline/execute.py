@@ -65,6 +65,7 @@ REMEDIES = {
     r"Read-only file system|Permission denied|Operation not permitted": (
         "nothing can be written there: mend the permissions, or name another folder for results in ALN_RESULTS"
     ),
+    r"Is a directory|Not a directory|Directory not empty": "something else stands in the place of a file: move it away",
 }
 """{what stands in the error that ended a stage: what it means and what to do}."""
 
@@ -137,12 +138,14 @@ def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None
 
 
 def _over_time(staging: Path, hours: float) -> dict[str, Any]:
+    limit = f"{hours:g} h" if hours >= 1 else f"{hours * 3600:.3g} s"
+    message = (
+        f"still running after {limit}, so it was stopped; if it only needs longer, give more with --time-limit HOURS"
+    )
+    cell = ""
     with suppress(OSError):
         cell = (staging / ".progress").read_text(encoding="utf-8").partition("/")[0]
-        limit = f"{hours:g} h" if hours >= 1 else f"{hours * 3600:g} s"
-        message = f"still running after {limit}, so it was stopped; if it only needs longer, give more with --time-limit HOURS"
-        return {"name": "TimeLimit", "message": message, "cell": int(cell) if cell.isdigit() else None}
-    return {"name": "TimeLimit", "message": f"its kernel did not start within {hours:g} h", "cell": None}
+    return {"name": "TimeLimit", "message": message, "cell": int(cell) if cell.isdigit() else None}
 
 
 def _end(process: subprocess.Popen) -> None:

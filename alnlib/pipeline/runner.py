@@ -341,7 +341,7 @@ class Runner:
             raise InputError(f"{self.plan.folder} cannot be written ({error.strerror}); mend its permissions") from None
         with one_run(self.plan.folder):
             self._keep_cohorts_apart()
-            shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
+            self._sweep()
             self._say_stale(self.survey())  # as it stays if this run is killed
             self._mark_choice()
             self.on_change(self)
@@ -382,6 +382,12 @@ class Runner:
 
     def _has_files(self, stage: Stage) -> bool:
         return any((self.plan.folder / made).exists() for made in stage.makes)
+
+    def _sweep(self) -> None:
+        """Remove what a run that was killed left: stages under way, and files that had not got their names yet."""
+        shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
+        for path in self.plan.folder.rglob(".*.part*"):
+            path.unlink(missing_ok=True)
 
     def _keep_cohorts_apart(self) -> None:
         """One results folder belongs to one cohort folder; another one of the same name would mix with it."""
@@ -566,9 +572,13 @@ class Runner:
             write_json(gathered, self.plan.folder / NUMBERS)
 
     def _say_what_computed(self) -> None:
-        """Write report/arithmetic.json if a stage ran: it is committed with the results, unlike provenance.json."""
-        if any(status.kind == "done" for status in self.statuses.values()):
-            write_json(self.computed(), self.plan.folder / ARITHMETIC)
+        """Write report/arithmetic.json if a stage ran, or if it cannot be read: it is committed, unlike provenance.json."""
+        computed, said = self.computed(), None
+        with contextlib.suppress(OSError, ValueError):
+            said = json.loads((self.plan.folder / ARITHMETIC).read_text(encoding="utf-8"))
+        readable = isinstance(said, dict) and said.keys() == computed.keys()
+        if not readable or any(status.kind == "done" for status in self.statuses.values()):
+            write_json(computed, self.plan.folder / ARITHMETIC)
 
     def computed(self) -> dict[str, str]:
         """What computes this run: the arithmetic, the processor, and the GPU of its networks or "cpu"."""
