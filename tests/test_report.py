@@ -76,6 +76,9 @@ def test_odds_ratio_rows_name_level_and_reference_and_drop_references():
         }
     )
     assert odds_ratio_rows(table, {"t": stage, "age": age})["name"].tolist() == ["T stage: T2 vs T1", "Age (per year)"]
+    table.loc[2, ["odds_ratio", "low", "high"]] = 1.02, 1.01, 1.03
+    last = odds_ratio_rows(table, {"t": stage, "age": age}).iloc[1]
+    assert last["name"] == "Age (per 10 years)" and last["odds_ratio"] == pytest.approx(1.02**10)
 
 
 def test_recovered_share_holds_a_model_to_the_oracle_on_the_same_patients(scored):
@@ -160,7 +163,7 @@ def test_roc_figure_shows_the_auc_and_the_area_under_its_line_is_it(scored, ax):
     assert f"{auc(y, score):.3f}" in label
     x, height = ax.lines[0].get_data()
     assert np.trapezoid(height, x) == pytest.approx(auc(y, score))
-    assert ax.get_title() == "Test (n = 100, 40 positive)"
+    assert (ax.get_title(), ax.texts[0].get_text()) == ("Test", "n = 100, 40 positive")
 
 
 def test_calibration_figure_counts_every_patient_once(scored, ax):
