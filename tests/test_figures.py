@@ -72,27 +72,27 @@ def texts_of(figure: Figure) -> list[Text]:
     return [text for text in found if text.get_visible() and text.get_text().strip()]
 
 
-def drawn_boxes(figure: Figure) -> list[Bbox]:
-    """What shows data, in pixels: points of lines, a few along each piece, bars, bands and pictures; lines of reference not."""
-    boxes = []
+def curves_of(ax) -> np.ndarray:
+    """Points along the lines of a panel that have more than four vertices, in pixels."""
+    lines = [line for line in ax.lines if line.get_transform() == ax.transData and len(line.get_xdata()) > 4]
+    own = [ax.transData.transform(line.get_xydata()) for line in lines if line.get_linestyle() != "None"]
+    return np.concatenate([np.empty((0, 2)), *(np.linspace(o[:-1], o[1:], 20).reshape(-1, 2) for o in own)])
+
+
+def drawn(figure: Figure) -> tuple[np.ndarray, list[Bbox]]:
+    """What shows data, in pixels: points along lines and bands, and boxes of bars and pictures; lines of reference not."""
+    points, boxes = [np.empty((0, 2))], []
     for ax in figure.axes:
-        for line in ax.lines:
-            if line.get_transform() != ax.transData or not len(line.get_xdata()):
-                continue
-            points = ax.transData.transform(np.asarray(line.get_xydata(), float))
-            points = points[np.isfinite(points).all(axis=1)]
-            if line.get_linestyle() != "None" and len(points) > 1:
-                along = np.linspace(points[:-1], points[1:], 20).reshape(-1, 2)
-                points = along
-            boxes += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in points]
+        paths = []
+        for line in (line for line in ax.lines if line.get_transform() == ax.transData and len(line.get_xdata())):
+            own = ax.transData.transform(np.asarray(line.get_xydata(), float))
+            joined = line.get_linestyle() != "None" and len(own) > 1
+            paths.append(np.linspace(own[:-1], own[1:], 20).reshape(-1, 2) if joined else own)
+        paths += [s.get_transform().transform(path.vertices) for s in ax.collections for path in s.get_paths()]
+        points += [own[((own >= ax.bbox.min - 1) & (own <= ax.bbox.max + 1)).all(axis=1)] for own in paths]
         boxes += [bar.get_window_extent() for bars in ax.containers if isinstance(bars, BarContainer) for bar in bars]
         boxes += [picture.get_window_extent() for picture in ax.images]
-        for shape in ax.collections:
-            for path in shape.get_paths():
-                points = shape.get_transform().transform(path.vertices)
-                boxes += [Bbox.from_bounds(x, y, 0.1, 0.1) for x, y in points if np.isfinite([x, y]).all()]
-        boxes += [Bbox.null()]
-    return [box for box in boxes if np.isfinite(box.extents).all()]
+    return np.concatenate(points), boxes
 
 
 def faults(figure: Figure) -> list[str]:
@@ -107,11 +107,15 @@ def faults(figure: Figure) -> list[str]:
     found += [
         f"{name!r} leaves the page" for name, box in texts if not (page.contains(*box.min) and page.contains(*box.max))
     ]
+    for ax in figure.axes:
+        own = [text for text in ax.texts if text.get_text().strip()]
+        covering = [text.get_text() for text in own if Text.get_window_extent(text).count_contains(curves_of(ax))]
+        found += [f"{words!r} lies on a curve" for words in covering]
     shown = [ax.get_legend() for ax in figure.axes if ax.get_legend()] + figure.legends
-    boxes = drawn_boxes(figure)
+    points, boxes = drawn(figure)
     for legend in shown:
         own = legend.get_window_extent()
-        if any(own.overlaps(box) for box in boxes):
+        if own.count_contains(points) or any(own.overlaps(box) for box in boxes):
             found.append(f"the legend of {[text.get_text() for text in legend.get_texts()]} lies on data")
     return found
 
@@ -175,7 +179,7 @@ def draw_precision_recall(scored, measured):
 
 
 def draw_calibration(scored, measured):
-    rows = scored[scored["model"].isin(MODELS[2:])]
+    rows = scored[scored["model"].isin(MODELS[3:]) & scored["split"].ne("cross_validation")]
     return panels.calibration_figure(rows, *calibration_tables(rows, seed=1, n_bootstrap=5), TITLE)
 
 
@@ -439,7 +443,7 @@ def draw_heat(scored, measured):
 
 DRAWN = {name.removeprefix("draw_"): made for name, made in list(globals().items()) if name.startswith("draw_")}
 
-COLORED = ("roc", "claims", "calibration", "auc_by_model", "decision_curves", "twins")
+COLORED = ("roc", "auc_by_model", "twins", "field_sizes")
 """Figures whose file is read again, one of each way to use colors."""
 
 
@@ -495,6 +499,13 @@ def test_a_legend_on_a_line_or_a_bar_is_found(plain):
     assert any("lies on data" in fault for fault in faults(figure))
     style.legend_below(ax)
     assert faults(figure) == []
+
+
+def test_numbers_printed_over_a_curve_are_found(plain):
+    figure, ax = plain
+    ax.plot(np.linspace(0, 1, 9), np.full(9, 0.6))
+    ax.text(0.3, 0.6, "slope 0.9", va="center")
+    assert faults(figure) == ["'slope 0.9' lies on a curve"]
 
 
 def test_a_color_that_changes_on_the_way_to_the_file_is_found(plain, monkeypatch):
