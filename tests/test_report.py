@@ -15,7 +15,7 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from alneval import figures
+from alneval import figures, style
 from alneval.calibration import calibration_summary
 from alneval.curves import RECALLS, SPECIFICITIES, average_precision, precision_at, sensitivity_at
 from alneval.decision_curve import decision_curve
@@ -355,8 +355,8 @@ def test_transparency_becomes_white():
 
 
 def test_a_model_keeps_its_color_whatever_else_is_shown():
-    alone = figures.model_colors(["clinical", "DL_US"])
-    among = figures.model_colors(["clinical", "clinical (ridge)", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
+    alone = style.model_colors(["clinical", "DL_US"])
+    among = style.model_colors(["clinical", "clinical (ridge)", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
     assert alone.items() <= among.items()
     assert len(set(among.values())) == 6
 
@@ -463,10 +463,10 @@ def test_bands_and_curves_are_drawn_as_they_were_given(scored, ax):
 
 
 def test_line_styles_come_in_when_colors_do_not_suffice():
-    assert set(figures.model_dashes(["a", "b", "c"]).values()) == {"-"}
+    assert set(style.model_dashes(["a", "b", "c"]).values()) == {"-"}
     nine = [f"m{i}" for i in range(9)]
-    dashes, colors = figures.model_dashes(nine), figures.model_colors(nine)
+    dashes, colors = style.model_dashes(nine), style.model_colors(nine)
     assert len({(str(dashes[name]), colors[name]) for name in nine}) == 9
-    assert figures.model_dashes(["TIN", "DL_MRI"])["DL_MRI"] != "-", "both are fixed to one color"
+    assert style.model_dashes(["TIN", "DL_MRI"])["DL_MRI"] != "-", "both are fixed to one color"
     tang = ["clinical", "clinical+reader_a", "DL_US", "DL_MRI", "DL_MRI+US", "DL_MRI+US+Clinical"]
-    assert len(set(figures.model_colors(tang).values())) == 6
+    assert len(set(style.model_colors(tang).values())) == 6
