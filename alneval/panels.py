@@ -116,7 +116,7 @@ def auc_forest_figure(table: pd.DataFrame, titles: Mapping[str, str] | None = No
     lines = [len(rows) + 0.8 * rows["model"].nunique() for rows in parts.values()]
     size = {"figsize": (7.6, 1.1 + 0.62 * len(parts) + 0.132 * sum(lines)), "height_ratios": lines}
     figure, axes = plt.subplots(len(parts), 1, squeeze=False, **size)
-    left = min(0.4, table["auc_low"].min() - 0.02)
+    left = min(0.4, table[["auc", "auc_low"]].min(axis=None) - 0.02)
     for ax, (study, rows) in zip(axes.flat, parts.items(), strict=True):
         _plot_models(rows, ax)
         ax.set(xlim=(left, 1.0))

@@ -118,7 +118,7 @@ def population_figure(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.set_axisbelow(True)
         counts = f"n = {span(of_study['n'])} tested, {span(of_study['population_n'])} of the population"
         head(ax, model_words(titles.get(study, study)), counts)
-    axes[-1, 0].set(xlabel="AUC (95 % interval)", xlim=(min(0.4, rows["auc_low"].min() - 0.02), 1.0))
+    axes[-1, 0].set(xlabel="AUC (95 % interval)", xlim=(min(0.4, rows[["auc", "auc_low"]].min(axis=None) - 0.02), 1.0))
     style = {"color": SPLIT_COLORS[POPULATION], "ms": 4.5, "lw": 3, "label": "true AUC, from the population"}
     handles = axes[0, 0].plot([], [], "s-", color=INK, ms=5, lw=1.4, label="the study's own internal test")
     handles += axes[0, 0].plot([], [], f"{SPLIT_MARKS[POPULATION]}-", **style)

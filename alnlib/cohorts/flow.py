@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from alneval.style import SPLIT_NAMES, sentence
 from alnlib.cohorts.schema import MODALITY_WORDS, Endpoint
 
 COUNTS = ("remaining_positive", "remaining_negative", "remaining_unknown")
@@ -91,7 +92,6 @@ def plot_flow(
     {modality: patients with such images} of those who remain, in a last box: every study takes those who have what it reads.
     Draws on `ax`, whose frame it hides, and returns it; a figure of 8 x (0.6 + 1.3 per row of boxes) inches suits.
     """
-    names = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External test"}
     main_center, main_width = 3.1, 5.6
     side_left, side_width = 6.4, 3.6
     gap = 0.5
@@ -117,9 +117,10 @@ def plot_flow(
         top -= height
 
     if splits is not None:
-        present = [name for name in names if (splits["split"] == name).any()]
+        present = [split for split in SPLIT_NAMES if (splits["split"] == split).any()]
         texts = [
-            _split_lines(names[name], splits[splits["split"] == name], flow, positive, negative) for name in present
+            _split_lines(sentence(SPLIT_NAMES[split]), splits[splits["split"] == split], flow, positive, negative)
+            for split in present
         ]
         space = 0.25
         width = min(2.9, (10 - space * (len(present) - 1)) / len(present))
