@@ -139,7 +139,7 @@
     byId("drawn").value = text(found.auc);
     byId("drawn-words").textContent =
       `test AUC of ${pipeline} in split ${drawn + 1} of ${found.n}: number ${found.rank} from below. Over all splits the mean is ` +
-      `${text(found.mean)}, from ${text(found.lowest)} to ${text(found.highest)}. Who tried the first ${drawn + 1} and kept the best would report ${text(found.best)}.`;
+      `${text(found.mean)}, from ${text(found.lowest)} to ${text(found.highest)}.` + (drawn ? ` Who tried the first ${drawn + 1} and kept the best would report ${text(found.best)}.` : "");
     const low = Math.floor(found.lowest * 20) / 20, high = Math.ceil(found.highest * 20) / 20;
     const px = (value) => 10 + ((value - low) / (high - low)) * 580;
     const py = (i) => 14 + ((i * 37) % 56);
