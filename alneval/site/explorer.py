@@ -32,7 +32,7 @@ MOST_SETS = 200
 def explorer_data(
     predictions: pd.DataFrame,
     discrimination: pd.DataFrame,
-    calibration: pd.DataFrame,
+    calibration: pd.DataFrame | None = None,
     *,
     seed: int,
     n_bootstrap: int,
@@ -41,17 +41,20 @@ def explorer_data(
 ) -> dict[str, Any]:
     """JSON of "sets", one per study, model and judged split, "lotteries", one per pipeline of resplits, "titles" of studies.
 
-    predictions: of the models to show; discrimination, calibration: their tables; seed, n_bootstrap: with which the former was
-    made, so that intervals over patients are the same at its thresholds. resplits: columns pipeline and auc. A set holds
-    labels as a text of 0 and 1, scores in the same order, and no patient. Where a patient has several units it holds the
-    limits of the five shares at every cut, k + 1 for k different scores: Wilson's do not hold there. "left_out": how many sets
-    are too large, or too many.
+    predictions: of the models to show; discrimination, calibration: their tables, of which the latter may be missing; seed,
+    n_bootstrap: with which the former was made, so that intervals over patients are the same at its thresholds. resplits:
+    columns pipeline and auc. A set holds labels as a text of 0 and 1, scores in the same order, and no patient. Where a
+    patient has several units it holds the limits of the five shares at every cut, k + 1 for k different scores: Wilson's do
+    not hold there. "left_out": how many sets are too large, or too many.
     """
     judged = judged_rows(predictions)
     probable = set(probability_rows(predictions)[KEYS[:2]].itertuples(index=False, name=None))
     cuts = discrimination.dropna(subset=["threshold"]).drop_duplicates(KEYS[:2]).set_index(KEYS[:2])["threshold"]
     rows = {tuple(row[name] for name in KEYS): row for row in discrimination.to_dict("records")}
-    slopes = {tuple(row[name] for name in KEYS): row for row in calibration.to_dict("records")}
+    slopes = {
+        tuple(row[name] for name in KEYS): row
+        for row in ([] if calibration is None else calibration.to_dict("records"))
+    }
     sets: list[dict[str, Any]] = []
     left_out = 0
     for key, part in judged.groupby(KEYS, sort=False):

@@ -22,7 +22,6 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from alneval.site.pages import Figure, Site, png_size
 from alnlib.pipeline.parameters import cell_source, declared_parameters, read_notebook
-from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import find_stage
 from alnlib.report.site.figures import ShownFigure, described
 from alnlib.report.site.tables import ShownTable, about_patients
@@ -31,8 +30,6 @@ LEFT_OUT = "Rows of patients are left out of the report; they stand in the execu
 SAVED = re.compile(r'"([\w{}.()]+\.png)"')
 """A figure's file name in the source of a cell; in braces what stands for a study or a modality."""
 RELATIVE_LINK = re.compile(r'<a href="(?!https?://|#)[^"]*">(.*?)</a>', re.DOTALL)
-TELLING_ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z_-]).{4,}")
-"""Ids that cannot be meant otherwise; 7 or 0012 may be any number of a text."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,16 @@ class Piece:
 
 
 def pages(
-    run: RunFolder,
     site: Site,
     executed: Sequence[Path],
     tables: Mapping[str, ShownTable],
     figures: Mapping[str, ShownFigure],
+    ids: re.Pattern[str] | None,
 ) -> dict[str, str | bytes]:
-    """The list of notebooks, a page for each, and those of their pictures that are not among `figures`."""
+    """The list of notebooks, a page for each, and those of their pictures that are not among `figures`; ids: of `telling_ids`."""
     if not executed:
         return {}
     made: dict[str, str | bytes] = {}
-    ids = _telling_ids(run)
     listed = []
     for path in executed:
         address = f"notebooks/{path.stem}.html"
@@ -86,14 +82,6 @@ def rendered_markdown(text: str) -> Markup:
     made = MarkdownWithMath(renderer=IPythonRenderer(escape=True, exclude_anchor_links=True)).render(text)
     made = RELATIVE_LINK.sub(r"\1", made)  # files of the repository are not beside the page
     return Markup(made.replace("<th></th>", "<td></td>"))  # a head without words is none
-
-
-def _telling_ids(run: RunFolder) -> re.Pattern[str] | None:
-    if not run.has("cohort/patients.csv"):
-        return None
-    ids = run.read_table("cohort/patients.csv")["patient_id"]
-    telling = sorted((each for each in ids if TELLING_ID.fullmatch(each)), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, telling))) if telling else None
 
 
 def _pieces(
