@@ -100,4 +100,6 @@ def _explorer(run: RunFolder) -> dict[str, Any] | None:
     main = main_rows(run.read_predictions())
     discrimination = run.read_table("evaluation/discrimination.csv")
     rest["titles"] = {study: title_of(study) for study in main["study"].unique()}
-    return explorer_data(main, discrimination, seed=settings["seed"], n_bootstrap=settings["n_bootstrap"], **rest)
+    rest |= {name: settings[name] for name in ("seed", "n_bootstrap")}
+    made = explorer_data(main, discrimination, **rest)
+    return made if made["sets"] else None
