@@ -144,6 +144,28 @@ def test_units_of_patients_have_the_intervals_of_the_tables():
     assert len(made["limits"]) == len(set(made["scores"])) + 1
 
 
+def test_units_of_patients_at_another_prevalence():
+    evaluation = evaluate_predictions(nodes(), n_bootstrap=FEW)
+    data = explorer_data(evaluation.predictions, evaluation.discrimination, seed=3, n_bootstrap=FEW)
+    (made,) = data["sets"]
+    units = Units.of(list(map(int, made["labels"])), made["scores"], patient=_patients_of_test())
+    asked = [(cut, share) for cut in np.linspace(0, 1, 23) for share in (0.03, 0.3, 0.9)]
+    cuts = [len({score for score in made["scores"] if score < cut}) for cut, _ in asked]
+    script = """console.log(JSON.stringify(given.map(({labels, scores, t, share, ratios}) => {
+        const values = E.resampledPredictiveValues(E.counts(labels, scores, t), share, ratios);
+        return [E.estimateText(values.ppv), E.estimateText(values.npv)];
+    })))"""
+    more = [{"share": share, "ratios": made["ratios"][at]} for (_, share), at in zip(asked, cuts, strict=True)]
+    told = evaluator(script, [given(units, cut) | each for (cut, _), each in zip(asked, more, strict=True)])
+    for (cut, share), line in zip(asked, told, strict=True):
+        values = predictive_values(units, cut, share, rng=np.random.default_rng(3), n_bootstrap=FEW)
+        assert line == [text(value) for value in values], (cut, share)
+
+
+def _patients_of_test() -> list[str]:
+    return nodes().query("split == 'test'").sort_values(["patient_id", "unit_id"])["patient_id"].tolist()
+
+
 def test_several_thresholds_share_their_resamples():
     units = Units.of_rows(nodes().query("split == 'test'").sort_values(["patient_id", "unit_id"]))
     together = operating_points(units, [0.2, 0.5], rng=row_stream(1, ("s",)), n_bootstrap=FEW)

@@ -45,7 +45,8 @@ def evaluation_pages(
         seed=evaluation.seed,
         n_bootstrap=evaluation.n_bootstrap,
     )
-    links = [("index.html", "Results"), ("explorer.html", "Explorer"), ("tables.html", "Tables")]
+    explorer = [("explorer.html", "Explorer")] if data["sets"] else []
+    links = [("index.html", "Results"), *explorer, ("tables.html", "Tables")]
     whose = "patients, provenance not stated" if provenance == "not stated" else f"{provenance} patients"
     about = "Calculations on scores as they were given; how they were made is not examined."
     site = Site("Evaluation of predictions", provenance.replace(" ", "-"), whose, links, about)
@@ -63,9 +64,10 @@ def evaluation_pages(
     explored = {"data": as_script(data), "lotteries": False, "what": "evaluation", "left_out": data["left_out"]}
     pages = {
         "index.html": site.page("index.html", "evaluation.html.j2", "Evaluation of predictions", **context),
-        "explorer.html": site.page("explorer.html", "explorer.html.j2", "Explorer", **explored),
         "tables.html": site.page("tables.html", "evaluation_tables.html.j2", "Tables", tables=tables),
     }
+    if data["sets"]:
+        pages["explorer.html"] = site.page("explorer.html", "explorer.html.j2", "Explorer", **explored)
     return {f"{FOLDER}/{name}": text for name, text in (pages | static_files()).items()}
 
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 HERE = Path(__file__).parent
 STATIC = ("site.css", "site.js", "evaluator.js", "explorer.js")
-MOST_ROWS = 300
+MOST_ROWS = 200
 """Rows of a table that a page shows; the file beside it holds all."""
 
 
@@ -58,19 +58,17 @@ def static_files(names: Sequence[str] = STATIC, folder: Path = HERE / "static") 
 
 @dataclass(frozen=True)
 class TableRows:
-    """A table as text. numbers: columns that hold numbers; n_rows: of the whole table, of which lines may be the first."""
+    """A table as text. n_rows: of the whole table, of which lines may be the first."""
 
     columns: Sequence[str]
     lines: Sequence[Sequence[str]]
-    numbers: frozenset[str]
     n_rows: int
 
 
 def table_rows(table: pd.DataFrame, most: int = MOST_ROWS) -> TableRows:
     """The first rows of a table as text: numbers with four significant digits, nothing where a value is missing."""
-    numbers = [name for name in table if pd.api.types.is_numeric_dtype(table[name])]
     lines = [[_cell(value) for value in row] for row in table.head(most).itertuples(index=False, name=None)]
-    return TableRows([str(name) for name in table], lines, frozenset(map(str, numbers)), len(table))
+    return TableRows([str(name) for name in table], lines, len(table))
 
 
 def _cell(value: Any) -> str:

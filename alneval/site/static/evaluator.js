@@ -77,6 +77,22 @@ const Evaluator = (() => {
     return { ppv: estimate(ppv, ofPpv), npv: estimate(npv, ofNpv) };
   }
 
+  /* The same where patients have several units: limits from resamples, of which `ratios` holds, for PPV and NPV, how many
+     exist and the likelihood ratios of the neighbors of either limit (alneval.site.explorer); null is infinite. */
+  function resampledPredictiveValues(counts, prevalence, ratios) {
+    const { ppv, npv } = predictiveValues(counts, prevalence);
+    const odds = prevalence / (1 - prevalence), tail = (1 - 0.95) / 2;
+    const limits = ([n, ...neighbors], against) => {
+      const values = neighbors.map((ratio) => 1 / (1 + (ratio ?? Infinity) * against));
+      return [tail, 1 - tail].map((share, i) => {
+        const place = (n - 1) * share, part = place - Math.floor(place);
+        return values[2 * i] + (values[2 * i + 1] - values[2 * i]) * part;
+      });
+    };
+    const estimate = ([value], ends) => (Number.isNaN(value) ? [NaN, NaN, NaN] : [value, ...ends]);
+    return { ppv: estimate(ppv, limits(ratios[0], 1 / odds)), npv: estimate(npv, limits(ratios[1], odds)) };
+  }
+
   function expit(x) {
     return 1 / (1 + Math.exp(-x));
   }
@@ -123,7 +139,10 @@ const Evaluator = (() => {
     };
   }
 
-  return { text, estimateText, wilson, counts, operatingPoint, predictiveValues, netBenefit, treatAll, rocCurve, lottery };
+  return {
+    text, estimateText, wilson, counts, operatingPoint, predictiveValues, resampledPredictiveValues, netBenefit, treatAll,
+    rocCurve, lottery,
+  };
 })();
 
 if (typeof module !== "undefined") module.exports = Evaluator;

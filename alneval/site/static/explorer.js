@@ -32,10 +32,9 @@
   }
 
   /* alneval gives Wilson's intervals to patients, and resampled ones, made beforehand at every cut, to units of patients */
-  function operatingPoint(set, counts) {
+  function operatingPoint(set, counts, cut) {
     const point = Evaluator.operatingPoint(counts);
     if (!set.limits) return point;
-    const cut = new Set(set.scores.filter((score) => score < state.threshold)).size;
     const ends = set.limits[cut].map((end) => end ?? NaN);
     Object.values(point).forEach((estimate, i) => estimate.splice(1, 2, ends[2 * i], ends[2 * i + 1]));
     return point;
@@ -46,10 +45,12 @@
     const counts = Evaluator.counts(set.labels, set.scores, threshold);
     const n = set.labels.length, positives = counts.tp + counts.fn;
     const shown = prevalence ?? positives / n;
-    const point = operatingPoint(set, counts);
+    const cut = new Set(set.scores.filter((score) => score < threshold)).size;
+    const point = operatingPoint(set, counts, cut);
     if (prevalence !== null) {
-      Object.assign(point, Evaluator.predictiveValues(counts, prevalence));
-      if (set.limits) for (const name of ["ppv", "npv"]) point[name].splice(1, 2, NaN, NaN);
+      Object.assign(point, set.ratios
+        ? Evaluator.resampledPredictiveValues(counts, prevalence, set.ratios[cut])
+        : Evaluator.predictiveValues(counts, prevalence));
     }
     for (const name of Object.keys(counts)) byId(name).value = counts[name];
     for (const name of Object.keys(point)) byId(name).value = estimateText(point[name]);
@@ -68,7 +69,7 @@
       (prevalence === null
         ? "PPV, NPV and net benefit hold at the prevalence of these patients."
         : `PPV and NPV at a prevalence of ${text(prevalence, 2)} by Bayes' rule` +
-          (set.limits ? "; no interval is given where patients have several units." : ", with intervals on the log odds (Mercaldo 2007).")) +
+          (set.limits ? "." : ", with intervals on the log odds (Mercaldo 2007).")) +
       " Moving the threshold to suit these patients makes their numbers too good: a threshold is chosen on others.";
     drawRoc(set, counts);
     drawCalibration(set, threshold);
@@ -139,7 +140,7 @@
     byId("drawn").value = text(found.auc);
     byId("drawn-words").textContent =
       `test AUC of ${pipeline} in split ${drawn + 1} of ${found.n}: number ${found.rank} from below. Over all splits the mean is ` +
-      `${text(found.mean)}, from ${text(found.lowest)} to ${text(found.highest)}. Who tried the first ${drawn + 1} and kept the best would report ${text(found.best)}.`;
+      `${text(found.mean)}, from ${text(found.lowest)} to ${text(found.highest)}.` + (drawn ? ` Who tried the first ${drawn + 1} and kept the best would report ${text(found.best)}.` : "");
     const low = Math.floor(found.lowest * 20) / 20, high = Math.ceil(found.highest * 20) / 20;
     const px = (value) => 10 + ((value - low) / (high - low)) * 580;
     const py = (i) => 14 + ((i * 37) % 56);

@@ -50,7 +50,8 @@ def write_site(name: str) -> Path:
 def site_files(run: RunFolder) -> dict[str, str | bytes]:
     """{address: content} of every file of the site."""
     ledger = front.read_ledger(run)
-    shown = tables.run_tables(run)
+    ids = tables.telling_ids(run)
+    shown = tables.run_tables(run, ids)
     pictures = figures.run_figures(run, shown)
     executed = sorted((run.folder / "notebooks").glob("*.ipynb"))
     cards = models.run_cards(run)
@@ -75,7 +76,7 @@ def site_files(run: RunFolder) -> dict[str, str | bytes]:
     made |= front.pages(run, site, ledger, pictures)
     made |= figures.pages(site, pictures)
     made |= tables.pages(site, shown)
-    made |= notebooks.pages(run, site, executed, shown, pictures)
+    made |= notebooks.pages(site, executed, shown, pictures, ids)
     made |= models.pages(site, cards, risks)
     made |= provenance.pages(run, site)
     if data is not None:
@@ -94,10 +95,11 @@ def _explorer(run: RunFolder) -> dict[str, Any] | None:
         return None
     stage = next((path for path in (run.folder / "notebooks").glob("41_*.ipynb")), None)
     settings = {"seed": 2026, "n_bootstrap": 2000} | (notebooks.parameters(stage) if stage else {})
-    rest: dict[str, Any] = {"calibration": run.read_table("evaluation/calibration.csv")}
-    if run.has("evaluation/resplits.csv"):
-        rest["resplits"] = run.read_table("evaluation/resplits.csv")
+    files = {name: f"evaluation/{name}.csv" for name in ("calibration", "resplits")}
+    rest: dict[str, Any] = {name: run.read_table(file) for name, file in files.items() if run.has(file)}
     main = main_rows(run.read_predictions())
     discrimination = run.read_table("evaluation/discrimination.csv")
     rest["titles"] = {study: title_of(study) for study in main["study"].unique()}
-    return explorer_data(main, discrimination, seed=settings["seed"], n_bootstrap=settings["n_bootstrap"], **rest)
+    rest |= {name: settings[name] for name in ("seed", "n_bootstrap")}
+    made = explorer_data(main, discrimination, **rest)
+    return made if made["sets"] else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,20 +20,21 @@ from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert.filters import Highlight2HTML, strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from PIL import Image
 
 from alneval.site.pages import Figure, Site, png_size
 from alnlib.pipeline.parameters import cell_source, declared_parameters, read_notebook
-from alnlib.pipeline.results import RunFolder
 from alnlib.pipeline.stages import find_stage
 from alnlib.report.site.figures import ShownFigure, described
 from alnlib.report.site.tables import ShownTable, about_patients
 
 LEFT_OUT = "Rows of patients are left out of the report; they stand in the executed notebook of the run."
+LARGEST_PNG = 100_000
+"""Bytes; beyond it a picture is one of images, whose noise a PNG holds grain by grain."""
+
 SAVED = re.compile(r'"([\w{}.()]+\.png)"')
 """A figure's file name in the source of a cell; in braces what stands for a study or a modality."""
 RELATIVE_LINK = re.compile(r'<a href="(?!https?://|#)[^"]*">(.*?)</a>', re.DOTALL)
-TELLING_ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z_-]).{4,}")
-"""Ids that cannot be meant otherwise; 7 or 0012 may be any number of a text."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,16 @@ class Piece:
 
 
 def pages(
-    run: RunFolder,
     site: Site,
     executed: Sequence[Path],
     tables: Mapping[str, ShownTable],
     figures: Mapping[str, ShownFigure],
+    ids: re.Pattern[str] | None,
 ) -> dict[str, str | bytes]:
-    """The list of notebooks, a page for each, and those of their pictures that are not among `figures`."""
+    """The list of notebooks, a page for each, and those of their pictures that are not among `figures`; ids: of `telling_ids`."""
     if not executed:
         return {}
     made: dict[str, str | bytes] = {}
-    ids = _telling_ids(run)
     listed = []
     for path in executed:
         address = f"notebooks/{path.stem}.html"
@@ -86,14 +87,6 @@ def rendered_markdown(text: str) -> Markup:
     made = MarkdownWithMath(renderer=IPythonRenderer(escape=True, exclude_anchor_links=True)).render(text)
     made = RELATIVE_LINK.sub(r"\1", made)  # files of the repository are not beside the page
     return Markup(made.replace("<th></th>", "<td></td>"))  # a head without words is none
-
-
-def _telling_ids(run: RunFolder) -> re.Pattern[str] | None:
-    if not run.has("cohort/patients.csv"):
-        return None
-    ids = run.read_table("cohort/patients.csv")["patient_id"]
-    telling = sorted((each for each in ids if TELLING_ID.fullmatch(each)), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, telling))) if telling else None
 
 
 def _pieces(
@@ -142,18 +135,31 @@ def _shown(
             addresses = [f"../{address}" for address in figure.tables]
             return [Piece("figure", replace(figure, image=f"../{figure.image}", tables=addresses))]
         content = base64.b64decode("".join(data["image/png"]))
-        name = f"notebooks/pictures/{hashlib.sha256(content).hexdigest()[:16]}.png"
+        size, suffix = png_size(content), "png"
+        if len(content) > LARGEST_PNG:
+            content, suffix = _as_jpeg(content), "jpg"
+        name = f"notebooks/pictures/{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
         pictures[name] = content
         caption, alt, linked = described(file, tables, "../")
         if "*" in file:  # one of several, or one that is in no file: the prose before it says what it is
             caption, alt = _sentence(said), f"Figure to: {_sentence(said)}"
-        return [Piece("figure", Figure(f"../{name}", alt, caption, linked, *png_size(content)))]
+        return [Piece("figure", Figure(f"../{name}", alt, caption, linked, *size))]
     if "text/html" in data:
         return [_table(BeautifulSoup("".join(data["text/html"]), "html.parser"), _sentence(said))]
     if "text/markdown" in data:
         return [Piece("prose", rendered_markdown("".join(data["text/markdown"])))]
     text = output.get("text") or data.get("text/plain") or output.get("traceback", "")
     return [Piece("text", strip_ansi("".join(text)).rstrip())] if "".join(text).strip() else []
+
+
+def _as_jpeg(content: bytes) -> bytes:
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as picture:
+        flat = Image.new("RGB", picture.size, "white")
+        rgba = picture.convert("RGBA")
+        flat.paste(rgba, mask=rgba.getchannel("A"))
+    flat.save(stream, "JPEG", quality=88, optimize=True)
+    return stream.getvalue()
 
 
 def _table(soup: BeautifulSoup, caption: str) -> Piece:

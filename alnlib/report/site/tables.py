@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from alnlib.pipeline.stages import STAGES
 
 OF_PATIENTS = ("patient_id", "image_id", "unit_id")
 """How columns begin of tables that have rows about single patients."""
+
+TELLING_ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z_-]).{4,}")
+"""Ids that cannot be meant otherwise; 7 or 0012 may be any number of a text."""
 
 NOT_SHOWN = ("report/checklists.csv", "run_log.csv")
 """Tables that have a page of their own."""
@@ -34,8 +38,17 @@ def about_patients(columns: Iterable[str]) -> bool:
     return any(column.startswith(OF_PATIENTS) for column in columns)
 
 
-def run_tables(run: RunFolder) -> dict[str, ShownTable]:
-    """{file: table} of the CSV files of a run that hold no rows of patients."""
+def telling_ids(run: RunFolder) -> re.Pattern[str] | None:
+    """What finds the ids of a run's patients in a text; None where there are none that cannot be meant otherwise."""
+    if not run.has("cohort/patients.csv"):
+        return None
+    ids = run.read_table("cohort/patients.csv")["patient_id"]
+    telling = sorted((each for each in ids if TELLING_ID.fullmatch(each)), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, telling))) if telling else None
+
+
+def run_tables(run: RunFolder, ids: re.Pattern[str] | None = None) -> dict[str, ShownTable]:
+    """{file: table} of the CSV files of a run that have no rows about patients, and name none; ids: of `telling_ids`."""
     makers = {made: stage.notebook for stage in STAGES for made in stage.makes}
     found = {}
     for path in sorted(run.folder.glob("*/*.csv")):
@@ -43,7 +56,7 @@ def run_tables(run: RunFolder) -> dict[str, ShownTable]:
         if file in NOT_SHOWN or file.startswith((".", "site/", "crops/", "checkpoints/", "failed/")):
             continue
         text = path.read_text(encoding="utf-8")
-        if about_patients(text.partition("\n")[0].split(",")):
+        if about_patients(text.partition("\n")[0].split(",")) or (ids is not None and ids.search(text)):
             continue
         rows = table_rows(run.read_table(file)) if text.strip() else table_rows(pd.DataFrame())
         page = f"tables/{file.removesuffix('.csv').replace('/', '-')}.html"
