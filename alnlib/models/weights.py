@@ -51,7 +51,9 @@ def read_tensors(path: str | Path, remedy: str) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     # A damaged file makes the unpickler fail in any of these ways.
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} cannot be read as a torch file ({error}); {remedy}.") from error
+        raise InputError(
+            f"{path} cannot be read as a torch file ({str(error) or type(error).__name__}); {remedy}."
+        ) from error
 
 
 def read_weights(weights: str | Path, architecture: str, **published: str) -> dict[str, torch.Tensor]:
