@@ -15,17 +15,23 @@ MOST_CHARACTERS = 2**18
 MOST_LEVELS = 20
 """Of lists and mappings in each other."""
 
-LARGEST_WHOLE = 2**63 - 1
+LARGEST_WHOLE, MOST_DIGITS = 2**63 - 1, 100
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe values; a whole number beyond 64 bits, which neither fits a column nor prints, is a fault."""
+    """Safe values; what cannot be one, such as a date with a 13th month, is a fault with its place."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
 
 
 def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
-    value = loader.construct_yaml_int(node)
-    if abs(value) > LARGEST_WHOLE:
-        raise yaml.constructor.ConstructorError(None, None, "a whole number beyond 64 bits", node.start_mark)
+    """A whole number beyond 64 bits neither fits a column nor prints."""
+    if len(node.value) > MOST_DIGITS or abs(value := loader.construct_yaml_int(node)) > LARGEST_WHOLE:
+        raise ValueError("a whole number beyond 64 bits")
     return value
 
 
@@ -49,11 +55,8 @@ def yaml_node(text: str) -> yaml.Node | None:
 
 
 def yaml_value(node: yaml.Node | None) -> Any:
-    """The value of a tree. Raises yaml.YAMLError for one that cannot be made, such as a date with a 13th month."""
-    try:
-        return None if node is None else _Loader("").construct_document(node)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+    """The value of a tree. Raises yaml.YAMLError for one that cannot be made."""
+    return None if node is None else _Loader("").construct_document(node)
 
 
 def read_yaml(text: str) -> Any:

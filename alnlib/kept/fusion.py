@@ -64,7 +64,7 @@ class Fusion:
             given = json.loads(path.read_text(encoding="utf-8"))
             submodels = {name: Equation.of_json(each) for name, each in given.pop("submodels").items()}
             fusion = cls(submodels, **given | {"parts": dict(given["parts"])}, models=path.parents[2])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} holds no fusion ({error!r}); run the stage that makes it again") from error
         for score, place in fusion.parts.items():
             card = fusion.models / place / CARD

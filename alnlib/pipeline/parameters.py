@@ -52,6 +52,8 @@ def declared_parameters(notebook: dict, name: str) -> dict[str, Any]:
 
 def read_profile(path: Path) -> dict[str, dict[str, Any]]:
     """{"all" or notebook name: {parameter: value}} from profiles/NAME.yaml."""
+    if ".." in path.parts:
+        raise InputError("--profile names a file of notebooks/profiles, such as demo, and is no path")
     if not path.exists():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
         raise InputError(
@@ -83,7 +85,7 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
         return (section if dot else "all"), parameter, read_yaml(value)
     except yaml.YAMLError:
         raise InputError(
-            f"--set {text}: {value!r} is no YAML value; a list is written [1, 2], a text without brackets"
+            f"--set {text[:60]}: {value[:60]!r} is no YAML value; a list is written [1, 2], a text without brackets"
         ) from None
 
 
