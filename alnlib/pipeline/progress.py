@@ -29,8 +29,8 @@ WORDS = {"absent": "does not apply", "waiting": "waits"}
 COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 UNDER_WAY = ("waiting", "running", "stale")
-WIDE = 118
-"""Columns from which there is room for the titles of stages too."""
+WIDE, TITLE = 118, 44
+"""Columns from which there is room for the titles of stages too, and for their part of it."""
 
 MEASURED = {"demo": "stage_times.csv", "published": "published_times.csv"}
 """{profile: table below benchmarks/ of how long the stages of the simulated cohort took}."""
@@ -116,7 +116,7 @@ class Progress:
 
     def table(self, runner: Runner) -> Group:
         """The stages of a run under way, of which those that are through give way where a terminal is low."""
-        room = shutil.get_terminal_size().lines - 4
+        room = max(1, shutil.get_terminal_size().lines - 4)
         shown = list(runner.statuses.values())
         settled = [status for status in shown if status.kind not in ("running", "waiting", "failed")]
         for status in settled[: max(0, len(shown) - room)]:
@@ -162,23 +162,29 @@ def stage_table(
     expected: seconds of stages that did not run (`expected_seconds`). one_line: reasons are cut at the end of their line, as
     in a table that is drawn again and again.
     """
-    wide = (width() or shutil.get_terminal_size().columns) >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("stage", *["what"] * wide, "state", "why", "s"):
-        whole = name in ("stage", "state", "s")
-        how = {"no_wrap": whole or one_line, "overflow": "ellipsis" if one_line else "fold"}
-        table.add_column(name, justify="right" if name == "s" else "left", **how)
+    columns = width() or shutil.get_terminal_size().columns
+    wide = columns >= WIDE
+    rows = []
     for status in statuses:
         running = status.kind == "running"
         seconds = time.monotonic() - status.begun if running else status.seconds
         if seconds is None and status.kind != "absent":
             seconds = (expected or {}).get(status.stage.notebook)
         cells = f"cell {status.cells}; " if running and status.cells else ""
-        table.add_row(
-            status.stage.notebook,
-            *[status.stage.title] * wide,
-            f"[{COLORS.get(status.kind, 'dim')}]{WORDS.get(status.kind, status.kind)}[/]",
-            escape((cells + status.detail).partition("\n")[0]),
-            "" if seconds is None else f"{seconds:.0f}",
-        )
+        why = (cells + status.detail).partition("\n")[0]
+        rows.append((status, WORDS.get(status.kind, status.kind), why, "" if seconds is None else f"{seconds:.0f}"))
+    stage, state, last = (
+        max(map(len, cells)) for cells in zip(*((s.stage.notebook, word, s_) for s, word, _, s_ in rows), strict=True)
+    )
+    room = columns - (stage + max(state, 5) + max(last, 1) + 6 + (TITLE + 2) * wide)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("stage", min_width=stage, no_wrap=True)
+    if wide:
+        table.add_column("what", max_width=TITLE, no_wrap=True, overflow="ellipsis")
+    table.add_column("state", min_width=state, no_wrap=True)
+    table.add_column("why", max_width=room, no_wrap=one_line, overflow="ellipsis" if one_line else "fold")
+    table.add_column("s", min_width=last, justify="right", no_wrap=True)
+    for status, word, why, seconds in rows:
+        shown = f"[{COLORS.get(status.kind, 'dim')}]{word}[/]"
+        table.add_row(status.stage.notebook, *[status.stage.title] * wide, shown, escape(why), seconds)
     return table
