@@ -98,6 +98,11 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
+def chosen(runner: Runner) -> list[StageStatus]:
+    """The stages that the run is about."""
+    return [status for status in runner.statuses.values() if status.kind != "skipped"]
+
+
 class Progress:
     """A run as it goes: `line` says how far it is, `table` and `lines` show it."""
 
@@ -107,17 +112,17 @@ class Progress:
 
     def line(self, runner: Runner) -> str:
         """Such as "7 of 17 stages, 3:12 elapsed, about 6:40 left"."""
-        chosen = [status for status in runner.statuses.values() if status.kind not in ("skipped", "absent")]
-        through = sum(status.kind not in UNDER_WAY for status in chosen)
-        parts = [f"{through} of {len(chosen)} stages", f"{clock(time.monotonic() - self.begun)} elapsed"]
-        left = seconds_left(runner, self.expected) if through < len(chosen) else 0.0
+        kinds = [status.kind for status in chosen(runner) if status.kind != "absent"]
+        through = sum(kind not in UNDER_WAY for kind in kinds)
+        parts = [f"{through} of {len(kinds)} stages", f"{clock(time.monotonic() - self.begun)} elapsed"]
+        left = seconds_left(runner, self.expected) if through < len(kinds) else 0.0
         parts += [f"about {clock(left)} left"] if left else []
         return ", ".join(parts)
 
     def table(self, runner: Runner) -> Group:
         """The stages of a run under way, of which those that are through give way where a terminal is low."""
         room = max(1, shutil.get_terminal_size().lines - 4)
-        shown = list(runner.statuses.values())
+        shown = chosen(runner)
         settled = [status for status in shown if status.kind not in ("running", "waiting", "failed")]
         for status in settled[: max(0, len(shown) - room)]:
             shown.remove(status)
@@ -128,8 +133,12 @@ class Progress:
         seen: dict[str, str] = {}
 
         def show(runner: Runner) -> None:
+            if "" not in seen:
+                seen[""] = "begun"
+                if left_out := len(runner.statuses) - len(chosen(runner)):
+                    console.print(f"not chosen, and left as they are: {left_out} of {len(runner.statuses)} stages")
             for name, status in runner.statuses.items():
-                if status.kind in ("waiting", seen.get(name)):
+                if status.kind in ("waiting", "skipped", seen.get(name)):
                     continue
                 seen[name] = status.kind
                 seconds = f" {status.seconds:.0f} s" if status.seconds is not None else ""
