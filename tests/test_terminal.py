@@ -52,6 +52,7 @@ def test_every_verb_is_known_to_help_and_the_first_page_names_it():
     page = words(sys.executable, "-S", "run_all.py", "--help")
     assert [verb for verb in VERBS if verb not in page] == []
     assert words(sys.executable, "-S", "run_all.py", "--version").startswith("ALN compendium ")
+    assert words(sys.executable, "-S", "run_all.py", "completion", "bash") == usage.completion("bash") + "\n"
 
 
 def completed(line: str) -> list[str]:
