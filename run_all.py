@@ -7,6 +7,7 @@
     python3 run_all.py --list       the stages: what is fresh, what is stale and why
     python3 run_all.py --run try --set 22.seed=7         a scratch run in results/try; no reference run changes
     python3 run_all.py verify [RUN [OTHER]]              a run against the committed one, or two side by side
+    python3 run_all.py report [RUN]                      its pages: verdicts, explorer, risk, notebooks, tables
     python3 run_all.py clean [RUN]                       what may go to free space
     python3 run_all.py evaluate predictions.csv          tables and figures for anybody's predictions
     python3 run_all.py apply MODEL --cohort PATH         a model that a run kept, on new patients

@@ -25,7 +25,7 @@ BEYOND_AVX2 = {"X86_V4": "avx512dq", "AVX512_ICL": "avx512_vbmi2", "AVX512_SPR":
 numpy warns of a name that the processor lacks, so only those that it has are named.
 """
 
-MAY_DIFFER = "numbers of networks may differ from the committed ones (README, What comes out the same)"
+MAY_DIFFER = "numbers of networks may differ from the committed ones (docs/reproducibility.md)"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The cohort dataclasses and the text forms of boxes and spacings. Truth: the data contract of README."""
+"""The cohort dataclasses and the text forms of boxes and spacings. Truth: the data contract of docs/your_cohort.md."""
 
 from __future__ import annotations
 

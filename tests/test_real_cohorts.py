@@ -21,7 +21,7 @@ def numbers_of(results: Path, run: str) -> dict:
 
 @pytest.fixture(scope="module")
 def duke(tmp_path_factory) -> dict:
-    """Of a folder that holds the clinical sheet and nothing else, as README says is enough."""
+    """Of a folder that holds the clinical sheet and nothing else, as docs/real_patients.md says is enough."""
     sheet = real_data("duke", "Clinical_and_Other_Features.xlsx")
     data, results = tmp_path_factory.mktemp("sheet"), tmp_path_factory.mktemp("duke")
     (data / sheet.name).symlink_to(sheet)
@@ -52,8 +52,8 @@ def test_duke_clinical_model_with_and_without_the_reader(duke):
     assert {without["provenance"], with_read["provenance"]} == {"real"}
 
 
-def test_duke_numbers_are_those_of_the_readme(duke):
-    """README's run had the workbook of MRI features too; stages that do not read it come out the same without."""
+def test_duke_numbers_are_those_of_the_page(duke):
+    """Those of docs/real_patients.md had the workbook of MRI features too; stages that do not read it come out the same."""
     whole = json.loads((EXPECTED / "duke-demo.json").read_text())
     about_features = (
         "feature-table",
@@ -107,7 +107,7 @@ def test_ispy2_visits_are_worth_what_a_plain_logistic_regression_said(ispy2):
         assert found["low"] < stated < found["high"], model
 
 
-def test_ispy2_numbers_are_those_of_the_readme(ispy2):
+def test_ispy2_numbers_are_those_of_the_page(ispy2):
     expected = json.loads((EXPECTED / "ispy2-demo.json").read_text())
     assert ispy2.keys() == expected.keys()
     for key, number in expected.items():

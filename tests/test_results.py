@@ -1,4 +1,4 @@
-"""What is committed under results/ and shown in README.md: whole, labeled, small, and free of what changes by itself."""
+"""What is committed under results/: whole, labeled, small, and free of what changes by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +30,10 @@ from alnlib.pipeline.execute import clean_executed
 from alnlib.pipeline.offer import read_offer
 from alnlib.pipeline.results import UNLABELED, RunFolder
 from alnlib.pipeline.stages import NOT_COMMITTED, STAGES
-from alnlib.report.readme import filled_readme, readme_blocks
 
 ROOT = repository_root()
 COMMITTED = ROOT / "results" / "simulated-demo"
 PUBLISHED = ROOT / "results" / "simulated-published"
-README_SOURCES = ("results/simulated-demo/report/numbers.json", "results/simulated-published/report")
-README_SOURCES += ("benchmarks", "tests/references/runs")
 LIMITS_MB = {"results/simulated-demo": 11, "results/simulated-published": 8}
 """Of the second run no rows of patients are committed, nor most pictures."""
 
@@ -201,47 +197,6 @@ def test_a_saved_figure_has_a_palette_says_whose_patients_and_comes_out_the_same
     assert one == two
     with Image.open(io.BytesIO(one)) as picture:
         assert picture.mode == "P" and len(picture.getcolors(256)) <= 256 and not picture.info
-
-
-def as_committed(folder: Path) -> Path:
-    """A folder with what README's numbers come from, of git's HEAD; without git the repository, which is then as committed."""
-    files = committed_files_of_head(ROOT, *README_SOURCES)
-    for name, content in (files or {}).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder if files else ROOT
-
-
-def test_readme_shows_the_numbers_that_the_runs_wrote(tmp_path):
-    """Those of the committed run, whatever a run on this machine left here; before a commit those that will be committed."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = [filled_readme(text, readme_blocks(root)) for root in (as_committed(tmp_path), ROOT)]
-    assert text in shown, "run `python -m alnlib.report.readme`"
-
-
-def test_readme_does_not_follow_a_run_that_is_not_committed(tmp_path):
-    """Another AUC in the working tree's numbers would make another page; the committed files do not."""
-    committed = as_committed(tmp_path / "head")
-    rerun = (
-        Path(shutil.copytree(committed, tmp_path / "rerun")) if committed != ROOT else pytest.skip("no git checkout")
-    )
-    path = rerun / README_SOURCES[0]
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    numbers["tang_DL_US_test_auc"]["text"] = "0.999 (0.998 to 1.000)"
-    path.write_text(json.dumps(numbers), encoding="utf-8")
-    page = filled_readme((ROOT / "README.md").read_text(encoding="utf-8"), readme_blocks(rerun))
-    assert "0.999 (0.998 to 1.000)" in page
-    assert page != filled_readme(page, readme_blocks(committed))
-
-
-def test_readme_names_every_notebook_and_no_other():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"notebooks/(\w+)\.ipynb", text)) == {stage.source_notebook for stage in STAGES}
-
-
-def test_a_block_that_nobody_fills_is_an_error():
-    with pytest.raises(ValueError, match="README asks for"):
-        filled_readme("<!-- numbers: nothing -->\n<!-- end -->", {})
 
 
 def test_style():

@@ -29,7 +29,7 @@ from alnlib.pipeline.verify import (
     key_columns,
     tolerances,
 )
-from alnlib.report.readme import readme_blocks
+from alnlib.report.readme import number_blocks
 
 ROOT = repository_root()
 RUN = "results/simulated-demo"
@@ -277,14 +277,14 @@ def test_the_table_says_it_of_every_file_and_readme_shows_it(run, tested, tmp_pa
         shutil.copytree(ROOT / folder, tmp_path / folder)
     path = tmp_path / "benchmarks/arithmetic.csv"
     path.unlink(missing_ok=True)
-    without = readme_blocks(tmp_path)["arithmetic"]
+    without = number_blocks(tmp_path)["arithmetic"]
     assert "CPU" not in without and "AUC by 0.02" in without
     assert verified(capsys, "--table", str(path))[0] == 1
     table = pd.read_csv(path).set_index("what")
     assert table.loc[DISCRIMINATION, ["state", "differing", "beyond"]].tolist() == ["changed", 1, 1]
     assert table.loc[DISCRIMINATION, "largest_difference"] == pytest.approx(0.1)
     assert set(table["committed_processor"] + table["processor"]) == {"Committed CPUOther CPU"}
-    shown = readme_blocks(tmp_path)["arithmetic"]
+    shown = number_blocks(tmp_path)["arithmetic"]
     assert "reference arithmetic on Committed CPU. The other: Other CPU, reference." in shown
     assert "| learned | 4 | 0 | 1 |" in shown
     assert f"| verdicts on published claims | {len(pd.read_csv(run / CLAIMS))} | | 0 |" in shown

@@ -184,7 +184,7 @@ def read_model(folder: Path) -> KeptModel:
         for name, described in ((file, digest), (KNOWN, card["trained_on"]["sha256"])):
             if sha256_file(folder / name) != described:
                 raise InputError(f"{folder / name} is not what its card describes (another SHA-256); {remedy}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}: no kept model can be read there ({error}); {remedy}") from error
     module, _, name = KINDS[kind].partition(":")
     return KeptModel(folder, card, getattr(import_module(module), name).read(folder / file), known)
@@ -243,6 +243,6 @@ def kept_models(results: Path) -> list[str]:
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}

@@ -44,6 +44,7 @@ VERBS = (
     "test",
     "verify",
     "clean",
+    "report",
     "apply",
     "new-cohort",
     "validate",
@@ -182,6 +183,17 @@ def verify(
 
         write_csv(pd.DataFrame(comparison.rows()), table)
     return 0 if comparison.same else 1
+
+
+@app.command(epilog="Example: python3 run_all.py report simulated-demo")
+def report(
+    name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/")] = "simulated-demo",
+) -> int:
+    """Write a run's report anew: pages that open from disk, in site/ of its folder. Every run ends with it."""
+    from alnlib.report.site.build import write_site
+
+    print(write_site(name))
+    return 0
 
 
 @app.command(epilog="Example: python3 run_all.py clean simulated-demo")
@@ -419,6 +431,7 @@ def _run_and_show(plan: Plan) -> int:
     counts = Counter(status.kind for status in runner.statuses.values())
     seconds = f"{time.monotonic() - progress.begun:.0f} s"
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
+    _report(plan, console, changed=counts["done"] > 0)
     failed = [status for status in runner.statuses.values() if status.kind == "failed"]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     for status in runner.statuses.values():
@@ -436,3 +449,12 @@ def _run_and_show(plan: Plan) -> int:
             errors.print(f"    {line}", markup=False)
     users = all(status.error is None or status.error["name"] == "InputError" for status in failed)
     return 0 if good else EXIT_INPUT_ERROR if users else 1
+
+
+def _report(plan: Plan, console: Console, changed: bool) -> None:
+    """Write the report of what the run holds, unless it stands there already."""
+    from alnlib.report.site.build import FIRST_PAGE, write_site
+
+    if (plan.folder / "cohort" / "cohort.yaml").exists() and (changed or not (plan.folder / FIRST_PAGE).exists()):
+        write_site(plan.name)
+        console.print(f"report: results/{plan.name}/{FIRST_PAGE}", markup=False, soft_wrap=True)

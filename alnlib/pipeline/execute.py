@@ -108,6 +108,7 @@ def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None
     started: the process is appended, so that a caller can end it.
     """
     staging = Path(spec.staging)
+    shutil.rmtree(staging, ignore_errors=True)  # of a worker that was lost in the middle
     staging.mkdir(parents=True, exist_ok=True)
     spec_file = write_json(asdict(spec), staging / ".spec.json")
     environment = kernel_environment()

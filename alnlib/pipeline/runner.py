@@ -31,6 +31,7 @@ from alnlib.memo import NOTES, FileDigests, LibraryCode
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
 from alnlib.pipeline import execute, provenance
 from alnlib.pipeline.cache import notebook_code, notebook_digest, read_state, why_stale
+from alnlib.pipeline.cluster import cluster_executor, environment, outcome_of, run_on_worker
 from alnlib.pipeline.execute import HOURS, Outcome, StageRun, remedy_of, run_in_process
 from alnlib.pipeline.offer import named_files, read_offer
 from alnlib.pipeline.parameters import (
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg", "ispy2")
 POLL_SECONDS = 0.4
-CONNECT_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -425,7 +425,7 @@ class Runner:
                 return
             finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
-                self._finish(running.pop(future), future.result())
+                self._finish(running.pop(future), outcome_of(future))
             for stage in running.values():
                 with contextlib.suppress(OSError):
                     progress = (self._staging(stage) / ".progress").read_text(encoding="utf-8")
@@ -476,7 +476,6 @@ class Runner:
         self.lost.discard(stage.notebook)
         status.kind, status.begun, status.begun_at = "running", time.monotonic(), provenance.now()
         status.components = self._components(stage)
-        shutil.rmtree(self._staging(stage), ignore_errors=True)
         spec = StageRun(
             stage.notebook,
             str(notebooks_folder() / f"{stage.source_notebook}.ipynb"),
@@ -485,8 +484,10 @@ class Runner:
             str(repository_root()),
             str(results_folder()),
         )
-        here = {} if self.plan.options.cluster else {"started": self.started}
-        return executor.submit(partial(run_in_process, hours=self.plan.options.time_limit, **here), spec)
+        if self.plan.options.cluster:
+            own = environment(spec.root, "")
+            return executor.submit(run_on_worker, spec, own, self.plan.options.time_limit)
+        return executor.submit(partial(run_in_process, hours=self.plan.options.time_limit, started=self.started), spec)
 
     def _retire(self, stage: Stage) -> None:
         """Remove what the stage left."""
@@ -606,7 +607,7 @@ class Runner:
         On an interrupt or an error the kernels end too: each runs in a process group of its own.
         """
         if self.plan.options.cluster:
-            with _cluster(self.plan.options.cluster) as executor:
+            with cluster_executor(self.plan.options.cluster, repository_root(), self.plan.folder) as executor:
                 yield executor
             return
         executor = ThreadPoolExecutor(self.jobs)
@@ -624,26 +625,6 @@ class Runner:
 def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(source, target)
-
-
-@contextlib.contextmanager
-def _cluster(address: str) -> Iterator[Executor]:
-    """The workers of the Dask scheduler at tcp://HOST:PORT, who must see all folders under the same paths."""
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise InputError(
-            f"--cluster {address}: no Dask scheduler answers there ({type(error).__name__}); start one with `dask scheduler`, "
-            "workers with `dask worker tcp://HOST:PORT`, and give its tcp:// address"
-        ) from None
-    with client:
-        if not client.scheduler_info()["workers"]:
-            raise InputError(
-                f"--cluster {address}: the scheduler has no workers; start `dask worker {address}` on a machine"
-            )
-        yield client.get_executor(pure=False, retries=0)
 
 
 @contextlib.contextmanager

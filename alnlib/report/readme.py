@@ -1,4 +1,4 @@
-"""Fill README.md with numbers that runs wrote: `python -m alnlib.report.readme`; a test compares.
+"""Fill README.md and the pages of docs/ with numbers that runs wrote: `python -m alnlib.report.readme`; a test compares.
 
 Text between a `<!-- numbers: NAME -->` and the next `<!-- end -->` is rendered from readme_blocks.md.jinja, the rest is its
 authors'.
@@ -19,7 +19,8 @@ from alnlib.files import write_text
 from alnlib.paths import repository_root
 from alnlib.pipeline.verify import classes, tolerances
 from alnlib.report.claims import CANNOT, VERDICTS
-from alnlib.studies import published_value
+from alnlib.report.story import short_story
+from alnlib.studies import STUDIES, published_value
 
 STATES = ["identical", "within tolerance", "changed"]
 BLOCKS = Path(__file__).with_name("readme_blocks.md.jinja")
@@ -37,17 +38,19 @@ REAL = Path("tests/references/runs")
 """numbers.json of the runs on public cohorts, which are not committed themselves."""
 
 
-def readme_blocks(root: Path) -> dict[str, str]:
+def number_blocks(root: Path) -> dict[str, str]:
     """{NAME: markdown} of every block, from the committed files."""
     simulated, at_size = _read(root / SIMULATED), _read(root / PUBLISHED / "numbers.json")
 
+    def at_published_size(study: str, model: str) -> str:
+        """AUC on the study's test patients, the true one, the attainable, the external one; empty where there is none."""
+        kinds = ("test", "population", "population_attainable", "external")
+        keys = [f"{study}_{model}_{kind}_auc" for kind in kinds]
+        return " | ".join(at_size[key]["text"] if key in at_size else "" for key in keys)
+
     def reached(study: str, model: str) -> str:
-        """AUC at the published size: test, true, attainable, external; the demo's test. Empty where there is none."""
-        keys = [
-            f"{study}_{model}_{what}auc" for what in ("test_", "population_", "population_attainable_", "external_")
-        ]
-        found = [at_size[key]["text"] if key in at_size else "" for key in keys]
-        return " | ".join([*found, simulated[keys[0]]["text"]])
+        """The same, and the demo's test AUC."""
+        return f"{at_published_size(study, model)} | {simulated[f'{study}_{model}_test_auc']['text']}"
 
     def minutes(path: Path) -> int:
         """Of all together, the newest."""
@@ -79,8 +82,10 @@ def readme_blocks(root: Path) -> dict[str, str]:
         test_minutes=minutes(TEST_TIMES),
         simulated=simulated,
         at_size=at_size,
-        story=(root / PUBLISHED / "summary.md").read_text(encoding="utf-8").partition("\n\n")[2].strip(),
+        story=short_story(*(pd.read_csv(root / PUBLISHED / name) for name in ("claims.csv", "design.csv"))).strip(),
+        at_published_size=at_published_size,
         reached=reached,
+        studies=STUDIES,
         published=published,
         classes=classes(),
         tolerances=tolerances,
@@ -119,12 +124,21 @@ def _other_processor(path: Path) -> dict[str, Any] | None:
     return {"files": counts.T.to_dict(), "verdicts": verdicts, "aucs": aucs, **verdicts[named]}
 
 
-def filled_readme(text: str, blocks: Mapping[str, str]) -> str:
-    """README text with every block filled. ValueError for a block that nobody makes, or one that README lacks."""
-    asked = re.findall(r"<!-- numbers: (\S+) -->", text)
+def read_pages(root: Path) -> dict[str, str]:
+    """{path from the root: text} of README.md and docs/*.md."""
+    paths = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def filled_pages(pages: Mapping[str, str], blocks: Mapping[str, str]) -> dict[str, str]:
+    """The pages with every block filled. ValueError for a block that nobody makes, or one that stands in no page or in two."""
+    asked = [name for text in pages.values() for name in re.findall(r"<!-- numbers: (\S+) -->", text)]
     if sorted(asked) != sorted(blocks):
-        raise ValueError(f"README asks for {asked}, there are {sorted(blocks)}")
-    return BLOCK.sub(lambda found: f"<!-- numbers: {found[1]} -->\n{blocks[found[1]]}\n<!-- end -->", text)
+        raise ValueError(f"the pages ask for {sorted(asked)}, there are {sorted(blocks)}")
+    return {
+        path: BLOCK.sub(lambda found: f"<!-- numbers: {found[1]} -->\n{blocks[found[1]]}\n<!-- end -->", text)
+        for path, text in pages.items()
+    }
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -132,10 +146,10 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Rewrite README.md in place."""
+    """Rewrite the pages in place."""
     root = repository_root()
-    readme = root / "README.md"
-    write_text(filled_readme(readme.read_text(encoding="utf-8"), readme_blocks(root)), readme)
+    for path, text in filled_pages(read_pages(root), number_blocks(root)).items():
+        write_text(text, root / path)
 
 
 if __name__ == "__main__":

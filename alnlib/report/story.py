@@ -1,8 +1,11 @@
-"""The five studies in five paragraphs, made from the ledger and the tables beside it: said, found, true, to take away."""
+"""The five studies in five paragraphs, made from the ledger and the tables beside it: said, found, true, to take away.
+
+`story` is the whole of it (report/summary.md of a run), `short_story` the same in a few sentences each (README).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -24,21 +27,58 @@ def story(ledger: pd.DataFrame, design: pd.DataFrame) -> str:
     if ledger.empty:
         return "No published study is rebuilt on these patients.\n"
     paragraphs = []
-    for letter, (key, of_study) in zip("ABCDE", ledger.groupby("study", sort=False), strict=False):
-        study = STUDIES[key]
-        main = study.claims[0].better
-        levels = of_study.query("kind == 'level' and metric == 'AUC' and split == 'test'").to_dict("records")
-        level = next((row for row in levels if row["claim"].startswith(f"{main} ")), {})
-        contrasts = of_study[of_study["kind"] != "level"]
+    for title, study, level, contrasts in _studies(ledger):
         parts = {
-            "The paper": _said(study, main, level),
+            "The paper": _said(study, level),
             "Here": _here(level, contrasts),
             "The truth": _true(level, contrasts),
-            "To take away": _lesson(level, contrasts, design[design["study"] == key] if len(design) else design),
+            "To take away": _lesson(level, contrasts, _design_of(study, design)),
         }
         told = " ".join(f"*{name}:* {text}" for name, text in parts.items() if text)
-        paragraphs.append(f"**{letter}. {study.title}** ({study.source}). {told}")
+        paragraphs.append(f"{title} {told}")
     return "\n\n".join(paragraphs) + "\n"
+
+
+def short_story(ledger: pd.DataFrame, design: pd.DataFrame) -> str:
+    """The same in short: published, found and true AUC of each study's own model, its verdicts, the power of its size.
+
+    ledger, design: as in `story`; the ledger's main models are scored and judged on a population too.
+    """
+    paragraphs = []
+    for title, study, level, contrasts in _studies(ledger):
+        told = [f"The paper reports an AUC of {level['published_value']:.3f}. Here {_here(level, contrasts)}"]
+        told.append(
+            f"The model's true AUC is {level['population_value']:.3f}; its data allow {level['attainable']:.3f}."
+        )
+        told += [f"Of what was open, the population finds {_listed(found)}."] if (found := _decided(contrasts)) else []
+        if len(asked := _design_of(study, design)):
+            power = f"{100 * asked['power'].median():.0f} of 100"
+            told.append(f"A test set of {asked['n_patients'].iloc[0]} patients finds such a difference {power} times.")
+        paragraphs.append(f"{title} {' '.join(told)}")
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _studies(ledger: pd.DataFrame) -> Iterator[tuple[str, Study, dict[str, Any], pd.DataFrame]]:
+    """Of each study of the ledger: its title in bold, itself, the row of its model's AUC, and its comparisons."""
+    for letter, (key, of_study) in zip("ABCDE", ledger.groupby("study", sort=False), strict=False):
+        study = STUDIES[key]
+        levels = of_study.query("kind == 'level' and metric == 'AUC' and split == 'test'").to_dict("records")
+        level = next((row for row in levels if row["claim"].startswith(f"{study.claims[0].better} ")), {})
+        yield f"**{letter}. {study.title}** ({study.source}).", study, level, of_study[of_study["kind"] != "level"]
+
+
+def _design_of(study: Study, design: pd.DataFrame) -> pd.DataFrame:
+    """Rows on the study's test set with the best possible models."""
+    if design.empty:
+        return design
+    return design[design["study"].eq(study.key) & design["scenario"].eq("attainable") & design["split"].eq("test")]
+
+
+def _decided(contrasts: pd.DataFrame) -> list[str]:
+    """What the population says of comparisons that the test set left open: "3 supported", ..."""
+    judged = contrasts["population_verdict"].isin(VERDICTS[:3]) & contrasts["verdict"].eq("inconclusive")
+    found = contrasts.loc[judged, "population_verdict"].value_counts()
+    return [f"{found[verdict]} {verdict}" for verdict in VERDICTS[:3] if verdict in found]
 
 
 def _known(row: Mapping[str, Any], name: str) -> bool:
@@ -54,9 +94,11 @@ def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _said(study: Study, main: str, level: Mapping[str, Any]) -> str:
-    known = _known(level, "published_value")
-    told = [f"{main} reaches an AUC of {_interval(level, 'published_value', 'published')}."] if known else []
+def _said(study: Study, level: Mapping[str, Any]) -> str:
+    told = []
+    if _known(level, "published_value"):
+        reached = _interval(level, "published_value", "published")
+        told = [f"{study.claims[0].better} reaches an AUC of {reached}."]
     for claim in study.claims:
         if claim.kind in ("better", "not different") and not any(claim.sentence.startswith(said[:-1]) for said in told):
             told.append(claim.sentence)
@@ -86,17 +128,13 @@ def _true(level: Mapping[str, Any], contrasts: pd.DataFrame) -> str:
             f"The true AUC of this model, known from {int(level['population_n']):,} {units} of the population, is "
             f"{_interval(level, 'population_value')}, which the interval of its own test set {'holds' if inside else 'misses'}."
         )
-        judged = contrasts["population_verdict"].isin(VERDICTS[:3])
-        found = contrasts.loc[judged & contrasts["verdict"].eq("inconclusive"), "population_verdict"].value_counts()
-        if len(found):
-            decided = [f"{found[verdict]} {verdict}" for verdict in VERDICTS[:3] if verdict in found]
-            told.append(f"Of what its test set left open, the population finds {_listed(decided)}.")
+        if found := _decided(contrasts):
+            told.append(f"Of what its test set left open, the population finds {_listed(found)}.")
     return " ".join(told)
 
 
-def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, design: pd.DataFrame) -> str:
+def _lesson(level: Mapping[str, Any], contrasts: pd.DataFrame, asked: pd.DataFrame) -> str:
     told = []
-    asked = design[design["scenario"].eq("attainable") & design["split"].eq("test")] if len(design) else design
     if len(asked):
         size, several = asked.iloc[0], " (the median of its comparisons)" if len(asked) > 1 else ""
         origin = "the published size" if size["n_from"] == "published" else "the size here"
