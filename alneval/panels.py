@@ -296,7 +296,8 @@ def prevalence_figure(
         ax.set(ylim=(drawn["gain"].min() - margin, drawn["gain"].max() + margin))
         ax.set_xticks(np.unique(drawn["prevalence"]))
         here = of_study[of_study["split"] == drawn["split"].iloc[0]].drop_duplicates(["patient_id", "unit_id"])
-        head(ax, "\n".join(wrap(titles[study], 42)), f"n = {len(here)}, {int(here['y_true'].sum())} positive")
+        title = "\n".join(part for line in titles[study].splitlines() for part in wrap(line, 42))
+        head(ax, title, f"n = {len(here)}, {int(here['y_true'].sum())} positive")
         legend_below(ax)
     where = SPLIT_NAMES[drawn["split"].iloc[0]]
     simple = "the better of treat all and treat none"
