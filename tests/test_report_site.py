@@ -19,7 +19,8 @@ from alnlib.models.fusion import logits
 from alnlib.paths import repository_root
 from alnlib.pipeline.cli import main
 from alnlib.pipeline.results import RunFolder
-from alnlib.report.site.build import FIRST_PAGE, write_site
+from alnlib.report.site import FIRST_PAGE
+from alnlib.report.site.build import write_site
 from alnlib.report.site.models import STATIC, risk_models, run_cards
 from tests.pages import Page, faults
 from tests.test_site_explorer import node
