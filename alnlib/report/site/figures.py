@@ -46,7 +46,9 @@ def described(name: str, tables: Collection[str], root: str = "") -> tuple[str, 
 
 def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigure]:
     """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first."""
-    paths = sorted((run.folder / "figures").glob("*.png"), key=lambda path: (path.name not in KEY_FIGURES, path.name))
+    first = [run.folder / "figures" / name for name in KEY_FIGURES]
+    paths = sorted((run.folder / "figures").glob("*.png"))
+    paths = [path for path in first if path in paths] + [path for path in paths if path not in first]
     found = {}
     for path in paths:
         caption, alt, linked = described(path.name, tables)
