@@ -55,7 +55,7 @@ def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigur
         if not linked:
             continue
         content = path.read_bytes()
-        figure = Figure(f"figures/{path.name}", alt, f"{caption} ({run.label})", linked, *png_size(content))
+        figure = Figure(f"figures/{path.name}", alt, f"{caption} {run.label}.", linked, *png_size(content))
         found[path.name] = ShownFigure(figure, content)
     return found
 
