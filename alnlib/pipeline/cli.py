@@ -31,6 +31,7 @@ from alnlib.pipeline.execute import FIXED_SETTINGS, HOURS, remedy_of
 from alnlib.pipeline.progress import Progress, chosen, stage_list, stage_table, width
 from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan, refuse_reference
 from alnlib.pipeline.stages import STALE
+from alnlib.report.site import FIRST_PAGE
 
 if TYPE_CHECKING:
     from alnlib.cohorts.intake import Intake
@@ -453,8 +454,8 @@ def _run_and_show(plan: Plan) -> int:
 
 def _report(plan: Plan, console: Console, changed: bool) -> None:
     """Write the report of what the run holds, unless it stands there already."""
-    from alnlib.report.site.build import FIRST_PAGE, write_site
-
     if (plan.folder / "cohort" / "cohort.yaml").exists() and (changed or not (plan.folder / FIRST_PAGE).exists()):
+        from alnlib.report.site.build import write_site
+
         write_site(plan.name)
         console.print(f"report: results/{plan.name}/{FIRST_PAGE}", markup=False, soft_wrap=True)
