@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from alnlib.cohorts.scan import IDENTITIES, header_identities
 from alnlib.cohorts.schema import Cohort, mask_files, parse_box, parse_pixel_spacing
 from alnlib.errors import InputError, Problem, counted
 from alnlib.imaging import read
@@ -49,6 +50,8 @@ PHASES = ("pre", "early", "late")
 
 NOBODY = re.compile(r"anon|unknown|test|none|^0*$", re.IGNORECASE)
 """Patient IDs that name nobody."""
+
+IDENTITY = "identity"
 
 INTENTS = ("FOR PROCESSING", "FOR PRESENTATION")
 
@@ -109,8 +112,9 @@ def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
     """`CONTRADICTION_COLUMNS`: where DICOM headers say otherwise than images.csv, and what they say.
 
     Compared are modality, side, size of pixels (`SAME_SPACING`, `PLAUSIBLE_MM`), whether images of one patient name one and
-    those of two patients two, whether a visit `post` was after `pre`, contrast phases were acquired in the order of `PHASES`, and
-    whether all mammograms are for presentation or all for processing. Files that are no DICOM say nothing.
+    those of two patients two, whether path or image_id tell a name or number of the header, whether a visit `post` was after
+    `pre`, contrast phases were acquired in the order of `PHASES`, and whether all mammograms are for presentation or all for
+    processing. Files that are no DICOM say nothing.
     """
     images = cohort.images
     heads = Parallel(n_jobs=n_jobs)(delayed(_header)(row, cohort.root) for _, row in images.iterrows())
@@ -119,6 +123,10 @@ def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
         _of_each_image(said),
         _turns(said, cohort.root),
         _identities(said),
+        [
+            (at, IDENTITY, "a name or number of a person or place", "the same")
+            for at in said.index[said["dicom_named"] == "yes"]
+        ],
         _visits(said),
         _phases(said),
         _intents(said),
@@ -130,17 +138,17 @@ def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
 def contradiction_problems(cohort: Cohort, found: pd.DataFrame) -> list[Problem]:
     """A warning for each row of `header_contradictions`."""
     row_of = {image: at + 2 for at, image in enumerate(cohort.images["image_id"])}
-    remedy = "look at the file; correct images.csv, or note why the header is wrong"
-    return [
-        Problem.of(
-            "images.csv",
-            f"the header says another {row.what} ({row.header} for {row.table}; patient {row.patient_id}, {row.file})",
-            remedy,
-            row_of[row.image_id],
-            row.what,
+    problems = []
+    for row in found.itertuples():
+        message = (
+            f"the header says another {row.what} ({row.header} for {row.table}; patient {row.patient_id}, {row.file})"
         )
-        for row in found.itertuples()
-    ]
+        remedy, column = "look at the file; correct images.csv, or note why the header is wrong", row.what
+        if row.what == IDENTITY:
+            message = "path or image_id tells a name or number of the header, and goes into results as it is"
+            remedy, column = "rename the file, or make the folder with run_all.py new-cohort", "path"
+        problems.append(Problem.of("images.csv", message, remedy, row_of[row.image_id], column))
+    return problems
 
 
 # One image
@@ -190,11 +198,13 @@ _TAGS = (
     "ContentTime", "PresentationIntentType", "PixelSpacing", "ImagerPixelSpacing", "SequenceOfUltrasoundRegions",
 )  # fmt: skip
 _HEADER = ("dicom_modality", "dicom_side", "dicom_patient", "dicom_date", "dicom_time", "dicom_intent", "dicom_spacing")
+_HEADER += ("dicom_named",)
 
 
 def _header(row: pd.Series, root: Path) -> Mapping[str, Any]:
     """What the header of a DICOM file, or of the first of a folder, says, by `_HEADER`; {} of other files. The patient as a
-    digest; no size of pixels where that depends on the place and the table names none."""
+    digest, and of names and numbers only whether path or image_id tell one; no size of pixels where that depends on the place
+    and the table names none."""
     path = Path(root, row["path"])
     if path.is_dir():
         path = next((file for file in sorted(path.iterdir()) if read.is_dicom_image(file)), path)
@@ -202,8 +212,10 @@ def _header(row: pd.Series, root: Path) -> Mapping[str, Any]:
         if not path.is_file() or not read.is_dicom(path):
             return {}
         with read.decoding(path, "the DICOM header"):
-            dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-            return _said(dataset, parse_box(row["box"]))
+            dataset = dcmread(path, stop_before_pixels=True, specific_tags=[*_TAGS, *IDENTITIES], force=True)
+            own, told = str(row["patient_id"]).lower(), f"{row['path']} {row['image_id']}".lower()
+            named = any(text in told and text not in own for text in header_identities(dataset))
+            return {**_said(dataset, parse_box(row["box"])), "dicom_named": "yes" if named else ""}
     except InputError:
         return {}  # `examine_images`, which reads the same header, tells of it
 
