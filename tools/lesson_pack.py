@@ -34,7 +34,9 @@ def write_pack(results: RunFolder, folder: Path = PACK) -> list[Path]:
     study = results.read_study()
     endpoint, placed = study.endpoint, study.patients[["patient_id", "split", study.endpoint]]
 
-    predictions = main_rows(results.read_predictions()).query("study == 'tang' and model in @MODELS and split != 'train'")
+    predictions = main_rows(results.read_predictions()).query(
+        "study == 'tang' and model in @MODELS and split != 'train'"
+    )
     write_csv(predictions.round({"y_score": 4}), folder / "predictions.csv")
 
     latent = pd.read_csv(results.data / "latent.csv", dtype={"patient_id": str})
