@@ -43,7 +43,7 @@ def evaluate(
     """Discrimination, comparisons, calibration and net benefit of anybody's predictions."""
     begun = time.monotonic()
     os.environ["MPLBACKEND"] = "Agg"  # figures go to files only, whatever display or setting there is
-    from alneval.folder import default_folder, write_evaluation
+    from alneval.folder import FIRST_PAGE, default_folder, write_evaluation
 
     folder = out if out is not None else default_folder(predictions)
     options = {"seed": seed, "n_bootstrap": n_bootstrap, "provenance": provenance, "force": force}
@@ -53,7 +53,9 @@ def evaluate(
     evaluation, files = write_evaluation(predictions, folder, **options)
     for warning in evaluation.warnings:
         print(f"note: {warning}")
-    print(f"{folder}: {evaluation}; {len(files)} files in {time.monotonic() - begun:.0f} s; begin with summary.md")
+    print(
+        f"{folder}: {evaluation}; {len(files)} files in {time.monotonic() - begun:.0f} s; begin with {FIRST_PAGE} or summary.md"
+    )
     return 0
 
 

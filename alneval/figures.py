@@ -5,12 +5,11 @@ Nothing is estimated here; estimates come from the modules beside this one. A fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -19,68 +18,17 @@ from numpy.typing import ArrayLike
 from alneval.calibration import CalibrationCurve
 from alneval.curves import RECALLS, SPECIFICITIES, precision_recall_curve, roc_curve
 from alneval.estimate import Estimate
+from alneval.style import GUIDE, INK, PALE, PALETTE, WARNING, head, headline, legend_below, model_words, sentence
+from alneval.style import SPLIT_NAMES as SPLIT_NAMES
+from alneval.style import model_colors as model_colors
+from alneval.style import use_style as use_style
 from alneval.units import Units
-
-INK = "0.25"
-SPLIT_NAMES = {
-    "train": "training",
-    "validation": "validation",
-    "test": "internal test",
-    "external": "external test",
-    "cross_validation": "cross-validation",
-    "population": "population",
-}
-"""Splits as figures name them."""
-
-
-FIXED_COLORS = {
-    **{"clinical": 0, "clinical+": 1, "DL_US": 2, "DL_MRI": 3, "clinical (ridge)": 7},
-    **{"DL_MRI+US": 9, "DL_MRI+US+Clinical": 4},
-    **{"radiomics-LR": 0, "radiomics-MLP": 1, "DL-MLP": 2, "combined-MLP": 3},
-    **{"radiomics": 1, "deep learning": 2, "DLR": 3},
-    **{"TIN": 3, "R(2+1)D": 0, "ResNet-3D": 2, "static image": 7},
-    **{"CT_FSC": 0, "CT_ASC": 1, "CT_FSC+ASC": 3},
-}
-"""Places in the palette that belong to a model wherever it is drawn, one line per study. Places repeat because models of
-different studies never share axes."""
-
-NETWORK_COLORS = {"resnet18": 0, "resnet50": 0, "densenet121": 1, "efficientnet_b0": 2}
-"""Places that networks have where no model beside them has it."""
-
-
-_FREE_PLACES = (0, 1, 2, 3, 9, 5, 4, 7, 8, 6)
-"""The palette from its most distinct colors on: 4 and 6 are both pink, 8 is pale."""
-
-
-DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-"""Line styles in the order in which models take them: solid, dashed, dotted, dash-dotted."""
-
-MOST_SOLID = 4
-"""Up to so many models are told apart by color alone."""
-
-MOST_BANDS = 4
-"""Of so many models in one plot the bands can still be told apart."""
 
 WIDEST_GAP = 0.15
 """Between neighboring predictions; across a wider gap a calibration curve is only joined up."""
 
-
-def use_style() -> None:
-    """Set the compendium's figure style; called in the second cell of every notebook that draws."""
-    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.82)
-    plt.rcParams.update(
-        {
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlelocation": "left",
-            "axes.titlesize": "medium",
-            "axes.titleweight": "bold",
-            "legend.frameon": False,
-            "legend.fontsize": "small",
-            "figure.dpi": 80,
-            "figure.constrained_layout.use": True,
-        }
-    )
+LINE_WIDTHS = {True: 2.3, False: 1.3}
+"""Of the lead model, which alone has a band, and of the others."""
 
 
 def panels(n: int, width: float = 4.4, height: float = 4.2, columns: int = 3) -> tuple[Figure, list[Axes]]:
@@ -94,34 +42,6 @@ def panels(n: int, width: float = 4.4, height: float = 4.2, columns: int = 3) ->
     return figure, flat[:n]
 
 
-def model_colors(models: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """One color per name: that of FIXED_COLORS in every figure, then of NETWORK_COLORS if it is free, then what is left."""
-    names = list(dict.fromkeys(models))
-    places = {name: FIXED_COLORS[_family(name)] for name in names if _family(name) in FIXED_COLORS}
-    for name in names:
-        wanted = NETWORK_COLORS.get(name)
-        if name not in places and wanted is not None and wanted not in places.values():
-            places[name] = wanted
-    free = [place for place in _FREE_PLACES if place not in places.values()] or list(_FREE_PLACES)
-    others = [name for name in names if name not in places]
-    places |= {name: free[order % len(free)] for order, name in enumerate(others)}
-    palette = sns.color_palette("colorblind", 10)
-    return {name: palette[places[name]] for name in names}
-
-
-def model_dashes(models: Iterable[str]) -> dict[str, object]:
-    """One line style per name: solid up to MOST_SOLID models, then DASHES in turn, so that no two of nine look alike."""
-    names = list(dict.fromkeys(models))
-    if len(names) <= MOST_SOLID and len(set(model_colors(names).values())) == len(names):
-        return dict.fromkeys(names, DASHES[0])
-    return {name: DASHES[order % len(DASHES)] for order, name in enumerate(names)}
-
-
-def _family(model: str) -> str:
-    """ "clinical+" for a clinical model with a reader, else the model's own name."""
-    return model.split("+")[0] + "+" if model.startswith("clinical+") else model
-
-
 def plot_roc(
     units: Units,
     estimate: Estimate | str,
@@ -131,11 +51,15 @@ def plot_roc(
     dash: object = "-",
     band: Estimate | None = None,
 ) -> Axes:
-    """Add one model's ROC curve, and its band at SPECIFICITIES; the legend carries its AUC, an estimate or its text."""
+    """Add one model's ROC curve; the legend carries its AUC, an estimate or its text.
+
+    band: at SPECIFICITIES, given for the lead model alone, whose line is the thick one: several bands turn gray.
+    """
     false_rate, true_rate, _ = roc_curve(units)
     if band is not None:
-        ax.fill_between(1 - SPECIFICITIES, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
-    ax.plot(false_rate, true_rate, color=color, ls=dash, lw=1.8, label=f"{name}: {estimate}")
+        ax.fill_between(1 - SPECIFICITIES, band.low, band.high, color=color, alpha=0.15, lw=0, zorder=1)
+    style = {"color": color, "ls": dash, "lw": LINE_WIDTHS[band is not None]}
+    ax.plot(false_rate, true_rate, label=f"{name}: {estimate}", zorder=3 if band is not None else 2, **style)
     return ax
 
 
@@ -144,11 +68,11 @@ def finish_roc(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") ->
 
     unit: what is counted where it is not patients, such as "nodes of 43 patients".
     """
-    ax.plot([0, 1], [0, 1], color="0.7", lw=0.9, ls="--", zorder=0)
+    ax.plot([0, 1], [0, 1], color=GUIDE, lw=0.9, ls="--", zorder=0)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 - specificity", ylabel="Sensitivity")
     ax.set_aspect("equal", anchor="N")
-    ax.set_title(_counted(title, n, n_positive, unit))
-    return _legend_below(ax, "AUC (95 % interval)")
+    head(ax, title, _counted(n, n_positive, unit))
+    return legend_below(ax, _banded(ax, "AUC (95 % interval)"))
 
 
 def plot_precision_recall(
@@ -160,33 +84,31 @@ def plot_precision_recall(
     dash: object = "-",
     band: Estimate | None = None,
 ) -> Axes:
-    """Add one model's precision-recall curve as the steps that average precision adds up, and its band at RECALLS."""
+    """Add one model's precision-recall curve as the steps that average precision adds up; band at RECALLS, as in `plot_roc`."""
     precision, recall, _ = precision_recall_curve(units)
     if band is not None:
-        ax.fill_between(RECALLS, band.low, band.high, color=color, alpha=0.11, lw=0, zorder=1)
-    steps = {"where": "pre", "color": color, "ls": dash, "lw": 1.6}
+        ax.fill_between(RECALLS, band.low, band.high, color=color, alpha=0.15, lw=0, zorder=1)
+    steps = {"where": "pre", "color": color, "ls": dash, "lw": LINE_WIDTHS[band is not None]}
+    steps["zorder"] = 3 if band is not None else 2
     ax.step(np.r_[0, recall], np.r_[precision[:1], precision], label=f"{name}: {estimate}", **steps)
     return ax
 
 
 def finish_precision_recall(ax: Axes, title: str, n: int, n_positive: int, unit: str = "") -> Axes:
     """The level of a useless score, axes, labels and title; arguments as `finish_roc`."""
-    ax.axhline(n_positive / n, color="0.7", lw=0.9, ls="--", zorder=0)
+    ax.axhline(n_positive / n, color=GUIDE, lw=0.9, ls="--", zorder=0)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="Recall (sensitivity)", ylabel="Precision (ppv)")
-    ax.set_title(_counted(title, n, n_positive, unit))
-    return _legend_below(ax, "Average precision (95 % interval)", -0.2)
+    head(ax, title, _counted(n, n_positive, unit))
+    return legend_below(ax, _banded(ax, "Average precision (95 % interval)"))
 
 
-def _counted(title: str, n: int, n_positive: int, unit: str) -> str:
-    """A title with its counts, on a second line where the unit is spelled out."""
-    if unit:
-        return f"{title}\n{n} {unit}, {n_positive} positive"
-    return f"{title} (n = {n}, {n_positive} positive)"
+def _counted(n: int, n_positive: int, unit: str) -> str:
+    return f"{n} {unit}, {n_positive} positive" if unit else f"n = {n}, {n_positive} positive"
 
 
-def _legend_below(ax: Axes, title: str, below: float = -0.16) -> Axes:
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, below), title=title, title_fontsize="small", handlelength=2.0)
-    return ax
+def _banded(ax: Axes, title: str) -> str:
+    """A legend's title that says whose the band is, where there is one."""
+    return ", ".join(part for part in (title, "band: the thick line's" if ax.collections else "") if part)
 
 
 def plot_reader(sensitivity: float, specificity: float, name: str, ax: Axes, marker: str = "D") -> Axes:
@@ -198,13 +120,13 @@ def plot_reader(sensitivity: float, specificity: float, name: str, ax: Axes, mar
 def plot_calibration(
     curve: CalibrationCurve, y_prob: ArrayLike, y_true: ArrayLike, ax: Axes, color: object = None, text: str = ""
 ) -> Axes:
-    """Flexible calibration curve with its band, the diagonal, and below it where the predictions lie by outcome.
+    """Flexible calibration curve with its band, the diagonal, where the predictions lie by outcome, and `text` below the axis.
 
     The curve is cut to [0, 1]; the spikes point up for patients with the outcome and down for those without. Where no
     prediction lies for WIDEST_GAP or more, the curve is a dotted line without a band: nobody was there to learn it from.
     """
     probabilities, outcome = np.asarray(y_prob, float), np.asarray(y_true)
-    ax.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", zorder=0)
+    ax.plot([0, 1], [0, 1], color=GUIDE, lw=1, ls="--", zorder=0)
     predicted, observed = np.asarray(curve.predicted, float), np.clip(curve.observed, 0, 1)
     low, high = np.clip(curve.low, 0, 1), np.clip(curve.high, 0, 1)
     empty = _empty_steps(predicted, probabilities)
@@ -229,7 +151,8 @@ def plot_calibration(
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.18, 1.01), xlabel="Predicted probability", ylabel="Observed proportion")
     ax.set_yticks(np.linspace(0, 1, 6))
     if text:
-        ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top", fontsize=7.5, color=INK, linespacing=1.5)
+        below = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+        ax.annotate(text, (0, 0), (0, -38), va="top", fontsize=7.5, color=INK, linespacing=1.4, **below)
     return ax
 
 
@@ -243,33 +166,34 @@ def _empty_steps(grid: np.ndarray, predictions: np.ndarray) -> np.ndarray:
 
 
 def plot_decision_curves(
-    tables: dict[str, pd.DataFrame],
+    tables: Mapping[str, pd.DataFrame],
     ax: Axes,
-    colors: dict[str, object],
+    colors: Mapping[str, object],
     limits: tuple[float, float] = (0.0, 0.8),
-    dashes: dict[str, object] | None = None,
+    dashes: Mapping[str, object] | None = None,
+    lead: str = "",
 ) -> Axes:
     """Net benefit against threshold probability for several models, with treat-all and treat-none.
 
-    tables: {model: frame of `decision_curve`}; bands are drawn where the frame has them, of at most MOST_BANDS models.
+    tables: {model: frame of `decision_curve`}; lead: the model whose band is drawn, if its frame has one.
     """
     dashes = dict.fromkeys(tables, "-") if dashes is None else dashes
     first = next(iter(tables.values()))
     ax.axhline(0, color=INK, lw=1, label="treat none")
-    ax.plot(first["threshold"], first["treat_all"], color="0.55", lw=1.2, ls="--", label="treat all")
+    ax.plot(first["threshold"], first["treat_all"], color=PALE, lw=1.2, ls="--", label="treat all")
     top = 0.0
     for model, table in tables.items():
-        if "net_benefit_low" in table:
-            band = (table["net_benefit_low"], table["net_benefit_high"])
-            if len(tables) <= MOST_BANDS:
-                ax.fill_between(table["threshold"], *band, color=colors[model], alpha=0.13, lw=0)
-            top = max(top, band[1].max())
-        ax.plot(table["threshold"], table["net_benefit"], color=colors[model], ls=dashes[model], lw=1.8, label=model)
+        led = model == lead and "net_benefit_low" in table
+        if led:
+            band = table["net_benefit_low"], table["net_benefit_high"]
+            ax.fill_between(table["threshold"], *band, color=colors[model], alpha=0.15, lw=0)
+            top = max(top, table["net_benefit_high"].max())
+        style = {"color": colors[model], "ls": dashes[model], "lw": LINE_WIDTHS[led]}
+        ax.plot(table["threshold"], table["net_benefit"], label=model_words(model), **style)
         top = max(top, table["net_benefit"].max())
     ax.set(xlim=limits, ylim=(-0.15 * top, 1.08 * top))
-    ax.set(xlabel="Threshold probability", ylabel="Net benefit (net true positives per patient)")
-    ax.legend(loc="upper right")
-    return ax
+    ax.set(xlabel="Threshold probability", ylabel="Net benefit per patient")
+    return legend_below(ax, _banded(ax, ""))
 
 
 def plot_forest(
@@ -289,17 +213,17 @@ def plot_forest(
     """
     rows = np.arange(len(table))[::-1]
     limits = _forest_limits(table[[low, high]].to_numpy(float), reference, log)
-    ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
+    ax.axvline(reference, color=GUIDE, lw=1, ls="--", zorder=0)
     for row, values in zip(rows, table[[estimate, low, high]].to_numpy(float), strict=True):
         if not np.isfinite(values).all():
-            ax.text(reference, row, " not estimable", va="center", fontsize=7, color="0.5")
+            ax.text(reference, row, "  not estimable", va="center", fontsize=7.5, color=INK)
             continue
         _forest_row(ax, row, values, limits, color or INK)
     return _forest_axes(ax, rows, table[label], limits, log)
 
 
 def plot_paired_forest(
-    table: pd.DataFrame, ax: Axes, label: str, estimate: str, groups: dict[str, str], reference: float = 1.0
+    table: pd.DataFrame, ax: Axes, label: str, estimate: str, groups: Mapping[str, str], reference: float = 1.0
 ) -> Axes:
     """Ratios of two groups with intervals, two lines per row, on a log axis.
 
@@ -308,13 +232,13 @@ def plot_paired_forest(
     rows = np.arange(len(table))[::-1]
     columns = {name: [f"{column}{suffix}" for column in (estimate, "low", "high")] for name, suffix in groups.items()}
     limits = _forest_limits(np.stack([table[names[1:]] for names in columns.values()]), reference, log=True)
-    ax.axvline(reference, color="0.6", lw=1, ls="--", zorder=0)
+    ax.axvline(reference, color=GUIDE, lw=1, ls="--", zorder=0)
     colors = model_colors(columns)
-    for shift, (name, names) in zip(np.linspace(0.16, -0.16, len(columns)), columns.items(), strict=True):
+    for shift, (name, names) in zip(np.linspace(0.24, -0.24, len(columns)), columns.items(), strict=True):
         for row, values in zip(rows, table[names].to_numpy(float), strict=True):
             _forest_row(ax, row + shift, values, limits, colors[name])
         ax.plot([], [], "s-", color=colors[name], ms=5, lw=1.4, label=name)
-    ax.legend(loc="best")
+    legend_below(ax)
     return _forest_axes(ax, rows, table[label], limits, log=True)
 
 
@@ -351,11 +275,11 @@ def _forest_axes(ax: Axes, rows: np.ndarray, labels: pd.Series, limits: tuple[fl
 def plot_training(history: pd.DataFrame, ax: Axes, colors: dict[str, object]) -> Axes:
     """Training loss by epoch, a line per seed; history: model, seed, epoch, train_loss."""
     for (model, _), rows in history.groupby(["model", "seed"], sort=False):
-        ax.plot(rows["epoch"], rows["train_loss"], color=colors[model], lw=1.4, label=model)
+        ax.plot(rows["epoch"], rows["train_loss"], color=colors[model], lw=1.4, label=model_words(model))
     ax.set(xlabel="Epoch", ylabel="Cross-entropy of the training crops")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    ax.legend(named.values(), named.keys())
+    ax.legend(named.values(), named.keys(), loc="upper left", bbox_to_anchor=(1, 1), title="one line per seed")
     return ax
 
 
@@ -376,27 +300,27 @@ def plot_heat(
 
 
 def plot_paired_intervals(
-    table: pd.DataFrame, ax: Axes, label: str, group: str, estimate: str, places: dict[str, int]
+    table: pd.DataFrame, ax: Axes, label: str, group: str, estimate: str, places: Mapping[str, int]
 ) -> Axes:
-    """Estimates with intervals of several groups side by side, one row per label from the top.
+    """Estimates with intervals of several groups side by side, one row per label from the top; the caller adds the legend.
 
     label, group, estimate: columns of `table`; the interval is in `estimate`_low and _high. places: {group: its place in the
-    palette}.
+    palette}. The first group is drawn with squares, the next with circles.
     """
-    palette = sns.color_palette("colorblind", 10)
     labels = list(dict.fromkeys(table[label]))
     shifts = dict(zip(places, np.linspace(0.15, -0.15, len(places)), strict=True))
+    marks = dict(zip(places, "soD^", strict=False))
     for row in table.to_dict("records"):
-        height = len(labels) - 1 - labels.index(row[label]) + shifts[row[group]]
-        color = palette[places[row[group]]]
-        ax.plot([row[f"{estimate}_low"], row[f"{estimate}_high"]], [height] * 2, color=color, lw=1.6)
-        ax.plot(row[estimate], height, "s", color=color, ms=5)
+        name = row[group]
+        height = len(labels) - 1 - labels.index(row[label]) + shifts[name]
+        style = {"color": PALETTE[places[name]]}
+        ax.plot([row[f"{estimate}_low"], row[f"{estimate}_high"]], [height] * 2, lw=1.6, **style)
+        ax.plot(row[estimate], height, marks[name], ms=5, **style)
     for name, place in places.items():
-        ax.plot([], [], "s-", color=palette[place], ms=5, lw=1.6, label=name)
+        ax.plot([], [], f"{marks[name]}-", color=PALETTE[place], ms=5, lw=1.6, label=name)
     ax.set_yticks(range(len(labels)), labels[::-1])
     ax.set(ylim=(-0.6, len(labels) - 0.4))
     ax.tick_params(axis="y", length=0)
-    ax.legend(loc="best")
     return ax
 
 
@@ -405,18 +329,43 @@ def plot_split_designs(
 ) -> Axes:
     """AUC and interval of each model under two ways to split (column split_made), one row per model from the top.
 
-    extra: {way to split: (auc, low, high)} of a last row, of who remembers patients and sees no pixel.
+    extra: {way to split: (auc, low, high)} of a first row, of who remembers patients and sees no pixel.
     """
-    names = [*models, *(["patients remembered,\nno pixel seen"] if extra else [])]
+    blind = ["patients remembered,\nno pixel seen"] if extra else []
+    names = [*blind, *(model_words(model) for model in models)]
     heights = np.arange(len(names))[::-1]
-    styles = {"by patient": ("o", "0.25", 0.14), "by image": ("s", "crimson", -0.14)}
+    styles = {"by patient": ("o", INK, 0.14), "by image": ("s", WARNING, -0.14)}
     for design, (marker, color, shift) in styles.items():
         of_design = claimed[claimed["split_made"] == design].set_index("model").loc[list(models)]
         intervals = of_design[["auc", "auc_low", "auc_high"]].to_numpy()
-        center, low, high = (np.vstack([intervals, extra[design]]) if extra else intervals).T
+        center, low, high = (np.vstack([extra[design], intervals]) if extra else intervals).T
         bars = [center - low, high - center]
         ax.errorbar(center, heights + shift, xerr=bars, fmt=marker, color=color, ms=5, lw=1.4, label=f"split {design}")
-    ax.axvline(0.5, color="0.6", lw=1, ls="--", zorder=0)
+    ax.axvline(0.5, color=GUIDE, lw=1, ls="--", zorder=0)
     ax.set_yticks(heights, names)
     ax.set(ylim=(-0.6, len(names) - 0.5), xlabel="AUC (95 % interval, by patient)")
+    ax.tick_params(axis="y", length=0)
     return ax
+
+
+def split_designs_figure(
+    claimed: pd.DataFrame, models: Sequence[str], extra: Mapping[str, Sequence[float]] | None = None
+) -> Figure:
+    """`plot_split_designs` of every tested split side by side, the row of `extra` in that of the internal test.
+
+    claimed: split, model, split_made, n (units), auc, auc_low, auc_high. The title says what a split by image lets a score
+    without pixels claim, which is what leaks, and by how much the models themselves moved.
+    """
+    tested = list(dict.fromkeys(claimed["split"]))
+    figure, axes = panels(len(tested), width=5.2, height=3.3)
+    for ax, split in zip(axes, tested, strict=True):
+        own = claimed[claimed["split"] == split]
+        plot_split_designs(own, models, ax, extra if split == "test" else None)
+        ax.set_xlim(min(0.4, claimed["auc_low"].min()), 1.01)
+        head(ax, sentence(SPLIT_NAMES[split]), f"{own['n'].iloc[0]} nodes")
+    moved = claimed.pivot_table(index=["split", "model"], columns="split_made", values="auc")
+    largest = (moved["by image"] - moved["by patient"]).loc[lambda gap: gap.index.get_level_values(0) == "test"]
+    said = f"the AUCs of these models change by {largest.min():+.2f} to {largest.max():+.2f}" if len(largest) else ""
+    known = f"Split by image, a memory of patients alone reaches {extra['by image'][0]:.2f}" if extra else ""
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return headline(figure, "; ".join(part for part in (known, said) if part) or "Two ways to split")

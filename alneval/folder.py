@@ -5,10 +5,9 @@ What they hold is computed in `models`; the command line lives in `cli`.
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +15,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from alneval.figures import SPLIT_NAMES, use_style
 from alneval.methods import INTERVALS, REFERENCES, USUAL, Methods
 from alneval.models import CALIBRATION_SHARE, TABLES, Evaluation, evaluate_predictions
 from alneval.panels import (
@@ -25,26 +23,21 @@ from alneval.panels import (
     decision_curve_figure,
     precision_recall_figure,
     roc_figure,
-    shown_name,
 )
 from alneval.rows import KEYS, estimate_text, probability_rows
 from alneval.seeds import models_only
+from alneval.site.evaluation import FOLDER, evaluation_pages
+from alneval.style import SPLIT_NAMES, figure_files, use_style
 from alneval.tables import GIVEN, read_predictions
 from alneval.warnings import listed
 from alnlib.errors import InputError, Problem
-from alnlib.files import atomic_path, palette_png, sha256_file, write_csv, write_json, write_text
+from alnlib.files import atomic_path, sha256_file, write_csv, write_json, write_text
 
 PROVENANCES = ("real", "simulated", "not stated")
 
 
 RECORD = "evaluation.json"
-
-
-FIGURE_DPI = 110
-
-
-MAX_PIXELS = 60_000
-"""A side of a figure: PNG writers stop at 65,536."""
+FIRST_PAGE = f"{FOLDER}/index.html"
 
 
 def default_folder(paths: Sequence[str | Path]) -> Path:
@@ -108,7 +101,15 @@ def write_evaluation(
     with plt.rc_context():
         use_style()
         files |= _figures(evaluation, f"{listed([entry['file'] for entry in inputs])} ({words})")
-    files["summary.md"] = summary_text(evaluation, inputs, provenance, [*files, RECORD])
+    told = method_texts(methods, files)
+    shown = {
+        "Results": _results(evaluation),
+        "Thresholds": _thresholds(evaluation.discrimination),
+        "Rows and patients": _counts(evaluation.predictions),
+    }
+    report = evaluation_pages(evaluation, provenance, shown, files, told)
+    files["summary.md"] = summary_text(evaluation, inputs, provenance, told, [*files, FIRST_PAGE, RECORD])
+    files |= report
     overwritten = [path for path in paths if path.resolve() in {(folder / name).resolve() for name in files}]
     if overwritten:
         raise InputError(
@@ -186,12 +187,14 @@ def _remove_earlier(folder: Path, keep: Mapping[str, object]) -> None:
 
 
 def _figures(evaluation: Evaluation, label: str) -> dict[str, bytes]:
-    """{path in the folder: PNG}, drawn and closed one by one."""
+    """{path in the folder: PNG or SVG}, drawn and closed one by one."""
     made = {}
 
     def keep(figure: Figure | None, name: str) -> None:
         if figure is not None:
-            made[f"figures/{name}.png"] = _png(figure, label)
+            files = figure_files(figure, label)
+            made.update({f"figures/{name}{suffix}": content for suffix, content in files.items()})
+            plt.close(figure)
 
     judged, discrimination = evaluation.judged, evaluation.discrimination
     by_study = dict(iter(judged.groupby("study", sort=False)))
@@ -207,15 +210,6 @@ def _figures(evaluation: Evaluation, label: str) -> dict[str, bytes]:
         keep(decision_curve_figure(probable, evaluation.decision_curves, study), f"decision_curves_{name}")
     keep(auc_forest_figure(discrimination.merge(judged[KEYS].drop_duplicates())), "auc_by_model")
     return made
-
-
-def _png(figure: Figure, label: str) -> bytes:
-    figure.text(0.995, -0.01, shown_name(label), ha="right", va="top", fontsize=7.5, color="0.35")
-    dpi = min(FIGURE_DPI, MAX_PIXELS / max(figure.get_size_inches()))
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, bbox_inches="tight")
-    plt.close(figure)
-    return palette_png(stream.getvalue())
 
 
 def file_names(names: Sequence[str]) -> list[str]:
@@ -288,6 +282,13 @@ METHODS_IF_ASKED = {
 }
 
 
+def method_texts(methods: Methods, files: Collection[str]) -> list[str]:
+    """METHODS, and those of METHODS_IF_ASKED whose table is among the files, in the words of this evaluation."""
+    asked = (text for name, text in METHODS_IF_ASKED.items() if f"{name}.csv" in files)
+    words = method_words(methods)
+    return [text.format(**words) for text in (*METHODS, *asked)]
+
+
 def method_words(methods: Methods) -> dict[str, str]:
     """What METHODS say of the choices of this evaluation."""
     rule = "The threshold has the largest Youden index (Youden 1950, Cancer 3:32)"
@@ -303,12 +304,15 @@ def method_words(methods: Methods) -> dict[str, str]:
 
 
 def summary_text(
-    evaluation: Evaluation, inputs: Sequence[Mapping[str, str]], provenance: str, files: Sequence[str]
+    evaluation: Evaluation,
+    inputs: Sequence[Mapping[str, str]],
+    provenance: str,
+    methods: Sequence[str],
+    files: Sequence[str],
 ) -> str:
     """The summary in Markdown: inputs, n, thresholds, main results, warnings, methods, files. It claims no compliance."""
     few = evaluation.n_bootstrap // CALIBRATION_SHARE
     warnings = [f"- {_plain(text)}" for text in evaluation.warnings] or ["None of those that are looked for was found."]
-    methods = [*METHODS, *(text for name, text in METHODS_IF_ASKED.items() if f"{name}.csv" in files)]
     parts = [
         "# Evaluation of predictions",
         "\n".join(f"- `{entry['file']}`, sha256 {entry['sha256']}" for entry in inputs),
@@ -326,7 +330,7 @@ def summary_text(
         "## Warnings",
         "\n".join(warnings),
         "## Methods",
-        "\n".join(f"- {method.format(**method_words(evaluation.methods))}" for method in methods),
+        "\n".join(f"- {method}" for method in methods),
         "## Files",
         "\n".join(f"- `{name}`" for name in files),
     ]
@@ -380,5 +384,5 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that breaks neither a table nor a line of Markdown."""
-    return " ".join(text.split()).replace("|", r"\|")
+    """Text that breaks neither a table nor a line of Markdown, and is no HTML."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", " ".join(text.split())).replace("|", r"\|")

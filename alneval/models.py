@@ -24,7 +24,6 @@ from alneval.calibration import (
 from alneval.curves import RECALLS, SPECIFICITIES, brier, precision_at, sensitivity_at
 from alneval.decision_curve import decision_curve
 from alneval.estimate import Estimate, interval, mean_interval, once
-from alneval.figures import MOST_BANDS
 from alneval.methods import USUAL, Methods
 from alneval.prevalence import prevalence_table
 from alneval.readers import (
@@ -185,13 +184,14 @@ def locked_discrimination_table(
 def curve_bands(
     judged: pd.DataFrame, *, seed: int, n_bootstrap: int = 1000, named: Collection[str] = ()
 ) -> dict[Key, CurveBands]:
-    """Bands of the ROC and precision-recall curves of rows with both classes.
+    """Bands of the ROC and precision-recall curves of the lead model of every study, where its rows have both classes.
 
-    Where a study and split have more models than MOST_BANDS, only those of the models in `named`.
+    The lead is that in `named`, else the last of the study, which as a rule takes most in. One band is read, four turn gray.
     """
-    few = judged.groupby(["study", "split"])["model"].transform("nunique") <= MOST_BANDS
+    leads = judged["model"].isin(named) | (judged["model"] == judged.groupby("study")["model"].transform("last"))
+    leads &= judged["model"].isin(named) | ~judged["model"].isin(named).groupby(judged["study"]).transform("any")
     found = {}
-    for key, part in judged[few | judged["model"].isin(named)].groupby(KEYS, sort=False):
+    for key, part in judged[leads].groupby(KEYS, sort=False):
         units = Units.of_rows(part)
         if units.has_both_classes:
             curves = sensitivity_at(SPECIFICITIES), precision_at(RECALLS)

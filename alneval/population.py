@@ -13,7 +13,7 @@ from alneval.delong import covariance
 from alneval.estimate import Estimate
 from alneval.figures import plot_forest
 from alneval.folds import POPULATION
-from alneval.panels import shown_name
+from alneval.style import ATTAINABLE, ATTAINABLE_MARK, INK, SPLIT_COLORS, SPLIT_MARKS, head, model_words, span
 from alneval.units import Units
 
 COLUMNS = (
@@ -101,22 +101,27 @@ def population_figure(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 
     table: as `population_table` returns it; titles: {study: title}.
     """
-    rows = table.dropna(subset="auc").assign(name=table["model"].map(shown_name))
+    rows = table.dropna(subset="auc").assign(name=table["model"].map(model_words))
     counts = rows["study"].value_counts(sort=False)
-    size = {"figsize": (6.8, 1.2 + len(counts) * 0.35 + 0.3 * len(rows)), "height_ratios": counts + 1}
+    size = {"figsize": (8.6, 1.2 + len(counts) * 0.5 + 0.31 * len(rows)), "height_ratios": counts + 0.6}
     figure, axes = plt.subplots(len(counts), 1, squeeze=False, sharex=True, **size)
     for ax, (study, of_study) in zip(axes.flat, rows.groupby("study", sort=False), strict=True):
         plot_forest(of_study, ax, "name", "auc", "auc_low", "auc_high", reference=0.5, log=False)
         places = np.arange(len(of_study))[::-1]
         ends = of_study[["true_auc_low", "true_auc_high"]].to_numpy(float)
-        ax.hlines(places - 0.22, *ends.T, color="C1", lw=3)
-        marks = {"ls": "", "color": "C1", "label": "true AUC, from the population"}
-        ax.plot(of_study["true_auc"], places - 0.22, "D", ms=4.5, **marks)
-        style = {"ls": "", "marker": "|", "color": "crimson", "ms": 11, "mew": 2, "label": "attainable"}
-        ax.plot(of_study["attainable_auc"].to_numpy(float), places - 0.22, **style)
-        ax.set(title=titles.get(study, study), ylim=(-0.7, len(of_study) - 0.4))
-    axes[-1, 0].set(
-        xlabel="AUC (95 % interval); black: the study's own test set", xlim=(min(0.4, rows["auc"].min() - 0.03), 1.0)
-    )
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        ax.hlines(places - 0.28, *ends.T, color=SPLIT_COLORS[POPULATION], lw=3)
+        ax.plot(of_study["true_auc"], places - 0.28, SPLIT_MARKS[POPULATION], ms=4.5, color=SPLIT_COLORS[POPULATION])
+        ax.vlines(of_study["attainable_auc"].astype(float), places - 0.48, places + 0.2, color=ATTAINABLE, lw=2.2)
+        ax.set(ylim=(-0.7, len(of_study) - 0.5))
+        ax.tick_params(labelbottom=True)
+        ax.grid(axis="x", color="0.93")
+        ax.set_axisbelow(True)
+        counts = f"n = {span(of_study['n'])} tested, {span(of_study['population_n'])} of the population"
+        head(ax, model_words(titles.get(study, study)), counts)
+    axes[-1, 0].set(xlabel="AUC (95 % interval)", xlim=(min(0.4, rows[["auc", "auc_low"]].min(axis=None) - 0.02), 1.0))
+    style = {"color": SPLIT_COLORS[POPULATION], "ms": 4.5, "lw": 3, "label": "true AUC, from the population"}
+    handles = axes[0, 0].plot([], [], "s-", color=INK, ms=5, lw=1.4, label="the study's own internal test")
+    handles += axes[0, 0].plot([], [], f"{SPLIT_MARKS[POPULATION]}-", **style)
+    handles += axes[0, 0].plot([], [], label="attainable (simulation)", **ATTAINABLE_MARK)
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure

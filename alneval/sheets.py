@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from alnlib.errors import Problem
+from alnlib.files import MOST_ROWS, too_large
 
 DELIMITERS = (",", ";", "\t")
 WORKBOOKS = (".xlsx", ".xlsm")
@@ -36,6 +37,8 @@ def read_sheet(path: Path) -> tuple[Sheet | None, list[Problem]]:
     file = str(path)
     if path.suffix.lower() == ".xls":
         return None, [Problem(file, None, None, None, "an Excel file of the old kind", "save it as .xlsx or as CSV")]
+    if large := too_large(path):
+        return None, [Problem(file, None, None, None, large, "give the predictions of one study")]
     try:
         if path.suffix.lower() in WORKBOOKS:
             return _read_workbook(path)
@@ -75,6 +78,11 @@ def _read_text(file: str, text: list[str]) -> tuple[Sheet, list[Problem]]:
         else:
             rows.append(fields[: len(header)])
             lines.append(line)
+        if len(rows) > MOST_ROWS:
+            problem = Problem(
+                file, None, None, None, f"more than {MOST_ROWS:,} rows", "give the predictions of one study"
+            )
+            return Sheet(file, pd.DataFrame(columns=header, dtype="str"), [], delimiter != ","), [problem]
     return Sheet(file, pd.DataFrame(rows, columns=header or [], dtype="str"), lines, delimiter != ","), problems
 
 

@@ -303,6 +303,11 @@ def _by_split(predictions: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, p
             yield study, split, dict(iter(of_study[of_study["split"] == split].groupby("model", sort=False)))
 
 
+def row_stream(seed: int, names: Iterable[str]) -> np.random.Generator:
+    """The random stream with which `discrimination_table` resamples the row of these names (study, model, split)."""
+    return _stream(int(np.random.default_rng(seed).integers(2**63)), names)
+
+
 def _stream(root: int, names: Iterable[str]) -> np.random.Generator:
     """A random stream of one row's own, by its names."""
     return np.random.default_rng([root, *(zlib.crc32(name.encode()) for name in names)])

@@ -5,6 +5,7 @@ A unit is called positive when its score is at least the threshold. The curve it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import nan
 
@@ -91,21 +92,46 @@ def operating_point(
     is given instead. A class may be missing: its proportions are then nan. Raises ValueError for a threshold that is not
     finite, or several units of a patient without rng.
     """
-    if not np.isfinite(threshold):
-        raise ValueError(f"threshold must be finite, not {threshold}")
+    return operating_points(units, [threshold], rng=rng, n_bootstrap=n_bootstrap, confidence=confidence)[0]
+
+
+def operating_points(
+    units: Units,
+    thresholds: Sequence[float],
+    *,
+    rng: np.random.Generator | None = None,
+    n_bootstrap: int = 2000,
+    confidence: float = 0.95,
+) -> list[OperatingPoint]:
+    """`operating_point` at several thresholds, all on the same resamples: each as if it had been asked for alone."""
+    if not np.isfinite(thresholds).all():
+        raise ValueError(f"threshold must be finite, not {list(thresholds)}")
+    if units.clustered and rng is None:
+        raise ValueError("intervals over patients are resampled: pass rng")
+    marks = [_marks(units, threshold) for threshold in thresholds]
+    shares = []
+    for hits, bases in marks:
+        sizes = zip((hits & bases).sum(axis=0), bases.sum(axis=0), strict=True)
+        shares += [wilson_interval(count, size, confidence) for count, size in sizes]
+    if units.clustered:
+        tops, bottoms = (np.hstack([each[side] for each in marks]) for side in (0, 1))
+        shares = _over_patients(units, shares, tops & bottoms, bottoms, rng, n_bootstrap, confidence)
+    points = []
+    for number, threshold in enumerate(thresholds):
+        called, positive = units.score >= threshold, units.positive
+        true_positives, false_positives = int((called & positive).sum()), int((called & ~positive).sum())
+        rest = len(units) - units.n_positive - false_positives, units.n_positive - true_positives
+        counts = len(units), units.n_positive, true_positives, false_positives, *rest
+        own = shares[number * len(QUANTITIES) : (number + 1) * len(QUANTITIES)]
+        points.append(OperatingPoint(float(threshold), *counts, *own))
+    return points
+
+
+def _marks(units: Units, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which units count as hits, and which belong to the base, (n, 5) each, of QUANTITIES."""
     positive, called = units.positive, units.score >= threshold
     hits = np.column_stack([called, ~called, positive, ~positive, positive == called])
-    bases = np.column_stack([positive, ~positive, called, ~called, np.ones_like(positive)])
-    sizes = zip((hits & bases).sum(axis=0), bases.sum(axis=0), strict=True)
-    shares = [wilson_interval(count, size, confidence) for count, size in sizes]
-    if units.clustered:
-        if rng is None:
-            raise ValueError("intervals over patients are resampled: pass rng")
-        shares = _over_patients(units, shares, hits & bases, bases, rng, n_bootstrap, confidence)
-    true_positives, false_positives = int((called & positive).sum()), int((called & ~positive).sum())
-    rest = len(units) - units.n_positive - false_positives, units.n_positive - true_positives
-    counts = len(units), units.n_positive, true_positives, false_positives, *rest
-    return OperatingPoint(float(threshold), *counts, *shares)
+    return hits, np.column_stack([positive, ~positive, called, ~called, np.ones_like(positive)])
 
 
 def _cut_points(units: Units) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
@@ -131,7 +157,7 @@ def _over_patients(
     n_bootstrap: int,
     confidence: float,
 ) -> list[Estimate]:
-    """The shares with intervals over resampled patients. tops, bottoms: (n, 5) bool, members of numerator, denominator."""
+    """The shares with intervals over resampled patients. tops, bottoms: (n, k) bool, members of numerator, denominator."""
     drawn = []
     for weights in resamples(units, n_bootstrap, rng, stratified=False):
         top, bottom = weights @ tops.astype(float), weights @ bottoms.astype(float)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from alneval.figures import SPLIT_NAMES
 from alneval.rows import TESTED_SPLITS, judged_rows
+from alneval.style import SPLIT_NAMES
 from alneval.tables import ONE_SCORE, RANKS_ONLY, SEPARATED
 
 FEW_EVENTS = 100

@@ -9,15 +9,26 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
+import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 CSV_FLOAT_FORMAT = "%.8g"
+COLORS, EXACT_COLORS = 256, 192
+
+MOST_TABLE_BYTES, MOST_ROWS = 2**28, 1_000_000
+"""Of a table that somebody sends, before it is read; a workbook counts unpacked."""
+
+FORMULA = re.compile(r"[=@\t\r]|[+-].*(\w\(|[|!])", re.DOTALL)
+"""How a cell begins that a spreadsheet would compute: = and @, and + and - where a call, a program or another sheet follows.
+Signs alone, as of a receptor (+, -, +/-), and negative numbers are none."""
 
 
 @contextmanager
@@ -41,8 +52,20 @@ def write_text(text: str, path: str | Path) -> Path:
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
-    """Write a frame without its index, floats to eight significant digits, whole or not at all."""
+    """Write a frame without its index, floats to eight significant digits, whole or not at all.
+
+    Text that a spreadsheet would compute (`FORMULA`) gets an apostrophe before it; tables that are read here refuse such text, so
+    none of them changes by this.
+    """
+    texts = [place for place, dtype in enumerate(frame.dtypes) if dtype.kind not in "biufcmM"]
+    frame = frame.rename(columns=_inert)
+    for place in texts:
+        frame.isetitem(place, frame.iloc[:, place].map(_inert))
     return write_text(frame.to_csv(index=False, float_format=CSV_FLOAT_FORMAT, lineterminator="\n"), path)
+
+
+def _inert(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def write_json(value: Any, path: str | Path) -> Path:
@@ -50,20 +73,56 @@ def write_json(value: Any, path: str | Path) -> Path:
     return write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
+def too_large(path: Path) -> str:
+    """What is wrong with a table that is larger than `MOST_TABLE_BYTES`, "" if it is not, is no file or no workbook."""
+    size = path.stat().st_size if path.is_file() else 0
+    if path.suffix.lower() in (".xlsx", ".xlsm") and zipfile.is_zipfile(path):
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            size = max(size, sum(member.file_size for member in archive.infolist()))
+    return f"{size:,} bytes, and {MOST_TABLE_BYTES:,} are read" if size > MOST_TABLE_BYTES else ""
+
+
 def palette_png(content: bytes) -> bytes:
     """A PNG with at most 256 colors, which halves the size of a figure and can hardly be told from it; no metadata is kept.
 
-    Median cut (Heckbert 1982, Comput Graph 16:297) without dithering; transparency becomes white.
+    The 192 most frequent colors, those of lines, areas and letters among them, stay as they are to the bit; of the others,
+    blends at edges and the shades of pictures, 64 are chosen by median cut (Heckbert 1982, Comput Graph 16:297) and every
+    color gets the nearest of all. Transparency becomes white.
     """
-    from PIL import Image  # only figures need it
+    from PIL import Image  # only figures need them
+    from scipy.spatial import KDTree
 
     with Image.open(io.BytesIO(content)) as picture:
         flat = Image.new("RGB", picture.size, "white")
         rgba = picture.convert("RGBA")
         flat.paste(rgba, mask=rgba.getchannel("A"))
+    colors, places, counts = np.unique(_packed(np.asarray(flat)), return_inverse=True, return_counts=True)
+    kept = _unpacked(colors)
+    if len(colors) > COLORS:
+        order = np.argsort(-counts, kind="stable")
+        rare = order[EXACT_COLORS:]
+        repeats = np.ceil(np.sqrt(counts[rare])).astype(int)  # a frequent shade counts for more
+        left = Image.fromarray(np.repeat(kept[rare], repeats, axis=0)[None])
+        cut = left.quantize(COLORS - EXACT_COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        shades = np.asarray(cut.getpalette(), np.uint8).reshape(-1, 3)[: COLORS - EXACT_COLORS]
+        chosen = np.unique(np.concatenate([kept[order[:EXACT_COLORS]], shades]), axis=0)
+        places, kept = KDTree(chosen).query(kept)[1][places], chosen
+    indexed = Image.fromarray(places.reshape(flat.height, flat.width).astype(np.uint8), "P")
+    indexed.putpalette(kept.astype(np.uint8).tobytes())
     stream = io.BytesIO()
-    flat.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    indexed.save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def _packed(pixels: np.ndarray) -> np.ndarray:
+    """One integer per RGB pixel."""
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _unpacked(colors: np.ndarray) -> np.ndarray:
+    """(n, 3) bytes of packed colors."""
+    return (colors[:, None] >> [16, 8, 0] & 255).astype(np.uint8)
 
 
 def sha256_file(path: str | Path) -> str:

@@ -14,7 +14,8 @@ import os
 import pickle
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -25,7 +26,7 @@ from typing import Any
 
 from alnlib.arithmetic import REFERENCE, arithmetic
 from alnlib.errors import InputError
-from alnlib.files import atomic_path, sha256_file, write_json
+from alnlib.files import atomic_path, sha256_file, write_json, write_text
 
 PACKAGES = ("alnlib", "alneval", "alnsim")
 
@@ -34,6 +35,16 @@ MEMORY = "file-hashes.json"
 UNSETTLED_S = 2.0
 """A file changed this recently is read again the next time: a second change could leave size and times as they are.
 File systems keep times to 2 s or better (FAT is the coarsest)."""
+
+TABLES = (".csv", ".json", ".yaml", ".yml")
+TABLE_MB = 4
+"""Tables up to this size hold the labels and are read whenever they are asked for, whatever the file system says."""
+
+SEAL_BYTES = 65_536
+"""No seal is longer."""
+
+NOTES = ".notes"
+"""File of a stage's staging folder in which its processes leave what the run tells of it."""
 
 MAX_FILES_READ = 20_000
 """In a data folder with more files than this (downloaded MRI series) what the file system says stands for the content."""
@@ -80,9 +91,14 @@ class FileDigests:
             return None
         name, stamp = os.path.abspath(path), _stamp(status)
         entry = self._known.get(name)
-        if isinstance(entry, list) and entry[:-1] == stamp:
+        if isinstance(entry, list) and entry[:-1] == stamp and not _is_table(path, status):
             return entry[-1]
-        digest = sha256_file(path)
+        try:
+            digest = sha256_file(path)
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); mend its permissions, or copy it there again"
+            ) from error
         if time.time() - max(status.st_mtime, status.st_ctime) > UNSETTLED_S:
             self._known[name] = self._learned[name] = [*stamp, digest]
         return digest
@@ -95,17 +111,23 @@ class FileDigests:
             return self.of(path)
         return {file.name: self.of(file) for file in sorted(path.iterdir()) if file.is_file()}
 
-    def of_folder(self, folder: Path) -> str:
-        """Digest of names and contents of all files below a folder (none, if it does not exist); hidden ones count not."""
-        files = sorted(
+    def of_folder(self, folder: Path, named: Iterable[str] = ()) -> str:
+        """Digest of names and contents of all files below a folder (none, if it does not exist).
+
+        Hidden files, and those behind links to other folders, count only where `named` has them or the folder they lie in.
+        """
+        files = {
             path
             for path in folder.rglob("*")
             if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts)
-        )
+        }
+        for path in {folder / name for name in named} - files:
+            files |= {path} if path.is_file() else set(filter(Path.is_file, path.iterdir() if path.is_dir() else ()))
         read = len(files) <= MAX_FILES_READ
         digest = hashlib.sha256()
-        for path in files:
-            content = self.of(path) if read else _stamp(path.stat())
+        for path in sorted(files):
+            status = path.stat()
+            content = self.of(path) if read or _is_table(path, status) else _stamp(status)
             digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
         return digest.hexdigest()
 
@@ -127,6 +149,20 @@ class FileDigests:
 
 def _stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _is_table(path: Path, status: os.stat_result) -> bool:
+    return path.suffix.lower() in TABLES and status.st_size <= TABLE_MB * 1e6
+
+
+def note(text: str) -> None:
+    """Tell the user something that changes no result: through the run whose stage this is, else as a warning."""
+    staging = os.environ.get("ALN_STAGING")
+    if not staging:
+        warnings.warn(text, stacklevel=3)
+        return
+    with suppress(OSError), open(Path(staging) / NOTES, "a", encoding="utf-8") as stream:
+        stream.write(f"{text}\n")
 
 
 class LibraryCode:
@@ -183,6 +219,10 @@ def code_of(*modules: str, without: tuple[str, ...] = ()) -> dict[str, str]:
     return {name: digest for name, digest in used.items() if not name.startswith((*NO_VALUES, *without))}
 
 
+def _digest_of(entries: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @cache
 def _library() -> LibraryCode:
     return LibraryCode(Path(__file__).resolve().parents[1])
@@ -207,7 +247,7 @@ def key_of(**parts: Any) -> str:
 
 
 def write_sealed(path: Path, key: str, save: Callable[[Path], object], **about: Any) -> None:
-    """A file as `save` writes it, then one line of JSON: its key, the SHA-256 of what stands before, `about`.
+    """A file as `save` writes it, then one line of JSON: its key, the SHA-256 of what stands before, `about`, their own digest.
 
     Whole or not at all; formats that know their own length (npy, the archives of torch) are read as if the line were not
     there. Raises InputError if the file cannot be written.
@@ -216,6 +256,7 @@ def write_sealed(path: Path, key: str, save: Callable[[Path], object], **about: 
         with atomic_path(path) as temporary:
             save(temporary)
             seal = {"key": key, "sha256": sha256_file(temporary), **about}
+            seal["seal"] = _digest_of(seal)
             with open(temporary, "ab") as stream:
                 stream.write(b"\n" + json.dumps(seal).encode())
     except OSError as error:
@@ -223,16 +264,49 @@ def write_sealed(path: Path, key: str, save: Callable[[Path], object], **about: 
 
 
 def sealed_length(path: Path, key: str) -> int | None:
-    """Bytes before the seal of a file of `write_sealed`; None if it is missing, damaged in any byte, or of another key."""
+    """Bytes before the seal of a file of `write_sealed`; None if it is missing, damaged in any byte, or of another key.
+
+    What is there and cannot be used is said (`note`): the caller makes it anew.
+    """
     try:
         with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             length = content.rfind(b"\n")
             seal = json.loads(content[length + 1 :])
+            whole_seal = seal.pop("seal", None) in (None, _digest_of(seal))  # files of before have none
             with memoryview(content) as whole, whole[:length] as before:
                 intact = seal["sha256"] == hashlib.sha256(before).hexdigest()
-            return length if intact and seal["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):  # no such file, or whatever a damaged seal may hold
+                if intact and whole_seal and seal["key"] == key:
+                    return length
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # whatever a damaged seal may hold
+        pass
+    note(f"{path} is damaged; it is not used, and made anew")
+    return None
+
+
+def digest_of_code(code: Mapping[str, str]) -> str:
+    """One digest of what `code_of` gives, for seals."""
+    return _digest_of(code)
+
+
+def drop_older(folder: Path, pattern: str, code: Mapping[str, str]) -> None:
+    """Remove sealed files that other code made: their seals have another `code`, and no key of today's finds them again."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another process was faster
+            if (seal := _seal_of(path)) and seal.get("code") != digest_of_code(code):
+                path.unlink()
+
+
+def _seal_of(path: Path) -> dict[str, Any]:
+    """The last line of a file, if it is a seal; it is not looked at whether it fits what stands before."""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - SEAL_BYTES))
+        line = stream.read().rpartition(b"\n")[2]
+    with suppress(ValueError):
+        seal = json.loads(line)
+        return seal if isinstance(seal, dict) else {}
+    return {}
 
 
 def keep_within(folder: Path, pattern: str, limit_gb: float, spare: Path | None = None) -> None:
@@ -259,10 +333,15 @@ class Repeats(dict):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-        for digest, _, repeat in (line.partition(" ") for line in lines):
-            if repeat and digest == _line_digest(repeat):
-                super().__setitem__(*json.loads(repeat))
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        lines = [line for line in text.splitlines() if line]
+        whole = [line for line in lines if line.partition(" ")[0] == _line_digest(line.partition(" ")[2])]
+        for line in whole:
+            super().__setitem__(*json.loads(line.partition(" ")[2]))
+        if len(whole) < len(lines):
+            note(f"{path}: {len(lines) - len(whole)} of {len(lines)} lines are cut or damaged; they are made anew")
+            with suppress(OSError):  # they are only passed over once more
+                write_text("".join(f"\n{line}" for line in whole), path)
 
     def __setitem__(self, number: int, value: Any) -> None:
         repeat = json.dumps([number, value])

@@ -18,6 +18,7 @@ All numbers are of simulated patients. About the demo's time and half as much ag
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -30,15 +31,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alneval.delong import auc
-from alneval.figures import SPLIT_NAMES, use_style
 from alneval.models import locked_discrimination_table
 from alneval.population import known_from_population, population_table
 from alneval.rows import main_rows
 from alneval.seeds import models_only
-from alnlib.files import write_csv
+from alneval.style import DPI, SPLIT_NAMES, VERDICT_COLORS, head, use_style
+from alnlib.files import palette_png, write_csv
 from alnlib.paths import repository_root, resolve_data, results_folder
 from alnlib.pipeline.results import RunFolder
-from alnlib.report.claims import VERDICTS, beside_population, claims_ledger
+from alnlib.report.claims import VERDICTS, beside_population, claim_words, claims_ledger
 from alnlib.studies import SHOWN_TO, shown_to, title_of
 
 SEEDS = range(101, 121)
@@ -61,7 +62,8 @@ KEPT += ["population_verdict", "population_difference", "population_difference_l
 WORDS = ["within_test_interval", "verdict", "unadjusted", "population_verdict"]
 """Columns that are empty where a thing was not judged."""
 
-COLORS = {VERDICTS[0]: "C0", VERDICTS[2]: "0.82", VERDICTS[1]: "C3"}
+COLORS = {verdict: VERDICT_COLORS[verdict] for verdict in (VERDICTS[0], VERDICTS[2], VERDICTS[1])}
+COLORS[VERDICTS[2]] = "#d1d1d1"  # an area, not a word: paler
 
 
 def run(seed: int) -> RunFolder:
@@ -164,7 +166,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     """Verdicts of the claims of one model over another that could be tested in most cohorts, as shares of cohorts."""
     tested = claims[claims["kind"].eq("better") & claims[VERDICTS[3]].lt(claims["cohorts"] / 2)]
     sizes = tested.groupby("study", sort=False).size()
-    size = {"figsize": (8.2, 1.5 + 0.3 * len(sizes) + 0.42 * len(tested)), "height_ratios": sizes + 0.4}
+    size = {"figsize": (8.6, 1.6 + 0.5 * len(sizes) + 0.44 * len(tested)), "height_ratios": sizes + 0.4}
     figure, axes = plt.subplots(len(sizes), 1, sharex=True, squeeze=False, **size)
     for ax, (study, rows) in zip(axes.flat, tested.groupby("study", sort=False), strict=True):
         places = np.arange(len(rows))[::-1]
@@ -180,12 +182,13 @@ def draw(claims: pd.DataFrame) -> Figure:
                             start + count / 2, place + lift, f"{count:.0f}", ha="center", va="center", color=ink, size=8
                         )
                 left += counts
-        ax.set_yticks(places, [f"{row.claim}, {SPLIT_NAMES[row.split]}" for row in rows.itertuples()])
+        ax.set_yticks(places, [f"{claim_words(row.claim)},\n{SPLIT_NAMES[row.split]}" for row in rows.itertuples()])
         ax.tick_params(axis="y", length=0)
-        ax.set(title=title_of(study), xlim=(0, rows["cohorts"].max()), ylim=(-0.5, len(rows) - 0.5))
+        head(ax, title_of(study), f"n = {rows['cohorts'].max()} simulated cohorts")
+        ax.set(xlim=(0, rows["cohorts"].max()), ylim=(-0.5, len(rows) - 0.5))
     axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1, 0].set_xlabel("simulated cohorts")
-    title = "thick: verdict at the study's size; thin: the same models on the population"
+    title = "thick: verdict at the study's size; thin: the same models on the population (none for external tests)"
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title=title)
     return figure
 
@@ -218,7 +221,9 @@ def summarize() -> None:
     models, claims = by_model(read(MODELS)), by_claim(read(CLAIMS))
     write_csv(models, BY_MODEL)
     write_csv(claims, BY_CLAIM)
-    draw(claims).savefig(FIGURE, dpi=130)
+    stream = io.BytesIO()
+    draw(claims).savefig(stream, dpi=DPI, format="png")
+    FIGURE.write_bytes(palette_png(stream.getvalue()))
     print(models.to_string(index=False), claims.to_string(index=False), sep="\n\n")
 
 

@@ -48,7 +48,7 @@ def digests(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
         if not any(
-            part.startswith(".") or part in ("failed", "checkpoints", "crops")
+            part.startswith(".") or part in ("failed", "checkpoints", "crops", "site")
             for part in path.relative_to(folder).parts
         )
     }

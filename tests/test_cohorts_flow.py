@@ -69,7 +69,7 @@ def test_the_diagram_says_every_count_once_and_keeps_its_boxes_inside_the_axes(f
     texts = [text.get_text() for text in ax.texts if text.get_text()]
     assert texts[0] == "Patients with cancer\nn = 8\n3 N+, 3 N0, 2 unknown"
     assert "Excluded: n = 2\nN stage not recorded" in texts
-    assert [text.split("\n")[0] for text in texts[-4:]] == ["Training", "Validation", "Test", "External test"]
+    assert [text.split("\n")[0] for text in texts[-4:]] == ["Training", "Validation", "Internal test", "External test"]
     assert sum(int(text.split("n = ")[1].split("\n")[0]) for text in texts[-4:]) == 5
     frame = ax.get_window_extent()
     for patch in ax.patches:

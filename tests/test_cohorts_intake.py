@@ -640,6 +640,14 @@ def test_columns_that_stay_are_typed():
     assert (variable.kind, variable.levels) == ("nominal", ("2", "1", "3"))
     variable, values = judged("Shape", pd.Series(["oval", "round", "round", "oval", "round"]), False, [])
     assert variable.levels == ("round", "oval") and values[0] == "oval"
+    for given, steps in (
+        (["4a", "4a", "4a", "3", "3", "2", "2"], ("2", "3", "4a")),
+        (["BI-RADS 5", "BI-RADS 4c", "BI-RADS 4b", "BI-RADS 4c", "BI-RADS 5", "BI-RADS 4b"], None),
+        (["T2", "T2", "T1", "T1", "T2"], ("T1", "T2")),
+    ):
+        variable, _ = judged("assessment", pd.Series(given), False, [])
+        assert (variable.kind, variable.levels) == ("ordinal", steps or ("BI-RADS 4b", "BI-RADS 4c", "BI-RADS 5"))
+    assert judged("site", pd.Series(["T2", "T2", "G1", "G1"]), False, [])[0].kind == "nominal"
 
 
 # ------------------------------------------------------------------------------------------------- options and mistakes

@@ -149,7 +149,8 @@ def test_figures_and_summary_are_there(written):
     folder = place / "evaluation-of-mine"
     figures = {path.name for path in (folder / "figures").iterdir()}
     of_study = ("roc", "precision_recall", "calibration", "decision_curves")
-    assert figures == {*(f"{name}_mine.png" for name in of_study), "auc_by_model.png"}
+    drawn = [*(f"{name}_mine" for name in of_study), "auc_by_model"]
+    assert figures == {f"{name}{suffix}" for name in drawn for suffix in (".png", ".svg")}
     assert all((folder / "figures" / name).stat().st_size > 5000 for name in figures)
     summary = (folder / "summary.md").read_text()
     assert "| mine | internal test | 3 | 200 | 200 |" in summary
@@ -157,7 +158,7 @@ def test_figures_and_summary_are_there(written):
     assert "**not stated**" in summary
     assert "DeLong 1988 (Biometrics 44:837)" in summary
     assert "same rows (model 0, model 1, model 2)" in summary
-    assert "evaluation-of-mine: 1 study, 3 models, 1800 predictions; 15 files" in done.stdout
+    assert "evaluation-of-mine: 1 study, 3 models, 1800 predictions; 20 files" in done.stdout
     record = json.loads((folder / "evaluation.json").read_text())
     assert set(record["files"]) == set(contents(folder)) - {"evaluation.json"}
 
@@ -355,7 +356,10 @@ def test_one_class_is_no_accident_of_the_program(tmp_path):
     rows = predictions_of(1, ("test",), 6, prevalence=1.1).assign(y_score=0.0)
     rows.to_csv(tmp_path / "p.csv", index=False)
     result, files = write_evaluation([tmp_path / "p.csv"], tmp_path / "o", n_bootstrap=FEW)
-    assert [name for name in files if name.startswith("figures/")] == ["figures/auc_by_model.png"]
+    assert [name for name in files if name.startswith("figures/")] == [
+        "figures/auc_by_model.png",
+        "figures/auc_by_model.svg",
+    ]
     assert result.discrimination["auc"].isna().all()
     assert "one class only" in (tmp_path / "o/summary.md").read_text()
 
@@ -422,10 +426,10 @@ def test_models_are_chosen_by_role_and_never_by_name():
     assert old_models(strange[strange["model"] == "cnn/v2"]) == {}
 
 
-def test_bands_are_left_out_where_they_could_not_be_told_apart():
-    assert len(curve_bands(predictions_of(4, ("test",), 40), seed=1, n_bootstrap=FEW)) == 4
+def test_only_the_lead_model_has_a_band():
+    """Several turn gray; the lead is the one that is named, else the last."""
     five = predictions_of(5, ("test",), 40)
-    assert curve_bands(five, seed=1, n_bootstrap=FEW) == {}
+    assert list(curve_bands(five, seed=1, n_bootstrap=FEW)) == [("mine", "model 4", "test")]
     assert list(curve_bands(five, seed=1, n_bootstrap=FEW, named=["model 3"])) == [("mine", "model 3", "test")]
 
 

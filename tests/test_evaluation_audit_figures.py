@@ -39,8 +39,9 @@ def test_resplits_are_marked_and_what_is_not_published_is_said():
 
 def test_learning_curves_and_subgroups_name_what_they_show():
     curves = pd.DataFrame([(10, 5, 0.6, 0.5, 0.7, 0.55, 0.65, "a")], columns=[*CURVE_COLUMNS, "pipeline"])
-    (ax,) = learning_curves_figure(curves, 5).axes
-    assert labels_of(ax) == ["a"] and ax.get_title() == "Learning curves, 5 resplits"
+    curves["pipeline"] = "li_nat: radiomics"
+    (ax,) = learning_curves_figure(curves, 5, {"li_nat": "Li 2026"}).axes
+    assert labels_of(ax) == ["Li 2026: radiomics"] and ax.texts[0].get_text().startswith("5 resplits")
     row = dict.fromkeys(SUBGROUP_COLUMNS, np.nan) | {"variable": "ER", "level": "positive", "n": 9, "n_positive": 3}
     (ax,) = subgroups_figure(pd.DataFrame([row | {"auc": 0.7, "auc_low": 0.5, "auc_high": 0.9}]), "m").axes
     assert [text.get_text() for text in ax.get_yticklabels()] == ["ER: positive (3/9)"]

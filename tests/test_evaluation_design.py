@@ -186,8 +186,8 @@ def test_claims_are_simulated_at_the_published_size_or_at_this_runs(tables):
     assert (found.loc[[1, 3], "power"].to_numpy() <= found.loc[[0, 2], "power"].to_numpy()).all()
     figure = designs.design_figure(found)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
-        "Tang 2025: c, internal test (n = 100*)",
-        "Tang 2025: c, external test (n = 123)",
+        "Tang 2025: c\ninternal test, n = 100*",
+        "Tang 2025: c\nexternal test, n = 123",
     ]
     plt.close(figure)
     assert designs.design_table(

@@ -15,7 +15,10 @@ from alnlib.cohorts.folder import read_cohort
 from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError, grouped
 from alnlib.imaging import examine
+from alnlib.imaging.rows import read_still
+from alnlib.imaging.volumes import VolumeGeometry
 from alnlib.pipeline.cli import main
+from alnsim.nifti import write_volume
 from tests.test_imaging_faults import dicom, speckle
 
 LESION = (np.hypot(*np.mgrid[-30:30, -40:40]) < 12).astype(np.uint8)
@@ -180,6 +183,59 @@ def test_visits_phases_and_intents_are_compared(folder):
         dicom(folder / path, speckle(LESION.shape), "MG", PresentationIntentType=f"FOR {intent}")
     found = examine.header_contradictions(replace(cohort, images=rows))
     assert found[["what", "header"]].values.tolist() == [["intent", "for processing"]]
+
+
+@pytest.mark.parametrize(("turned", "width_mm", "expected"), [(False, 1.6, "R"), (True, 1.6, "L"), (False, 0.8, None)])
+def test_a_box_in_the_other_breast_is_listed(folder, turned, width_mm, expected):
+    """320 mm show both breasts; columns grow to the patient's left, or, turned, to the right. 160 mm show one."""
+    direction = ((-1, 0, 0), (0, -1, 0), (0, 0, 1)) if turned else ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    geometry = VolumeGeometry((3.0, 1.6, width_mm), (-40.0, 30.0, 5.0), direction)
+    values = np.random.default_rng(0).normal(100, 10, (6, 120, 200)).astype(np.float32)
+    rows = pd.read_csv(folder / "images.csv", dtype=str, keep_default_na=False).head(4)
+    rows["modality"], rows["sequence_or_view"], rows["mask_path"] = "MRI", "DCE_early", ""
+    rows["path"], rows["laterality"] = rows["patient_id"] + ".nii.gz", ["L", "R", "", "L"]
+    rows["box"] = ["2 30 20 4 50 40", "2 30 20 4 50 40", "2 30 20 4 50 40", "2 30 97 4 50 103"]
+    for name in rows["path"]:
+        write_volume(folder / name, values, geometry)
+    rows.to_csv(folder / "images.csv", index=False)
+    found = examine.header_contradictions(read_cohort(folder))
+    assert found["header"].tolist() == ([] if expected is None else [f"the box in breast {expected}"])
+    assert found["patient_id"].tolist() == {"R": ["p00"], "L": ["p01"], None: []}[expected]
+
+
+def test_how_images_were_acquired_is_read_from_their_headers(folder):
+    """Of DICOM, NIfTI and pictures; the table's size of pixels counts before the header's; a damaged file says nothing."""
+    cohort = with_headers(
+        folder,
+        p01={"PixelSpacing": [0.1, 0.4], "Manufacturer": "Made", "ManufacturerModelName": "Up 2"},
+        p02={"modality": "MR", "MagneticFieldStrength": "1.5"},
+    )
+    images = cohort.images.copy()
+    write_volume(folder / "v.nii.gz", np.zeros((3, 20, 30), np.float32), VolumeGeometry((5.0, 0.5, 2.0)))
+    (folder / "us/p05.dcm").write_bytes(b"nothing")
+    images.loc[3, ["path", "modality"]] = ["v.nii.gz", "MRI"]
+    images.loc[4, ["path", "pixel_spacing_mm"]] = ["us/p04.png", "0.3 0.3"]
+    found = examine.acquisition(images, folder, n_jobs=2)
+    assert list(found.index) == list(images.index) and list(found) == list(examine.ACQUISITION_COLUMNS)
+    assert found.loc[1, "maker"] == "Made Up 2" and found.loc[1, "spacing_mm"] == pytest.approx(0.2)
+    assert found.loc[2, "strength"] == 1.5 and found["strength"].notna().sum() == 1
+    assert found.loc[3, "spacing_mm"] == pytest.approx(1.0) and found.loc[3, "pixels"] == 600
+    assert found.loc[4, "spacing_mm"] == pytest.approx(0.3) and found.loc[4, "pixels"] == 60 * 80
+    assert found.loc[5].isna().all() and found.loc[0, "pixels"] == 60 * 80 and np.isnan(found.loc[0, "spacing_mm"])
+
+
+def test_of_two_lesions_in_a_mask_the_box_names_one(folder):
+    both = np.zeros(LESION.shape, np.uint8)
+    both[10:20, 10:22] = both[35:50, 50:66] = 255
+    Image.fromarray(both).save(folder / "us/p00_mask.png")
+    edited(folder, box=(0, "5 5 25 30"))
+    row = read_cohort(folder).images.iloc[0]
+    still = read_still(row, folder)
+    assert still.mask.sum() == 10 * 12 and still.mask[10:20, 10:22].all() and still.box == (5, 5, 25, 30)
+    beside = row.copy()
+    beside["box"] = "0 40 8 60"
+    with pytest.raises(InputError, match="box and mask of the image name different places"):
+        read_still(beside, folder)
 
 
 def test_headers_are_warned_of_by_validate(folder, capsys):

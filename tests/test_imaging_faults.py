@@ -800,6 +800,7 @@ def test_the_table_of_faults_names_tests_that_are_there():
     here = Path(__file__).parent
     page = (here.parent / "docs" / "real_files.md").read_text(encoding="utf-8")
     named = re.findall(r"\| `(test_\w+)` \|$", page, re.MULTILINE)
-    code = "".join((here / f"test_imaging_{name}.py").read_text(encoding="utf-8") for name in ("faults", "examine"))
+    files = [here / f"test_{name}.py" for name in ("imaging_faults", "imaging_examine", "radiomics_grid")]
+    code = "".join(file.read_text(encoding="utf-8") for file in files)
     assert len(named) == len(set(named)) >= 30
     assert all(f"def {name}(" in code for name in named)

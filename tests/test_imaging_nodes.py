@@ -91,7 +91,7 @@ def test_the_adjustable_crop_is_the_longer_edge_and_margin(slice_hu, tmp_path):
 
 
 def test_beyond_the_border_lies_air(slice_hu, tmp_path):
-    corner = table(box=["0 0 10 10"])
+    corner = table(box=["0 0 10 10"], mask_path=[""])
     cut = crop_nodes(corner, tmp_path, "fixed_size", 40, size_mm=20.0)[0]
     assert (cut[:15] == 0).all() and (cut[:, :15] == 0).all()
     np.testing.assert_array_equal(cut[15:, 15:], gray(slice_hu[:25, :25]))

@@ -26,7 +26,7 @@ from alnlib.files import sha256_file, write_csv
 from alnlib.imaging.lesions import crop
 from alnlib.imaging.spec import CropSpec
 from alnlib.kept.apply import apply_model, told
-from alnlib.kept.card import CARD, KNOWN, find_model, keep_model, kept_models, read_model
+from alnlib.kept.card import CARD, KNOWN, find_model, keep_model, kept_models, read_model, sealed
 from alnlib.kept.equation import Equation
 from alnlib.kept.features import Columns, Deep, FeatureModel, Handcrafted, Steps
 from alnlib.kept.fusion import Fusion
@@ -305,11 +305,16 @@ def test_without_a_run_the_listing_says_so_and_a_name_of_two_models_is_refused(e
     assert kept_models(tmp_path / "empty") == []
 
 
+@pytest.mark.parametrize("damage", ["truncated", "another digit", "gone"])
 @pytest.mark.parametrize("file", ["parameters.pt", CARD, KNOWN])
-def test_a_folder_that_is_damaged_is_an_error_that_names_it(elsewhere, file):
+def test_a_folder_that_is_damaged_is_an_error_that_names_it(elsewhere, file, damage):
+    """A digit of a card may be the threshold's, one of the digests that of a patient whom the model knows."""
     folder = elsewhere / "ultrasound/DL_US"
-    (folder / file).write_bytes((folder / file).read_bytes()[:-200] + b"\0")
-    if file == KNOWN:
+    content = (folder / file).read_bytes()
+    at = max(content.rfind(digit) for digit in (b"1", b"2", b"3"))
+    other = content[:at] + b"7" + content[at + 1 :]
+    (folder / file).write_bytes(other if damage == "another digit" else content[: len(content) // 2])
+    if damage == "gone":
         (folder / file).unlink()
     with pytest.raises(InputError, match="run the stage that makes it again, or copy the whole folder"):
         read_model(folder)
@@ -324,7 +329,7 @@ def test_parameters_of_another_form_are_an_error(elsewhere, topic, content):
     path = folder / card["parameters"]["file"]
     torch.save(content, path) if path.suffix == ".pt" else path.write_text(json.dumps(content))
     card["parameters"]["sha256"] = sha256_file(path)
-    (folder / CARD).write_text(json.dumps(card))
+    (folder / CARD).write_text(json.dumps(sealed(card)))
     with pytest.raises(InputError, match="run the stage that makes it again"):
         read_model(folder)
     (folder / CARD).write_text(json.dumps(card | {"format": 99}))

@@ -234,6 +234,11 @@ def test_a_gray_clip_excites_torchvisions_weights_as_three_equal_channels_would(
     path.parent.mkdir()
     torch.save(rgb.state_dict(), path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    if given_as == "kinetics":
+        with pytest.raises(InputError, match=r"is not the file that https.*delete it"):
+            build_video_network(architecture, weights="kinetics")
+        of_published = path.stem.rpartition("-")[2] + "0" * 56
+        monkeypatch.setattr("alnlib.models.weights.sha256_file", lambda path: of_published)
     weights = path if given_as == "path" else "kinetics"
     gray, pair = (build_video_network(architecture, n, weights=weights).eval() for n in (1, 2))
     clip = noise(2, 1, 4, 16, 16)

@@ -64,7 +64,7 @@ def test_the_figure_shows_what_could_be_tested(script):
     shown = claims(*[(VERDICTS[0], VERDICTS[0])] * 3)
     ruled_out = claims(*[(VERDICTS[3], "")] * 3, claim="c beats d")
     figure = script.draw(script.by_claim(pd.concat([shown, ruled_out])))
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a beats b, internal test"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a beats b,\ninternal test"]
     plt.close(figure)
 
 

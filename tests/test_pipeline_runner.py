@@ -436,19 +436,6 @@ def test_a_killed_run_goes_on_where_it_was(toy_repository):
     assert kinds(run_toys())[:2] == ["fresh", "done"]
 
 
-def test_stages_run_on_a_dask_cluster(toy_repository):
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1") as cluster:
-        assert kinds(run_toys(cluster=cluster.scheduler_address)) == ["done", "done", "done"]
-
-
-def test_a_cluster_that_is_not_there_is_said(toy_repository, monkeypatch):
-    monkeypatch.setattr("alnlib.pipeline.runner.CONNECT_SECONDS", 1)
-    with pytest.raises(InputError, match="no Dask scheduler answers there"):
-        run_toys(cluster="tcp://127.0.0.1:9")
-
-
 def test_a_run_of_its_own_name_and_end_touches_no_other(toy_repository):
     plan = make_plan(RunOptions(run="try", end="02"), TOY_STAGES)
     assert plan.folder.name == "try" and plan.data.name == "try"

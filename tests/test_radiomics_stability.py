@@ -84,6 +84,13 @@ def test_a_perturbed_mask_is_near_the_one_drawn(kind):
     drawn = mask.copy()
     found = MaskPerturbation(kind, seed=4)(mask, spacing, "p1")
     np.testing.assert_array_equal(mask, drawn)
+    moved = MaskPerturbation(kind, seed=4).shift("p1")
+    assert moved == MaskPerturbation(kind, seed=4).shift("p1")
+    if kind == "grid":
+        np.testing.assert_array_equal(found, mask)
+        assert all(0 < abs(along) <= 0.5 for along in moved) and moved != MaskPerturbation(kind, seed=4).shift("p2")
+        return
+    assert moved == (0.0, 0.0, 0.0)
     assert found.dtype == bool and not np.array_equal(found, mask)
     share = found.sum() / mask.sum()
     if kind == "contour":
@@ -116,17 +123,19 @@ def test_small_lesions_are_not_eroded_away():
 def test_repeated_extraction_and_its_icc(faulty_cohort):  # noqa: F811
     images, root = faulty_cohort
     images = images[(images["timepoint"] == "pre") & images["patient_id"].isin(["drawn", "gone", "m255", "empty"])]
-    settings = Settings("quick", {"binWidth": 25}, {"Original": {}}, {"shape": None, "firstorder": ["Mean", "Minimum"]})
+    setting = {"binWidth": 25, "resampledPixelSpacing": [1.5, 1.5, 1.5]}
+    settings = Settings("quick", setting, {"Original": {}}, {"shape": None, "firstorder": ["Mean", "Minimum"]})
     repeated, failures = extract_repeated(
         images, root, [MaskPerturbation(kind, 1) for kind in KINDS], settings={"MRI": settings}
     )
-    assert list(repeated["repeat"].unique()) == ["drawn", "erode-1", "dilate-1", "contour-1"]
-    assert len(repeated) == 16 and set(failures["patient_id"]) == {"empty"} and len(failures) == 4
+    assert list(repeated["repeat"].unique()) == ["drawn", "erode-1", "dilate-1", "contour-1", "grid-1"]
+    assert len(repeated) == 20 and set(failures["patient_id"]) == {"empty"} and len(failures) == 5
     volume = repeated.set_index(["patient_id", "repeat"])["MRI_pre_DCE__lesion_original_shape_VoxelVolume"]
     for patient in ("drawn", "gone", "m255"):
+        assert volume[patient, "grid-1"] == volume[patient, "drawn"]
         assert volume[patient, "erode-1"] < volume[patient, "drawn"] < volume[patient, "dilate-1"]
     table = icc_table(repeated).set_index("feature")
-    assert (table["n_patients"] == 3).all() and (table["n_repeats"] == 4).all()
+    assert (table["n_patients"] == 3).all() and (table["n_repeats"] == 5).all()
     # The three lesions have the same size, so that their volume varies with the contour alone.
     assert table.loc["MRI_pre_DCE__lesion_original_shape_VoxelVolume", "icc"] < 0.2
     with pytest.raises(ValueError, match="expected each once"):

@@ -15,7 +15,7 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from alneval import figures
+from alneval import figures, style
 from alneval.calibration import calibration_summary
 from alneval.curves import RECALLS, SPECIFICITIES, average_precision, precision_at, sensitivity_at
 from alneval.decision_curve import decision_curve
@@ -76,6 +76,9 @@ def test_odds_ratio_rows_name_level_and_reference_and_drop_references():
         }
     )
     assert odds_ratio_rows(table, {"t": stage, "age": age})["name"].tolist() == ["T stage: T2 vs T1", "Age (per year)"]
+    table.loc[2, ["odds_ratio", "low", "high"]] = 1.02, 1.01, 1.03
+    last = odds_ratio_rows(table, {"t": stage, "age": age}).iloc[1]
+    assert last["name"] == "Age (per 10 years)" and last["odds_ratio"] == pytest.approx(1.02**10)
 
 
 def test_recovered_share_holds_a_model_to_the_oracle_on_the_same_patients(scored):
@@ -160,7 +163,7 @@ def test_roc_figure_shows_the_auc_and_the_area_under_its_line_is_it(scored, ax):
     assert f"{auc(y, score):.3f}" in label
     x, height = ax.lines[0].get_data()
     assert np.trapezoid(height, x) == pytest.approx(auc(y, score))
-    assert ax.get_title() == "Test (n = 100, 40 positive)"
+    assert (ax.get_title(), ax.texts[0].get_text()) == ("Test", "n = 100, 40 positive")
 
 
 def test_calibration_figure_counts_every_patient_once(scored, ax):
@@ -352,8 +355,8 @@ def test_transparency_becomes_white():
 
 
 def test_a_model_keeps_its_color_whatever_else_is_shown():
-    alone = figures.model_colors(["clinical", "DL_US"])
-    among = figures.model_colors(["clinical", "clinical (ridge)", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
+    alone = style.model_colors(["clinical", "DL_US"])
+    among = style.model_colors(["clinical", "clinical (ridge)", "clinical+reader_b", "DL_US", "resnet18", "resnet50"])
     assert alone.items() <= among.items()
     assert len(set(among.values())) == 6
 
@@ -460,10 +463,10 @@ def test_bands_and_curves_are_drawn_as_they_were_given(scored, ax):
 
 
 def test_line_styles_come_in_when_colors_do_not_suffice():
-    assert set(figures.model_dashes(["a", "b", "c"]).values()) == {"-"}
+    assert set(style.model_dashes(["a", "b", "c"]).values()) == {"-"}
     nine = [f"m{i}" for i in range(9)]
-    dashes, colors = figures.model_dashes(nine), figures.model_colors(nine)
+    dashes, colors = style.model_dashes(nine), style.model_colors(nine)
     assert len({(str(dashes[name]), colors[name]) for name in nine}) == 9
-    assert figures.model_dashes(["TIN", "DL_MRI"])["DL_MRI"] != "-", "both are fixed to one color"
+    assert style.model_dashes(["TIN", "DL_MRI"])["DL_MRI"] != "-", "both are fixed to one color"
     tang = ["clinical", "clinical+reader_a", "DL_US", "DL_MRI", "DL_MRI+US", "DL_MRI+US+Clinical"]
-    assert len(set(figures.model_colors(tang).values())) == 6
+    assert len(set(style.model_colors(tang).values())) == 6

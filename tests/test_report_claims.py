@@ -21,6 +21,7 @@ from alneval.delong import auc_difference
 from alneval.estimate import difference
 from alneval.multiplicity import holm
 from alneval.rows import prediction_rows, recovered_share
+from alneval.style import ATTAINABLE
 from alneval.tables import discrimination_table
 from alneval.units import Units
 from alnlib.paths import repository_root
@@ -536,11 +537,15 @@ def test_the_figure_marks_here_published_and_attainable_and_writes_every_verdict
     part = ledger[ledger["study"] == "li_nat"]
     plot_claims(part, ax)
     contrasts = part[part["kind"] != "level"]
-    assert [text.get_text() for text in ax.texts] == list(contrasts["verdict"])
-    marks = {style: [line.get_xdata()[0] for line in ax.lines if line.get_marker() == style] for style in "sD|"}
+    written = [text.get_text() for text in ax.texts]
+    assert [text for text in written if text in VERDICTS] == list(contrasts["verdict"])
+    unprinted = contrasts["published_difference"].isna().sum()
+    assert written.count("not printed") == unprinted == len(contrasts) - 1
+    marks = {style: [line.get_xdata()[0] for line in ax.lines if line.get_marker() == style] for style in "sx"}
+    attainable = [line.get_xdata()[0] for line in ax.lines if line.get_color() == ATTAINABLE]
     np.testing.assert_allclose(marks["s"], contrasts["difference"].clip(-0.4, 0.4))
-    assert marks["D"] == [0.083]
-    np.testing.assert_allclose(marks["|"], contrasts["attainable_difference"].dropna())
+    assert marks["x"] == [0.083]
+    np.testing.assert_allclose(attainable, contrasts["attainable_difference"].dropna())
     assert len(ax.patches) == 2, "the margin, where no difference is claimed"
     plt.close(figure)
 

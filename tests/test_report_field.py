@@ -13,9 +13,10 @@ from scipy.special import expit, logit
 
 from alneval.delong import auc as auc_of
 from alneval.sample_size import auc_validation_size, auc_variance
+from alneval.style import PALETTE
 from alnlib.paths import repository_root
 from alnlib.report import field as literature
-from alnlib.studies import STUDIES, published_value
+from alnlib.studies import SHORT_NAMES, STUDIES, published_value
 
 REFERENCES = json.loads((repository_root() / "tests/references/field/expected.json").read_text())
 LOGIT = logit(0.8)
@@ -157,12 +158,13 @@ def test_figures_mark_the_five_and_label_the_run(field, values):
     lines = literature.yardsticks(field)
     assert sorted(lines.loc[lines["what"] == "clinical variables alone", "auc"]) == [0.69, 0.74]
     figure = literature.sizes_figure(values, lines, here, "simulated", 0.4, 0.8)
-    assert "this run (simulated)" in [text.get_text() for text in figure.legends[0].get_texts()]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "of the five studies, this run (simulated)" in legend
     patients = figure.axes[0]
-    stars = [line for line in patients.lines if line.get_marker() == "*" and len(line.get_xdata())]
-    assert [line.get_xdata()[0] for line in stars] == [80, 80]
+    own = [line for line in patients.lines if line.get_color() == PALETTE[0] and len(line.get_xdata())]
+    assert [(line.get_marker(), line.get_xdata()[0]) for line in own] == [("s", 80), ("^", 80)]
     named = {text.get_text() for axes in figure.axes for text in axes.texts}
-    assert named == {STUDIES[study].source.split(",")[0] for study in STUDIES} | {"Tang 2025, external"}
+    assert set(SHORT_NAMES.values()) <= named
     plt.close(figure)
     summary = literature.pooled_table(values)
     assert set(summary["tested"]) == {"internal", "external"} and summary["auc"].between(0.7, 0.9).all()

@@ -19,9 +19,17 @@ from alnlib.errors import InputError
 from alnlib.paths import repository_root
 from alnlib.pipeline.cli import main
 from alnlib.pipeline.committed import committed_files
-from alnlib.pipeline.stages import ARITHMETIC
-from alnlib.pipeline.verify import class_of, classes, compare_file, compare_runs, key_columns, tolerances
-from alnlib.report.readme import readme_blocks
+from alnlib.pipeline.stages import ARITHMETIC, STALE
+from alnlib.pipeline.verify import (
+    class_of,
+    classes,
+    compare_file,
+    compare_folders,
+    compare_runs,
+    key_columns,
+    tolerances,
+)
+from alnlib.report.readme import number_blocks
 
 ROOT = repository_root()
 RUN = "results/simulated-demo"
@@ -236,6 +244,23 @@ def test_a_scratch_run_is_compared_with_a_committed_one_that_is_named(run, capsy
             compare_runs(*names)
 
 
+def test_two_runs_side_by_side_say_what_moved(run, tested, capsys):
+    """A scratch run with one AUC lower and one verdict turned, beside the reference as it stands, without git."""
+    scratch = Path(shutil.copytree(run, run.with_name("try")))
+    assert verified(capsys, "try", "simulated-demo")[0] == 0
+    plant(scratch / DISCRIMINATION, add("auc", -0.1, [tested]))
+    turned = pd.read_csv(scratch / CLAIMS)["verdict"].iloc[0]
+    plant(scratch / CLAIMS, lambda table: table.assign(verdict=["turned", *table["verdict"][1:]]))
+    (scratch / STALE).write_text("42_calibration")
+    status, said = verified(capsys, "try", "simulated-demo")
+    row = pd.read_csv(run / DISCRIMINATION).loc[tested]
+    assert status == 1 and f"{turned} -> turned" in said and ", 1 moved" in said
+    assert re.search(rf"{re.escape(row['model'])} .*: {row['auc']:.3f} -> {row['auc'] - 0.1:.3f}", said)
+    assert "results/try holds files that do not belong together" in said
+    with pytest.raises(InputError, match="nowhere is not there"):
+        compare_folders("try", "nowhere")
+
+
 def test_without_git_it_is_said(run, tmp_path, monkeypatch):
     monkeypatch.setenv("ALN_ROOT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -252,14 +277,14 @@ def test_the_table_says_it_of_every_file_and_readme_shows_it(run, tested, tmp_pa
         shutil.copytree(ROOT / folder, tmp_path / folder)
     path = tmp_path / "benchmarks/arithmetic.csv"
     path.unlink(missing_ok=True)
-    without = readme_blocks(tmp_path)["arithmetic"]
+    without = number_blocks(tmp_path)["arithmetic"]
     assert "CPU" not in without and "AUC by 0.02" in without
     assert verified(capsys, "--table", str(path))[0] == 1
     table = pd.read_csv(path).set_index("what")
     assert table.loc[DISCRIMINATION, ["state", "differing", "beyond"]].tolist() == ["changed", 1, 1]
     assert table.loc[DISCRIMINATION, "largest_difference"] == pytest.approx(0.1)
     assert set(table["committed_processor"] + table["processor"]) == {"Committed CPUOther CPU"}
-    shown = readme_blocks(tmp_path)["arithmetic"]
+    shown = number_blocks(tmp_path)["arithmetic"]
     assert "reference arithmetic on Committed CPU. The other: Other CPU, reference." in shown
     assert "| learned | 4 | 0 | 1 |" in shown
     assert f"| verdicts on published claims | {len(pd.read_csv(run / CLAIMS))} | | 0 |" in shown

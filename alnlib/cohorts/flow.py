@@ -6,9 +6,14 @@ The criteria themselves are written out in the cohort notebook; tables of charac
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pandas as pd
+
+from alneval.style import SPLIT_NAMES, sentence
+from alnlib.cohorts.schema import MODALITY_WORDS, Endpoint
 
 COUNTS = ("remaining_positive", "remaining_negative", "remaining_unknown")
 FLOW_COLUMNS = ("step", "description", "reason", "excluded", "remaining", *COUNTS)
@@ -61,20 +66,32 @@ class InclusionFlow:
         self._steps.append(step)
 
 
+def why_unknown(patients: pd.DataFrame, endpoints: Mapping[str, Endpoint], endpoint: str) -> str:
+    """Why patients have no value of an endpoint: not known, and how many of them have another endpoint of the cohort.
+
+    patients: with the endpoints' columns; endpoints: {column: what it is}.
+    """
+    without = patients[patients[endpoint].isna()]
+    counts = {described.label.lower(): int(without[name].notna().sum()) for name, described in endpoints.items()}
+    others = [f"of {count} another study's endpoint is known ({label})" for label, count in counts.items() if count]
+    return "; ".join([f"{endpoints[endpoint].label} not known", *others])
+
+
 def plot_flow(
     flow: InclusionFlow,
     ax,
     *,
     splits: pd.DataFrame | None = None,
+    imaged: Mapping[str, int] = MappingProxyType({}),
     positive: str = "positive",
     negative: str = "negative",
 ):
     """Draw the flow as boxes from top to bottom, exclusions to the right, the splits (if given) side by side at the foot.
 
-    splits: patient_id, split and, to show classes, the flow's endpoint. positive, negative: what 1 and 0 are called.
+    splits: patient_id, split and, to show classes, the flow's endpoint. positive, negative: what 1 and 0 are called. imaged:
+    {modality: patients with such images} of those who remain, in a last box: every study takes those who have what it reads.
     Draws on `ax`, whose frame it hides, and returns it; a figure of 8 x (0.6 + 1.3 per row of boxes) inches suits.
     """
-    names = {"train": "Training", "validation": "Validation", "test": "Test", "external": "External test"}
     main_center, main_width = 3.1, 5.6
     side_left, side_width = 6.4, 3.6
     gap = 0.5
@@ -100,9 +117,10 @@ def plot_flow(
         top -= height
 
     if splits is not None:
-        present = [name for name in names if (splits["split"] == name).any()]
+        present = [split for split in SPLIT_NAMES if (splits["split"] == split).any()]
         texts = [
-            _split_lines(names[name], splits[splits["split"] == name], flow, positive, negative) for name in present
+            _split_lines(sentence(SPLIT_NAMES[split]), splits[splits["split"] == split], flow, positive, negative)
+            for split in present
         ]
         space = 0.25
         width = min(2.9, (10 - space * (len(present) - 1)) / len(present))
@@ -118,6 +136,17 @@ def plot_flow(
             _arrow(ax, center, bar, center, top)
             _box(ax, center - width / 2, top, width, height, lines, "#e9f3ea", "#5a9467")
         top -= height
+    if imaged:
+        known = [modality for modality in MODALITY_WORDS if modality in imaged]
+        order = known + [modality for modality in imaged if modality not in known]
+        counts = [f"{MODALITY_WORDS.get(name, name)} {imaged[name]:,}".replace(" ", "\xa0") for name in order]
+        lines = [
+            "Patients with images; a study takes those who have what it reads:",
+            *textwrap.wrap("; ".join(counts), 92),
+        ]
+        top -= gap / 2
+        _box(ax, 0.05, top, 10, len(lines) * _LINE + _PADDING, lines, "#f4f4f4", "#9a9a9a")
+        top -= len(lines) * _LINE + _PADDING
     ax.set_ylim(top - 0.05, 0.05)
     return ax
 

@@ -47,7 +47,8 @@ from alnlib.cohorts.schema import (
     with_suggestion,
 )
 from alnlib.errors import InputError, Problem, counted
-from alnlib.files import write_csv, write_text
+from alnlib.files import FORMULA, MOST_ROWS, too_large, write_csv, write_text
+from alnlib.yaml_text import key_text, yaml_node, yaml_value
 
 KEY_MEANING = {
     "name": "a short identifier, for example my-hospital",
@@ -69,6 +70,8 @@ READER_KEYS = ("description", "modality")
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".xls", ".xlsx")
 READER_FORM = "reader_id: {description: ..., modality: one of " + ", ".join(MODALITIES) + "}"
+
+SPLIT_REMEDY = "keep the rows and columns of one study, or make several cohort folders"
 
 OLDER_KEYS = {"centres": "centers", "external_centres": "external_centers", "licence": "license"}
 OLDER_COLUMNS = {"centre": "center"}
@@ -375,17 +378,17 @@ def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int, str
 
     Older names of top-level keys are read as today's.
     """
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml_node(text)
     lines: dict[str, int] = {}
     repeated: list[tuple[str, int, str]] = []
 
     def visit(mapping: yaml.Node, prefix: str) -> None:
         seen: dict[str, str] = {}
         for key_node, value_node in mapping.value:
-            written = key_node.value
-            if not prefix:
-                key_node.value = OLDER_KEYS.get(written, written)
-            key, line = f"{prefix}{key_node.value}", key_node.start_mark.line + 1
+            written = key_text(key_node)
+            if not prefix and written in OLDER_KEYS:
+                key_node.value = OLDER_KEYS[written]
+            key, line = f"{prefix}{key_text(key_node)}", key_node.start_mark.line + 1
             if key in seen:
                 repeated.append((key, line, _twice("key", seen[key], written)))
             seen.setdefault(key, written)
@@ -396,7 +399,7 @@ def _load_yaml(text: str) -> tuple[Any, dict[str, int], list[tuple[str, int, str
 
     if isinstance(node, yaml.MappingNode):
         visit(node, "")
-    return None if node is None else yaml.SafeLoader("").construct_document(node), lines, repeated
+    return yaml_value(node), lines, repeated
 
 
 def _twice(what: str, first: str, second: str) -> str:
@@ -426,6 +429,9 @@ def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
     if not path.is_file():
         draft.note(path, "file is missing", "every cohort folder holds cohort.yaml and patients.csv")
         return None
+    if large := too_large(path):
+        draft.note(path, large, SPLIT_REMEDY)
+        return None
     raw = path.read_bytes()
     as_utf8 = 'save it as "CSV UTF-8 (comma delimited)"'
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in raw:
@@ -454,6 +460,9 @@ def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
             if any(cell.strip() for cell in cells):
                 rows.append([cell.strip() for cell in cells])
                 line_numbers.append(previous_line + 1)
+            if len(rows) > MOST_ROWS + 1:
+                draft.note(path, f"more than {MOST_ROWS:,} rows", SPLIT_REMEDY)
+                return None
             previous_line = reader.line_num
     except csv.Error as error:
         remedy = "close the quotation mark, or double it inside a quoted cell"
@@ -478,6 +487,11 @@ def _read_table(path: Path, draft: _Draft) -> pd.DataFrame | None:
         message = f"line has {len(cells)} cells where the header has {len(header)}"
         remedy = "give every line the same number of cells, and put cells that hold a comma in quotes"
         draft.note(path, message, remedy, line, value=",".join(cells)[:60])
+    for line, cells in [(line_numbers[0], header), *complete.items()]:
+        for column, cell in zip(header, cells, strict=True):
+            if FORMULA.match(cell):
+                remedy = "write it so that it begins with a letter or a digit"
+                draft.note(path, "a spreadsheet would compute this cell", remedy, line, column, cell[:60])
     lines = pd.Index(list(complete), dtype="int64")
     frame = pd.DataFrame(list(complete.values()), columns=header, index=lines, dtype="str")
     return frame.loc[:, ~pd.Index(header).duplicated()]
@@ -658,6 +672,8 @@ def _path_fault(text: str, inside: _Inside) -> tuple[str, str] | None:
         return ("path leaves the cohort folder through a link", "put the file itself into the folder")
     if not place.exists():
         return "file is missing", "put it there, or correct the path (capitals count)"
+    if place.is_dir() and any(file.is_symlink() and file not in inside for file in place.iterdir()):
+        return ("a file of this folder leaves the cohort folder through a link", "put the file itself there")
     return None
 
 

@@ -599,7 +599,7 @@ def _stands_already(folder: Path, digest: str) -> bool:
     try:
         made = json.loads(mark.read_text(encoding="utf-8"))
         files, same = made["files"], made["made_from"] == digest
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{folder}: holds {len(held)} files not made by new-cohort; give an empty or new folder"
         ) from None

@@ -163,7 +163,9 @@ def _of_header(dataset: Dataset, path: Path, name: str, identities: set[str]) ->
             patient, instance = str(dataset.get("PatientID") or ""), str(dataset.get("SOPInstanceUID") or "")
             return Found((path,), name, code, patient, referenced_series(dataset), instance=instance, is_dicom=True)
         if code not in OF_DICOM:
-            raise InputError(f"its modality ({code or 'not stated'}) is none that is read: {', '.join(OF_DICOM)}")
+            raise InputError(
+                f"its modality ({read.shown(code, read.MODALITIES)}) is none that is read: {', '.join(OF_DICOM)}"
+            )
         modality = "USV" if code == "US" and read.frame_count(dataset) > 1 else OF_DICOM[code]
         words = [str(dataset.get(f"{what}Description") or "") for what in ("Study", "Series")]
         words.append(str(dataset.get("ProtocolName") or ""))

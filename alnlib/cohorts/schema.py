@@ -20,6 +20,14 @@ from alnlib.errors import Problem
 PROVENANCES = ("real", "simulated")
 VARIABLE_KINDS = ("continuous", "ordinal", "nominal")
 MODALITIES = ("US", "USV", "MRI", "CT", "MG")
+MODALITY_WORDS = {
+    "US": "ultrasound stills",
+    "USV": "ultrasound sweeps",
+    "MRI": "MRI",
+    "CT": "CT of nodes",
+    "MG": "mammograms",
+}
+"""What images of a modality are called; of another one they are called by its code."""
 TIMEPOINTS = ("pre", "post")
 LATERALITIES = ("L", "R")
 WHAT_IS_READ = {"US": "ultrasound", "USV": "ultrasound", "MRI": "MRI", "CT": "CT", "MG": "mammography"}

@@ -19,6 +19,7 @@ import pandas as pd
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.cohorts.workbook import cell_text
 from alnlib.errors import InputError, Problem
+from alnlib.files import FORMULA, MOST_ROWS, too_large
 
 SEPARATORS = ",;\t|"
 MISSING = ("", "-", "--", "?", ".", "na", "n/a", "n.a.", "nan", "nd", "null", "unknown", "missing", "not available")
@@ -46,6 +47,11 @@ IDENTIFYING = re.compile(
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+STEP = re.compile(
+    r"(?P<scale>(?:[cpy]{0,2}[TN]|G|BI-?RADS|grade|stage)?\s*)(?P<number>\d)(?P<letter>[a-d]?)", re.IGNORECASE
+)
+"""A level of an ordered scale: T2, pN1, G3, BI-RADS 4a, or 4a alone."""
+
 DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}([ T]\d{1,2}:\d{2}.*)?|(19|20)\d{2}[01]\d[0-3]\d")
 
 
@@ -76,6 +82,8 @@ def read_sheet(path: str | Path) -> Sheet:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such table; give the sheet of patients as --table")
+    if large := too_large(path):
+        raise InputError(f"{path}: {large}; give the sheet of patients alone")
     decimal_comma = False
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         rows = _excel_rows(path)
@@ -143,6 +151,8 @@ def _csv_rows(path: Path) -> tuple[list[tuple[int, list[str]]], bool]:
     try:
         for cells in reader:
             rows.append((before + 1, [cell.strip() for cell in cells]))
+            if len(rows) > MOST_ROWS:
+                raise InputError(f"{path}: more than {MOST_ROWS:,} rows; give the sheet of patients alone")
             before = reader.line_num
     except csv.Error as error:
         message = f"{path}: row {before + 1}: broken quoting ({error})"
@@ -172,7 +182,8 @@ def judged(
     """The clinical variable that a column of one cell per patient can be, and its values: float64, or level names.
 
     identities: texts that name people or places, in lower case; a column that holds one is left out. Ages, and numbers with more
-    than `MOST_LEVELS` values or fractions, are continuous; other columns nominal, the commonest level first. Raises ValueError
+    than `MOST_LEVELS` values or fractions, are continuous; levels of a scale (STEP)
+    are ordinal, the lowest first; other columns nominal, the commonest level first. Raises ValueError
     with the reason if the column is better left out: it looks like an identifier, a date or free text, or tells nothing.
     """
     given = cells[cells != ""]
@@ -184,6 +195,8 @@ def judged(
     folded = given.str.lower()
     if any(folded.str.contains(text, regex=False).any() for text in identities):
         raise ValueError("it holds a name or number from the headers of the images")
+    if given.map(lambda text: bool(FORMULA.match(text))).any():
+        raise ValueError("it holds a cell that a spreadsheet would compute")
     if given.map(lambda text: bool(DATE.fullmatch(text))).mean() > 0.5:
         raise ValueError("it looks like dates")
     if given.str.contains(r"\d").all() and given.map(lambda text: bool(NUMBER.fullmatch(text))).all():
@@ -204,8 +217,21 @@ def judged(
         raise ValueError(
             f"{counts.index[-1]!r} stands in one patient only; merge rare levels, or empty the cell, to keep it"
         )
+    if steps := _in_steps(counts.index):
+        return ClinicalVariable(heading, "ordinal", None, steps), cells.where(cells != "", np.nan)
     levels = tuple(counts.sort_index().sort_values(ascending=False, kind="stable").index)
     return ClinicalVariable(heading, "nominal", None, levels), cells.where(cells != "", np.nan)
+
+
+def _in_steps(levels: Sequence[str]) -> tuple[str, ...]:
+    """The levels of a scale from the lowest on, such as BI-RADS 2, 3, 4a, 4b; () where they are of none, or bare numbers."""
+    found = [STEP.fullmatch(level) for level in levels]
+    scales = {step and step["scale"].strip().lower() for step in found}
+    if None in scales or len(scales) > 1 or not (scales != {""} or any(step["letter"] for step in found)):
+        return ()
+    return tuple(
+        sorted(levels, key=lambda level: (int((step := STEP.fullmatch(level))["number"]), step["letter"].lower()))
+    )
 
 
 def column_names(headings: Sequence[str], taken: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from alneval.figures import plot_heat
+from alneval.style import GUIDE, INK, PALE, head, legend_below
 from alnlib.explain.faithfulness import map_similarity
 
 HEAT_PERCENTILE = 99.0
@@ -42,7 +43,7 @@ def plot_heat_row(
     titles = list(titles) or [""] * len(images)
     for ax, image, warm, title, outline in zip(axes, images, heat, titles, outlines, strict=False):
         plot_heat(image, warm, ax, outline=outline)
-        ax.set_title(title, fontsize=6.5, fontweight="normal", loc="center")
+        ax.set_title(title, fontsize=7, fontweight="normal", loc="center")
     axes[0].set_ylabel(name, fontsize=8)
 
 
@@ -59,10 +60,11 @@ def plot_cascades(
         ax.plot(cascade["step"], cascade["spearman"], color=colors[crop], lw=1.2, ls=":", label=label)
     for crop, of_crop in maps.items():
         others = map_similarity(of_crop, np.roll(of_crop, 1, axis=0))["ssim"].mean()
-        ax.axhline(others, color=colors[crop], lw=0.9, ls="--")
-    ax.set(xlabel="Stages randomized, from the output down", ylabel="Similarity to the map of the fitted network")
+        ax.axhline(others, color=colors[crop], lw=0.9, ls="--", zorder=1)
+    ax.set(xlabel="Stages randomized, from the output down", ylabel="Similarity to the fitted map")
     ax.set_ylim(-0.4, 1.05)
-    ax.legend(loc="upper right")
+    ax.plot([], [], color=PALE, lw=0.9, ls="--", label="of two different nodes, structural")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def plot_drop(drop: np.ndarray, ax: Axes, strongest: float) -> None:
@@ -80,12 +82,13 @@ def plot_frame_profile(
     offset: (sweeps, frames) from the key frame; heat: the same, any scale; positive: (sweeps,) bool; width: frames per bin.
     """
     bins, share = np.round(offset / width).astype(int), heat / heat.max(axis=1, keepdims=True)
-    for label, color in ((1, "0.15"), (0, "0.6")):
+    for label, color, marker in ((1, INK, "o"), (0, PALE, "s")):
         of_label = positive == bool(label)
         places = np.unique(bins[of_label])
         means = [share[of_label][bins[of_label] == place].mean() for place in places]
-        ax.plot(places * width, means, "o-", color=color, ms=4, label=f"{names[label]} (n = {of_label.sum()})")
-    ax.axvline(0, color="0.7", lw=0.9, ls="--")
-    ax.set(xlabel="Frames before (-) and after (+) the key frame", ylabel="Heat, share of the sweep's hottest")
+        ax.plot(places * width, means, f"{marker}-", color=color, ms=4, label=f"{names[label]} (n = {of_label.sum()})")
+    ax.axvline(0, color=GUIDE, lw=0.9, ls="--", zorder=0)
+    ax.set(xlabel="Frames before (-) and after (+) the key frame", ylabel="Heat, share of the hottest")
     ax.set_ylim(0, 1.05)
-    ax.legend()
+    head(ax, "Where along the sweep the heat lies", f"mean over sweeps, n = {len(positive)}")
+    legend_below(ax)

@@ -151,6 +151,7 @@ def _video_frames(path: Path, source: str | io.BytesIO) -> tuple[list[np.ndarray
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise InputError(f"{path}: frame {len(frames)} is damaged; fetch or export the video again")
+                read.check_declared(path, len(frames) + 1, frame.height, frame.width)
                 frames.append(_compact(_as_shown(path, _video_gray(frame), frame.rotation)))
                 times_s.append(frame.time)
                 lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0

@@ -1,7 +1,7 @@
 """Every image of a cohort opened once before anything is computed: what cannot be read or cut, and what headers say otherwise.
 
-`examine_images` cuts each image as a stage would; `header_contradictions` compares DICOM headers with images.csv and reads no
-pixel. Of identities in headers, what is told is whether they agree.
+`examine_images` cuts each image as a stage would; `header_contradictions` compares headers with images.csv, and `acquisition`
+tells how images were made. Of identities in headers, what is told is whether they agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import SimpleITK
 from joblib import Parallel, delayed
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -23,8 +25,9 @@ from alnlib.cohorts.schema import Cohort, mask_files, parse_box, parse_pixel_spa
 from alnlib.errors import InputError, Problem, counted
 from alnlib.imaging import read
 from alnlib.imaging.lesions import crop
-from alnlib.imaging.rows import is_given, of_patient, read_scan, read_still, read_sweep
+from alnlib.imaging.rows import is_given, of_patient, read_scan, read_still, read_sweep, row_frame
 from alnlib.imaging.spec import CropSpec
+from alnlib.imaging.volumes import VolumeGeometry, is_volume, read_volume
 
 SIDE_PX = 64
 """Of the crops that are cut to see whether they can be."""
@@ -46,6 +49,14 @@ SAME_SPACING = 0.05
 
 PHASES = ("pre", "early", "late")
 """Ends of `sequence_or_view` of contrast phases, in the order in which they are acquired."""
+
+BOTH_BREASTS_MM = 250.0
+"""From this width on MRI shows both breasts, so that its middle lies between them. One breast, and its coil, is narrower."""
+
+MIDLINE_MM = 10.0
+"""A box whose center is this near to the middle is on neither side. Our choice."""
+
+ACQUISITION_COLUMNS = ("spacing_mm", "pixels", "maker", "strength")
 
 NOBODY = re.compile(r"anon|unknown|test|none|^0*$", re.IGNORECASE)
 """Patient IDs that name nobody."""
@@ -106,11 +117,12 @@ def image_problems(cohort: Cohort, found: pd.DataFrame) -> list[Problem]:
 
 
 def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
-    """`CONTRADICTION_COLUMNS`: where DICOM headers say otherwise than images.csv, and what they say.
+    """`CONTRADICTION_COLUMNS`: where headers say otherwise than images.csv, and what they say.
 
     Compared are modality, side, size of pixels (`SAME_SPACING`, `PLAUSIBLE_MM`), whether images of one patient name one and
-    those of two patients two, whether a visit `post` was after `pre`, contrast phases were acquired in the order of `PHASES`, and
-    whether all mammograms are for presentation or all for processing. Files that are no DICOM say nothing.
+    those of two patients two, whether a box on MRI of both breasts lies on the row's side, whether a visit `post` was after
+    `pre`, contrast phases were acquired in the order of `PHASES`, and whether all mammograms are for presentation or all for
+    processing. Files that are no DICOM tell of the box alone.
     """
     images = cohort.images
     heads = Parallel(n_jobs=n_jobs)(delayed(_header)(row, cohort.root) for _, row in images.iterrows())
@@ -125,6 +137,19 @@ def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
     ]
     rows = [(*said.loc[at, ["patient_id", "image_id", "path"]], *one) for part in parts for at, *one in part]
     return pd.DataFrame(rows, columns=list(CONTRADICTION_COLUMNS))
+
+
+def acquisition(images: pd.DataFrame, root: str | Path, n_jobs: int = 1) -> pd.DataFrame:
+    """`ACQUISITION_COLUMNS` of each row of an images table, on its index: how an image was made, by its header.
+
+    spacing_mm: edge of a pixel in the plane (geometric mean), that of the table if it names one; pixels: of the plane; maker:
+    manufacturer and model; strength: tesla of MRI, kV of CT and mammograms. Missing where the file does not say; a picture says
+    its pixels alone. What cannot be read says nothing.
+    """
+    jobs = Parallel(n_jobs=n_jobs)
+    made = jobs(delayed(_acquired)(row, Path(root)) for _, row in images.iterrows())
+    table = pd.DataFrame(made, index=images.index, columns=list(ACQUISITION_COLUMNS))
+    return table.astype(dict.fromkeys(("spacing_mm", "pixels", "strength"), float))
 
 
 def contradiction_problems(cohort: Cohort, found: pd.DataFrame) -> list[Problem]:
@@ -189,23 +214,91 @@ _TAGS = (
     "Modality", "ImageLaterality", "Laterality", "PatientID", "StudyDate", "AcquisitionDate", "AcquisitionTime",
     "ContentTime", "PresentationIntentType", "PixelSpacing", "ImagerPixelSpacing", "SequenceOfUltrasoundRegions",
 )  # fmt: skip
-_HEADER = ("dicom_modality", "dicom_side", "dicom_patient", "dicom_date", "dicom_time", "dicom_intent", "dicom_spacing")
+_HEADER = (
+    "dicom_modality", "dicom_side", "dicom_patient", "dicom_date", "dicom_time", "dicom_intent", "dicom_spacing", "box_side",
+)  # fmt: skip
+_MADE_BY = (
+    "Rows", "Columns", "Manufacturer", "ManufacturerModelName", "MagneticFieldStrength", "KVP", *_TAGS[-3:],
+    "NominalScannedPixelSpacing", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
 
 
 def _header(row: pd.Series, root: Path) -> Mapping[str, Any]:
-    """What the header of a DICOM file, or of the first of a folder, says, by `_HEADER`; {} of other files. The patient as a
-    digest; no size of pixels where that depends on the place and the table names none."""
+    """What the header of a DICOM file, or of the first of a folder, says, by `_HEADER`; of other files the side of the box alone.
+    The patient as a digest; no size of pixels where that depends on the place and the table names none."""
+    box_side = {"box_side": _box_side(row, root)}
+    try:
+        dataset = _dataset(row, root, _TAGS)
+        return box_side if dataset is None else box_side | _said(dataset, parse_box(row["box"]))
+    except InputError:
+        return box_side  # `examine_images`, which reads the same header, tells of it
+
+
+def _dataset(row: pd.Series, root: Path, tags: tuple[str, ...]) -> Dataset | None:
+    """Elements of a DICOM file, or of the first of a folder; None of other files. Raises InputError if they cannot be read."""
     path = Path(root, row["path"])
     if path.is_dir():
         path = next((file for file in sorted(path.iterdir()) if read.is_dicom_image(file)), path)
+    if not path.is_file() or not read.is_dicom(path):
+        return None
+    with read.decoding(path, "the DICOM header"):
+        return dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
+
+
+def _box_side(row: pd.Series, root: Path) -> str:
+    """L or R: the breast in which the row's box lies on MRI of both; empty where that is not known."""
+    box = parse_box(row["box"])
+    if row["modality"] != "MRI" or row["laterality"] not in ("L", "R") or box is None or len(box) != 6:
+        return ""
+    placed = _geometry(Path(root, row["path"]), row_frame(row))
+    if placed is None:
+        return ""
+    geometry, shape = placed
+    across = np.abs(np.array(geometry.direction)[0, ::-1]) * geometry.spacing_mm
+    middle, center = (np.array(shape) - 1) / 2, (np.add(box[:3], box[3:]) - 1) / 2
+    to_left = float(geometry.position_mm(center)[0] - geometry.position_mm(middle)[0])
+    if across @ shape < BOTH_BREASTS_MM or abs(to_left) < MIDLINE_MM:
+        return ""
+    return "L" if to_left > 0 else "R"
+
+
+def _geometry(path: Path, frame: int | None) -> tuple[VolumeGeometry, tuple[int, int, int]] | None:
+    """Of a volume, from its header where it is one file; None of what is no volume or cannot be read."""
     try:
-        if not path.is_file() or not read.is_dicom(path):
-            return {}
-        with read.decoding(path, "the DICOM header"):
-            dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-            return _said(dataset, parse_box(row["box"]))
-    except InputError:
-        return {}  # `examine_images`, which reads the same header, tells of it
+        if path.is_dir():
+            volume = read_volume(path, frame)
+            return volume.geometry, volume.shape
+        if not is_volume(path):
+            return None
+        header = SimpleITK.ImageFileReader()
+        header.SetFileName(str(path))
+        header.ReadImageInformation()
+        direction = np.reshape(header.GetDirection(), (header.GetDimension(),) * 2)[:3, :3]
+        spacing, size = header.GetSpacing()[:3], header.GetSize()[:3]
+        return VolumeGeometry(spacing[::-1], header.GetOrigin()[:3], direction), size[::-1]
+    except (InputError, RuntimeError, ValueError):
+        return None  # `examine_images` tells of it
+
+
+def _acquired(row: pd.Series, root: Path) -> tuple[float | None, float | None, str | None, float | None]:
+    path, given = Path(root, row["path"]), parse_pixel_spacing(row["pixel_spacing_mm"])
+    spacing, pixels, maker, strength = given, None, None, None
+    try:
+        dataset = _dataset(row, root, _MADE_BY)
+        if dataset is not None:
+            spacing = given or read.dicom_spacing(dataset)
+            pixels = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) or None
+            names = (str(dataset.get(name) or "").strip() for name in ("Manufacturer", "ManufacturerModelName"))
+            maker = " ".join(filter(None, names)) or None
+            strength = float(dataset.get("MagneticFieldStrength") or dataset.get("KVP") or 0) or None
+        elif is_volume(path) and (placed := _geometry(path, row_frame(row))):
+            spacing, pixels = given or placed[0].spacing_mm[1:], placed[1][1] * placed[1][2]
+        elif path.suffix.lower() in TURNED_SUFFIXES:
+            with Image.open(path) as picture:
+                pixels = picture.width * picture.height
+    except (InputError, OSError, ValueError, TypeError):
+        pass  # `examine_images` tells of it
+    return None if spacing is None else float(np.sqrt(np.prod(spacing))), pixels, maker, strength
 
 
 def _said(dataset: Dataset, box: tuple[int, ...] | None) -> Mapping[str, Any]:
@@ -235,6 +328,8 @@ def _of_each_image(said: pd.DataFrame) -> list[tuple]:
             found.append((at, "modality", made_by, row["modality"]))
         if side and row["laterality"] in ("L", "R") and side != row["laterality"]:
             found.append((at, "laterality", side, row["laterality"]))
+        if row["box_side"] and row["box_side"] != row["laterality"]:
+            found.append((at, "laterality", f"the box in breast {row['box_side']}", row["laterality"]))
         given = parse_pixel_spacing(row["pixel_spacing_mm"])
         header = row["dicom_spacing"] if isinstance(row["dicom_spacing"], tuple) else None
         if given and header and not np.allclose(given, header, rtol=SAME_SPACING):

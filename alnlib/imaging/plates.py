@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from alneval.style import headline
 from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError
 from alnlib.imaging.montage import Panel, plot_panel
@@ -180,5 +181,4 @@ def draw_rows(rows: Sequence[Sequence[Panel]], title: str = "") -> Figure:
                 ax.set_axis_off()
             else:
                 plot_panel(ax, panel)
-    fig.suptitle(title, fontsize=9, x=0.01, ha="left")
-    return fig
+    return headline(fig, title) if title else fig

@@ -5,6 +5,7 @@ Nothing is windowed, scaled or cropped here; volumes and video are read elsewher
 
 from __future__ import annotations
 
+import math
 import re
 import zlib  # noqa: F401  before GDCM, whose own copy of zlib would else serve Pillow too and end the process over a PNG
 from collections.abc import Iterator
@@ -42,7 +43,49 @@ LOWEST_HU = -1024.0
 AIR_HU = (LOWEST_HU, -200.0)
 """Between these lies what is seen of air, outside and in the lung; what is lowest of all may be filling."""
 
+MOST_VALUES = 2**30
+"""Of one file, as its header announces them: 4 GiB as float32, twice the largest CT of a whole body."""
+
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+# its warnings quote values, which may be names; what matters here of a header is checked here
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+MODALITIES = (
+    "AU",
+    "CR",
+    "CT",
+    "DX",
+    "ES",
+    "IO",
+    "IVUS",
+    "KO",
+    "MG",
+    "MR",
+    "NM",
+    "OP",
+    "OPT",
+    "OT",
+    "PR",
+    "PT",
+    "REG",
+    "RF",
+)
+MODALITIES += ("RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SC", "SEG", "SM", "SR", "US", "XA", "XC")
+COLORS = (
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "PALETTE COLOR",
+    "RGB",
+    "ARGB",
+    "HSV",
+    "CMYK",
+    "XYB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+)
+COLORS += ("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+"""What messages name of a header; any other text there may be one that tells who somebody is."""
 
 READABLE_COLORS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422")
 JPEG_2000_COLORS = ("YBR_ICT", "YBR_RCT")
@@ -238,11 +281,30 @@ def decoding(path: Path, what: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of pylibjpeg-rle, in Rust
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = without_quotations(" ".join(str(error).split())) or type(error).__name__
         raise InputError(
             f"{path}: {what} cannot be read ({reason[:200]}); the file may be truncated or of an unsupported kind: "
             "fetch or export it again, or leave the image out of images.csv"
         ) from error
+
+
+def check_declared(path: Path, *sides: int) -> None:
+    """Raise InputError for a header that announces more values than `MOST_VALUES`, before memory is spent on them."""
+    if math.prod(sides) > MOST_VALUES:
+        raise InputError(
+            f"{path}: its header announces {' x '.join(map(str, sides))} values, more than the {MOST_VALUES:,} that are read; "
+            "if that is true, export the part with the lesion, else fetch the file again"
+        )
+
+
+def shown(code: object, known: tuple[str, ...]) -> str:
+    """A code of a header as messages name it: of another value only that it is one."""
+    return str(code) if code in known else "another value" if code else "not stated"
+
+
+def without_quotations(message: str) -> str:
+    """A decoder's message without what it quotes of the file, which may be a name put into the wrong element."""
+    return re.sub(r"""(?<!\w)(['"]).*\1""", "...", message)
 
 
 def read_dicom(path: Path) -> Dataset:
@@ -259,6 +321,8 @@ def read_dicom(path: Path) -> Dataset:
             dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
         for keyword in INTEGER_ELEMENTS:  # pydicom finds a damaged value only when it is asked for
             int(dataset.get(keyword) or 0)
+        sides = (int(dataset.get(keyword) or 1) for keyword in ("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"))
+        check_declared(path, *sides)
         for keyword in TEXT_ELEMENTS:
             str(dataset.get(keyword))
         dicom_spacing(dataset)
@@ -288,14 +352,15 @@ def _checked(dataset: Dataset, path: Path) -> Iterator[None]:
     """Around the decoding of a frame, for what is not read; raises InputError."""
     if not any(keyword in dataset for keyword in PIXEL_ELEMENTS):
         raise InputError(
-            f"{path}: this DICOM object holds no pixels ({dataset.get('Modality', 'unknown modality')}); name an image "
+            f"{path}: this DICOM object holds no pixels ({shown(dataset.get('Modality'), MODALITIES)}); name an image "
             "object, not a report or presentation state; if it is one, it is truncated: fetch or export it again"
         )
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     syntax = dataset.file_meta.TransferSyntaxUID
     if photometric not in READABLE_COLORS + JPEG_2000_COLORS * (syntax in uid.JPEG2000TransferSyntaxes):
         raise InputError(
-            f"{path}: its colors are {photometric} in {syntax.name}, which is not read; convert it to RGB or MONOCHROME2"
+            f"{path}: its colors are {shown(photometric, COLORS)} in {syntax.name}, which is not read; convert it to RGB or "
+            "MONOCHROME2"
         )
     if "BitsStored" in dataset and int(dataset.get("HighBit") or 0) >= int(dataset.BitsStored or 1):
         raise InputError(
@@ -610,7 +675,9 @@ def _picture_values(path: Path, picture: Image.Image) -> np.ndarray:
 
 def _opened_picture(path: Path) -> Image.Image:
     try:
-        return Image.open(path)
+        picture = Image.open(path)
+        check_declared(path, getattr(picture, "n_frames", 1), picture.height, picture.width)
+        return picture
     except UnidentifiedImageError as error:
         if first_bytes(path, 4) in (b"II*\0", b"MM\0*"):
             raise InputError(

@@ -51,9 +51,9 @@ def read_still(row: pd.Series, root: str | Path) -> Still:
     """Read the image of one row of an images table, its mask if it has one, and its box.
 
     Columns of the table: `frame` names one of a file of several, `mask_label` the value of the lesion in the mask, and a
-    `pixel_spacing_mm` overrides the file's. Of CT as a volume or a series of slices the slice is taken in which the mask is
-    largest, or the middle one of a box of six numbers, with the patient's back at the bottom and left at the right. Raises
-    InputError naming the file for what cannot be read.
+    `pixel_spacing_mm` overrides the file's. Of a mask of two lesions the box names one. Of CT as a volume or a series of slices
+    the slice is taken in which the mask is largest, or the middle one of a box of six numbers, with the patient's back at the
+    bottom and left at the right. Raises InputError naming the file for what cannot be read.
     """
     path = Path(root, row["path"])
     if row["modality"] == "CT" and is_volume(path):
@@ -65,6 +65,9 @@ def read_still(row: pd.Series, root: str | Path) -> Still:
         if box is None:
             box = box_from_mask(mask, row.get("mask_path"))
             image = read_image(path, spacing_mm, row_frame(row), _middle(box)) if image.several_regions else image
+        else:
+            check_box(box, mask.shape, "the image")
+            mask = within_box(mask, box, str(path))
     return Still(image, mask, box)
 
 
@@ -84,8 +87,11 @@ def read_sweep(row: pd.Series, root: str | Path) -> tuple[Clip, Box | None]:
 
 
 def sweep_mask(row: pd.Series, root: str | Path, clip: Clip) -> np.ndarray | None:
-    """(rows, columns) bool of the key frame, None where the row has no mask."""
-    return _flat_mask(row, root, clip.frames.shape[1:]) if is_given(row.get("mask_path")) else None
+    """(rows, columns) bool of the key frame, of two lesions that of the row's box; None where the row has no mask."""
+    if not is_given(row.get("mask_path")):
+        return None
+    mask, box = _flat_mask(row, root, clip.frames.shape[1:]), row_box(row)
+    return mask if box is None else within_box(mask, box, str(Path(root, row["path"])))
 
 
 def read_scan(row: pd.Series, root: str | Path) -> Volume:
@@ -115,9 +121,10 @@ def scan_mask(row: pd.Series, root: str | Path, volume: Volume) -> np.ndarray | 
 
 
 def within_box(mask: np.ndarray, box: tuple[int, ...], name: str) -> np.ndarray:
-    """What of a (z, y, x) mask lies in a box, which names one lesion of several. Raises InputError if nothing does."""
+    """What of a (rows, columns) or (z, y, x) mask lies in a box, which names one lesion of several. Raises InputError if nothing
+    does."""
     inside = np.zeros_like(mask)
-    place = tuple(slice(low, high) for low, high in zip(box[:3], box[3:], strict=True))
+    place = tuple(slice(low, high) for low, high in zip(box[: mask.ndim], box[mask.ndim :], strict=True))
     inside[place] = mask[place]
     if mask.any() and not inside.any():
         raise InputError(f"{name}: box and mask of the image name different places; correct one of them in images.csv")

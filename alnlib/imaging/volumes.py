@@ -7,10 +7,13 @@ LPS system of DICOM and ITK (x to the patient's left, y to the back, z to the he
 from __future__ import annotations
 
 import gzip
+import io
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import nibabel
@@ -24,7 +27,14 @@ from alnlib.imaging.masks import drawn_lesion, refuse_background, without_specks
 from alnlib.imaging.structures import STRUCTURES, structure_mask
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NIFTI_KINDS = nibabel.Nifti1Image, nibabel.Nifti2Image
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+DATA_FILE = re.compile(r"^(?:data ?file *:=?|ElementDataFile *=) *(.*)", re.MULTILINE | re.IGNORECASE)
+"""Where a header names another file that holds its voxels (NRRD format 5; MetaIO)."""
+HEADER_BYTES = 2**16
+LARGEST_VALUE = 16
+"""Bytes of a voxel of NIfTI's largest kinds (complex128, float128)."""
+
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 GZIP_MAGIC = b"\x1f\x8b"
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -183,8 +193,8 @@ def read_volume(path: str | Path, frame: int | None = None, *, stored: bool = Fa
         dataset = read.read_dicom(path)
         if read.frame_count(dataset) < 2:
             raise InputError(
-                f"{path}: is one DICOM file ({dataset.get('Modality') or 'unknown modality'}); name the folder that holds the "
-                "whole series"
+                f"{path}: is one DICOM file ({read.shown(dataset.get('Modality'), read.MODALITIES)}); name the folder that "
+                "holds the whole series"
             )
         volume = read_series(path, [path], frame, stored=stored)
     read.check_finite(volume.values, path)
@@ -290,13 +300,10 @@ def _read_nifti(path: Path, frame: int | None) -> Volume:
     with read.decoding(path, "the NIfTI volume"):
         content = path.read_bytes()
         if content[:2] == GZIP_MAGIC:
-            content = gzip.decompress(content)  # to the end, so that a damaged tail is noticed
-        kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
-        kind = next((kind for kind in kinds if kind.header_class.may_contain_header(content)), None)
-        if kind is None:
-            raise ValueError("no NIfTI header")
-        image = kind.from_bytes(content)
+            content = _unpacked(content, path)
+        image = _nifti_kind(content).from_bytes(content)
         shape = image.shape
+        read.check_declared(path, *shape)
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         if len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and frame is None):
@@ -316,10 +323,36 @@ def _read_nifti(path: Path, frame: int | None) -> Volume:
     return Volume(values, _geometry(path, lps[:3, :3], lps[:3, 3]), path, read.holds_air(values))
 
 
+def _unpacked(content: bytes, path: Path) -> bytes:
+    """Of gzip, to the end, so that a damaged tail is noticed, and not more than the header announces."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+        head = packed.read(HEADER_BYTES)
+        header = _nifti_kind(head).header_class.from_fileobj(io.BytesIO(head), check=False)
+        read.check_declared(path, *header.get_data_shape())
+        rest = packed.read(
+            HEADER_BYTES + int(header.get_data_offset()) + LARGEST_VALUE * math.prod(header.get_data_shape())
+        )
+        if packed.read(1):
+            raise ValueError("it unpacks to more than its header announces")
+    return head + rest
+
+
+def _nifti_kind(content: bytes) -> type[nibabel.Nifti1Image] | type[nibabel.Nifti2Image]:
+    kind = next((kind for kind in NIFTI_KINDS if kind.header_class.may_contain_header(content)), None)
+    if kind is None:
+        raise ValueError("no NIfTI header")
+    return kind
+
+
 def _read_nrrd(path: Path) -> Volume:
+    _check_detached(path)
     with read.decoding(path, "the volume"):
         try:
-            image = SimpleITK.ReadImage(str(path))
+            reader = SimpleITK.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            read.check_declared(path, *reader.GetSize(), reader.GetNumberOfComponents())
+            image = reader.Execute()
         except RuntimeError as error:
             last_line = str(error).strip().splitlines()[-1]  # what stands before is ITK's own call stack
             raise ValueError(last_line) from error
@@ -331,6 +364,22 @@ def _read_nrrd(path: Path) -> Volume:
     steps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     values = SimpleITK.GetArrayFromImage(image).astype(np.float32)
     return Volume(values, _geometry(path, steps, np.array(image.GetOrigin())), path, read.holds_air(values))
+
+
+def _check_detached(path: Path) -> None:
+    """Raise InputError for a header (NRRD, MetaIO) whose voxels are said to lie outside of its own folder."""
+    header = re.split(r"\r?\n\r?\n", read.first_bytes(path, HEADER_BYTES).decode("latin-1"), maxsplit=1)[0]
+    named = DATA_FILE.search(header)
+    names = (
+        [] if named is None else header[named.start(1) :].splitlines() if named[1].startswith("LIST") else [named[1]]
+    )
+    for name in (name.strip() for name in names):
+        place = path.parent / name
+        if PureWindowsPath(name).is_absolute() or not place.resolve().is_relative_to(path.parent.resolve()):
+            raise InputError(
+                f"{path}: its voxels are said to be in {name}, outside of its folder; put both files into one folder, or save "
+                "the volume as one file (.nrrd, .mha)"
+            )
 
 
 def _geometry(path: Path, steps: np.ndarray, origin: np.ndarray) -> VolumeGeometry:

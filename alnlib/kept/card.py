@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from alnlib.kept.equation import Equation
     from alnlib.pipeline.results import RunFolder, StudyCohort
 
-FORMAT = 1
+FORMAT = 2
 
 CARD, KNOWN = "card.json", "trained_on.txt"
 """Files of every kept model; the third holds its parameters."""
@@ -127,6 +127,7 @@ def keep_model(
     model.save(parameters)
     labels = trained[label or data.endpoint]
     patients = trained["patient_id"].astype(str)
+    known = "\n".join(sorted(digests(patients))) + "\n"
     card = {
         "format": FORMAT,
         "model": name,
@@ -140,6 +141,7 @@ def keep_model(
             "patients": int(patients.nunique()),
             "rows": len(trained),
             "positive_rows": int(labels.sum()),
+            "sha256": hashlib.sha256(known.encode()).hexdigest(),
         },
         "threshold": threshold,
         "asks_for": model.asks_for(),
@@ -153,8 +155,14 @@ def keep_model(
         "notice": NOTICE,
         "parameters": {"file": model.file, "sha256": sha256_file(parameters)},
     }
-    write_json(card | model.about(), results.output(f"{place}/{CARD}"))
-    write_text("\n".join(sorted(digests(patients))) + "\n", results.output(f"{place}/{KNOWN}"))
+    write_json(sealed(card | model.about()), results.output(f"{place}/{CARD}"))
+    write_text(known, results.output(f"{place}/{KNOWN}"))
+
+
+def sealed(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with the SHA-256 of its other entries, as JSON with sorted keys."""
+    plain = json.loads(json.dumps({name: value for name, value in card.items() if name != "sha256"}))
+    return plain | {"sha256": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
 
 
 def digests(patient_ids: Iterable[str]) -> set[str]:
@@ -171,9 +179,12 @@ def read_model(folder: Path) -> KeptModel:
         file, digest, kind = card["parameters"]["file"], card["parameters"]["sha256"], card["kind"]
         if card["format"] != FORMAT or kind not in KINDS or file != Path(file).name:
             raise InputError(f"{folder / CARD} is of another format than this version reads ({FORMAT}); {remedy}")
-        if sha256_file(folder / file) != digest:
-            raise InputError(f"{folder / file} is not what its card describes (another SHA-256); {remedy}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if sealed(card) != card:
+            raise InputError(f"{folder / CARD} is damaged, or was edited (another SHA-256); {remedy}")
+        for name, described in ((file, digest), (KNOWN, card["trained_on"]["sha256"])):
+            if sha256_file(folder / name) != described:
+                raise InputError(f"{folder / name} is not what its card describes (another SHA-256); {remedy}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}: no kept model can be read there ({error}); {remedy}") from error
     module, _, name = KINDS[kind].partition(":")
     return KeptModel(folder, card, getattr(import_module(module), name).read(folder / file), known)
@@ -232,6 +243,6 @@ def kept_models(results: Path) -> list[str]:
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}

@@ -72,7 +72,7 @@ class Equation:
         """Raises InputError for a file that holds no equation."""
         try:
             return cls.of_json(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} holds no risk equation ({error!r}); run the stage that makes it again") from error
 
     def asks_for(self) -> list[str]:

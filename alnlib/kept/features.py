@@ -45,6 +45,7 @@ class Handcrafted:
     visits: tuple[str, ...] = ("pre",)
     image_types: tuple[str, ...] = ("Original",)  # filters of pyradiomics
     rim: bool = False  # of the lesion too
+    grid: str = "lesion"  # what resampled voxels are laid from
 
     def __post_init__(self) -> None:
         for name in ("sequences", "views", "visits", "image_types"):
@@ -70,7 +71,7 @@ class Handcrafted:
         """Features by patient, in this order; with two visits their changes too."""
         rows = self.rows(cohort.images)
         kinds = ("MRI", "MRI/ADC", *(["MG"] if self.views else []))
-        settings = {kind: settings_for(*kind.split("/")).only(*self.image_types) for kind in kinds}
+        settings = {kind: settings_for(*kind.split("/"), grid=self.grid).only(*self.image_types) for kind in kinds}
         of_patients = rows[rows["patient_id"].isin(patient_ids)]
         features = extract_cohort(of_patients, cohort.root, settings, rim=self.rim).features
         features = features.set_index("patient_id").loc[list(patient_ids)]
@@ -192,7 +193,8 @@ class FeatureModel:
             plain = [{name: v if name == "names" else v.numpy() for name, v in part.items()} for part in given["parts"]]
             then = {name: value.numpy() for name, value in given["then"].items()}
             steps = Steps([Columns(**part) for part in plain], **then, intercept=given["intercept"])
-            handcrafted = None if given["handcrafted"] is None else Handcrafted(**given["handcrafted"])
+            # A file that does not say the grid is of a time when there was none but the image's.
+            handcrafted = given["handcrafted"] and Handcrafted(**{"grid": "image"} | given["handcrafted"])
             deep = given["deep"]
             deep = None if deep is None else Deep(CropSpec(**deep["box"]), FrozenSpec(**deep["frozen"]))
             joint = None if given["joint"] is None else Equation.of_json(given["joint"])

@@ -64,10 +64,12 @@ class Fusion:
             given = json.loads(path.read_text(encoding="utf-8"))
             submodels = {name: Equation.of_json(each) for name, each in given.pop("submodels").items()}
             fusion = cls(submodels, **given | {"parts": dict(given["parts"])}, models=path.parents[2])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} holds no fusion ({error!r}); run the stage that makes it again") from error
         for score, place in fusion.parts.items():
             card = fusion.models / place / CARD
+            if not card.resolve().is_relative_to(fusion.models.resolve()):
+                raise InputError(f"{path}: the fusion reads {score} from {place}, outside of models/; it is not read")
             if not card.is_file():
                 raise InputError(f"{path}: the fusion reads {score}, and {card} is missing; copy models/ as a whole")
             part = read_model(card.parent)

@@ -138,6 +138,11 @@ class Network:
             network = cls([Member.of_plain(each) for each in plain["members"]], plain["by"], plain["weights_sha256"])
         except (KeyError, TypeError, AttributeError, InputError) as error:
             raise InputError(f"{path} holds no network that is read here ({error!r}); {remedy}") from error
+        named = {member.frozen.weights for member in network.members if member.frozen is not None}
+        if unsealed := sorted(name for name in named - set(network.weights_sha256) if Path(name).exists()):
+            raise InputError(
+                f"{path}: the card gives no SHA-256 of the weights {unsealed[0]}; they are not read; {remedy}"
+            )
         for name, digest in network.weights_sha256.items():
             if not Path(name).is_file() or sha256_file(name) != digest:
                 raise InputError(

@@ -831,15 +831,29 @@ def _check_binary(y: object, n: int) -> np.ndarray:
     return values.astype(int)
 
 
+NARROW, UNITS = 1.3, 10
+"""An interval of one unit of a continuous variable that spans less than this factor is drawn for so many units."""
+
+
 def odds_ratio_rows(table: pd.DataFrame, clinical: Mapping[str, ClinicalVariable]) -> pd.DataFrame:
-    """The rows of `univariable_table` for a forest plot, named "T stage: T2 vs T1" or "Age (per year)", without references."""
+    """The rows of `univariable_table` for a forest plot, named "T stage: T2 vs T1" or "Age (per 10 years)", without references.
+
+    A continuous variable whose interval per unit is too NARROW to be seen is given for ten units: odds ratio and ends to
+    the tenth power.
+    """
     rows = table[table["odds_ratio"].ne(1.0) | table["low"].notna()].copy()
     by_label = {variable.label: variable for variable in clinical.values()}
-    rows["name"] = [_odds_ratio_name(by_label[row.variable], row.level) for row in rows.itertuples()]
-    return rows.reset_index(drop=True)
+    continuous = rows["variable"].map(lambda label: by_label[label].kind == "continuous").astype(bool)
+    steps = np.where(continuous & (rows["high"] / rows["low"] < NARROW), UNITS, 1)
+    for name in ("odds_ratio", "low", "high"):
+        rows[name] = rows[name].astype(float) ** steps
+    named = zip(rows["variable"].map(by_label), rows["level"], steps, strict=True)
+    return rows.assign(name=[_odds_ratio_name(*each) for each in named]).reset_index(drop=True)
 
 
-def _odds_ratio_name(variable: ClinicalVariable, level: object) -> str:
+def _odds_ratio_name(variable: ClinicalVariable, level: object, step: int) -> str:
     if variable.kind == "continuous":
-        return f"{variable.label} (per {variable.unit.removesuffix('s')})" if variable.unit else variable.label
+        unit = variable.unit or "units"
+        per = unit.removesuffix("s") if step == 1 else f"{step} {unit}"
+        return f"{variable.label} (per {per})" if variable.unit or step > 1 else variable.label
     return f"{variable.label}: {level} vs {variable.levels[0]}"

@@ -28,9 +28,10 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from alneval.delong import auc
-from alneval.figures import SPLIT_NAMES, panels, plot_paired_intervals
+from alneval.figures import panels, plot_paired_intervals
 from alneval.folds import patient_level_folds
 from alneval.seeds import single_fits
+from alneval.style import GUIDE, SPLIT_NAMES, head, headline, model_words, sentence
 from alnlib.cohorts.schema import ClinicalVariable
 from alnlib.errors import InputError
 from alnlib.models.clinical import (
@@ -396,19 +397,25 @@ def _two_columns(positive: np.ndarray) -> np.ndarray:
     return np.column_stack([1 - positive, positive])
 
 
-def withheld_figure(table: pd.DataFrame, title: str) -> Figure:
-    """AUC with everything and with modalities withheld from the same patients, by method, a panel per split.
+METHOD_WORDS = {
+    "submodel": "the model fitted without what is withheld",
+    "mean imputed": "the full model, scores withheld set to their training mean",
+}
+"""How a patient is scored from whom something is withheld, as the table and as the figure name it."""
 
-    table: split, shown, method ("submodel" or "mean imputed"), n, auc, auc_low, auc_high.
+
+def withheld_figure(table: pd.DataFrame, model: str) -> Figure:
+    """AUC of a model with everything and with modalities withheld from the same patients, by method, a panel per split.
+
+    table: split, shown, method (of METHOD_WORDS), n, auc, auc_low, auc_high.
     """
-    by_split = list(table.groupby("split", sort=False))
-    fig, axes = panels(len(by_split), width=5.2, height=3.6)
+    by_split = list(table.assign(method=table["method"].replace(METHOD_WORDS)).groupby("split", sort=False))
+    fig, axes = panels(len(by_split), width=5.2, height=3.8)
     for ax, (split, rows) in zip(axes, by_split, strict=True):
-        plot_paired_intervals(rows, ax, "shown", "method", "auc", {"submodel": 0, "mean imputed": 1})
-        ax.axvline(0.5, color="0.7", ls="--", lw=1, zorder=0)
-        ax.set_title(f"{SPLIT_NAMES[split].capitalize()}, n = {rows['n'].iloc[0]}")
+        plot_paired_intervals(rows, ax, "shown", "method", "auc", dict(zip(METHOD_WORDS.values(), (0, 1), strict=True)))
+        ax.axvline(0.5, color=GUIDE, ls="--", lw=1, zorder=0)
+        head(ax, sentence(SPLIT_NAMES[split]), f"n = {rows['n'].iloc[0]}")
         ax.set(xlabel="AUC (95 % interval)", xlim=(0.35, 1.0))
-        ax.get_legend().remove()
-    fig.suptitle(title, x=0.01, ha="left", fontsize=9)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
-    return fig
+    keys = axes[0].get_legend_handles_labels()
+    fig.legend(*keys, loc="outside lower left", title="scored by", title_fontsize="small", alignment="left")
+    return headline(fig, f"{model_words(model)}: modalities withheld from the same patients")

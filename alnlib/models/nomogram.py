@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from alneval.style import PALETTE
+
 TOTAL_AXIS = "Total points"
 PROBABILITY_AXIS = "Probability"
 PROBABILITIES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -66,7 +68,7 @@ def nomogram_scales(model: Pipeline, axis_values: Mapping[str, Sequence[float]] 
     return pd.DataFrame(rows, columns=list(SCALE_COLUMNS))
 
 
-def plot_nomogram(scales: pd.DataFrame, ax: Axes, outcome: str = "Probability", color: str = "#1f4e79") -> Axes:
+def plot_nomogram(scales: pd.DataFrame, ax: Axes, outcome: str = "Probability", color: str = PALETTE[0]) -> Axes:
     """Draw `nomogram_scales` on `ax`: points above, a line per variable, total points and probability below.
 
     outcome: name of the probability axis, such as "Probability of nodal metastasis". The caller sizes the figure: about 0.5
@@ -78,17 +80,18 @@ def plot_nomogram(scales: pd.DataFrame, ax: Axes, outcome: str = "Probability", 
     probabilities = scales[scales["axis"] == PROBABILITY_AXIS]
     reach = max(float(totals["points"].max()), float(probabilities["points"].max()) if len(probabilities) else 0.0, 1.0)
     n_lines = len(variables) + 3
-    inches = ax.figure.get_figwidth() * ax.get_position().width
-    character = 0.072 / inches  # width of a 9-point character as a fraction of the axes
+    names = [*variables, outcome]
+    inches = ax.figure.get_figwidth() - 0.095 * max(map(len, names)) - 0.5  # what the names of the lines leave
+    character = 0.08 / max(inches, 1.0)  # width of a 9-point character as a fraction of the axes
 
     for x in np.linspace(0, 1, 11):
         ax.plot([x, x], [n_lines - 1, 2], color="#e3e7ec", linewidth=0.8, zorder=0)
-    lines = [("Points", points_row, 100.0, "#444444")]
+    lines = [("Points", points_row, 100.0, "#404040")]
     for axis in variables:
         rows = scales[scales["axis"] == axis]
         unit = rows["unit"].iloc[0]
         lines.append((f"{axis} ({unit})" if unit else axis, rows, 100.0, color))
-    lines += [(TOTAL_AXIS, totals, reach, "#444444"), (outcome, probabilities, reach, "#9c2a2a")]
+    lines += [(TOTAL_AXIS, totals, reach, "#404040"), (outcome, probabilities, reach, PALETTE[3])]
     for position, (name, rows, full, line_color) in enumerate(lines):
         height = n_lines - 1 - position
         if len(rows):

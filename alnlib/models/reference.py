@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 import alnsim as simulated
 from alneval.figures import plot_paired_forest
+from alneval.style import head
 from alnlib.cohorts.schema import ClinicalVariable, Cohort
 from alnlib.models.clinical import multivariable_table, univariable_table
 from alnsim import SimulationSpec
@@ -211,8 +212,9 @@ def plot_beside_duke(compared: pd.DataFrame, title: str) -> Figure:
     """
     estimated = compared.dropna(subset=["low_model", "low_duke"])
     labels = estimated["variable"] + ": " + estimated["level_or_unit"]
-    fig, ax = plt.subplots(figsize=(7.5, 0.9 + 0.4 * len(estimated)))
+    fig, ax = plt.subplots(figsize=(7.5, 1.6 + 0.42 * len(estimated)))
     plot_paired_forest(estimated.assign(label=labels), ax, "label", "odds_ratio", BESIDE_GROUPS)
     ax.set_xlabel("Odds ratio (95 % interval, log scale)")
-    ax.set_title(title)
+    sizes = {name: estimated[f"n{suffix}"].max() for name, suffix in BESIDE_GROUPS.items()}
+    head(ax, title, "; ".join(f"{name} n = {size:,.0f}" for name, size in sizes.items() if pd.notna(size)))
     return fig

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from alnlib.errors import InputError
+from alnlib.files import sha256_file
 
 _SOURCES = {"imagenet": "ImageNet", "kinetics": "Kinetics"}
 
@@ -50,7 +51,8 @@ def read_tensors(path: str | Path, remedy: str) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     # A damaged file makes the unpickler fail in any of these ways.
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} cannot be read as a torch file ({error}); {remedy}.") from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)[:200]  # torch adds a page of its own code
+        raise InputError(f"{path} cannot be read as a torch file ({why}); {remedy}.") from error
 
 
 def read_weights(weights: str | Path, architecture: str, **published: str) -> dict[str, torch.Tensor]:
@@ -67,9 +69,16 @@ def read_weights(weights: str | Path, architecture: str, **published: str) -> di
     url = published[str(weights)]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if cached.is_file():
+        # torch names such files after the first digits of their SHA-256, and looks at them only while it fetches
+        if not sha256_file(cached).startswith(cached.stem.rpartition("-")[2]):
+            raise InputError(
+                f"{cached} is not the file that {url} gives (another SHA-256); delete it, and it is fetched again."
+            )
         return _read_state(cached)
     try:
-        return torch.hub.load_state_dict_from_url(url, progress=False, map_location="cpu", check_hash=True)
+        return torch.hub.load_state_dict_from_url(
+            url, progress=False, map_location="cpu", check_hash=True, weights_only=True
+        )
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"{_SOURCES[str(weights)]} weights for {architecture} are not on this machine and could not be fetched "

@@ -20,6 +20,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from alnlib.pipeline.usage import answer
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = (3, 11)
 DISK_GIB = 9
@@ -67,12 +69,16 @@ class EnvironmentFault(Exception):
 def ensure_environment(arguments: list, usage: str = "", root: Path = ROOT) -> None:
     """Return if this interpreter is the compendium's environment; else build .venv where needed and re-execute inside it.
 
-    arguments: the command line after run_all.py. Ends the process with status 2 and one paragraph if the environment
-    cannot be had. ALN_ENVIRONMENT=current takes the present interpreter as it is.
+    arguments: the command line after run_all.py, of which `--version` and `--help` are answered at once. Ends the process with
+    status 2 and one paragraph if the environment cannot be had. ALN_ENVIRONMENT=current takes the present interpreter as it is.
     """
     venv, prefix = root / ".venv", Path(sys.prefix)
     inside = prefix.resolve() == venv.resolve()
     conda = (prefix / "conda-meta").is_dir() and prefix.name not in ("base", "miniconda3", "anaconda3")
+    said = answer(arguments, usage)
+    if said:
+        print(said)
+        sys.exit(0)
     if inside and _is_ready(venv, root):
         return
     try:
@@ -80,9 +86,6 @@ def ensure_environment(arguments: list, usage: str = "", root: Path = ROOT) -> N
             _check_given_environment()
             return
         if not _is_ready(venv, root):
-            if arguments[:1] in (["-h"], ["--help"]):
-                print(usage.strip())
-                sys.exit(0)
             _ensure_right_python(root)
             _build(venv, root)
     except EnvironmentFault as fault:

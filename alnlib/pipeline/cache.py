@@ -55,4 +55,5 @@ def read_state(path: Path) -> dict[str, Any]:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         state = {}
-    return state if {"components", "outputs"} <= set(state) else {"components": {}, "outputs": {}}
+    parts = [state.get(name) for name in ("components", "outputs")] if isinstance(state, dict) else [None]
+    return state if all(isinstance(part, dict) for part in parts) else {"components": {}, "outputs": {}}

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import Progress as Bar
 
 from alneval.cli import evaluate
 from alnlib.arithmetic import arithmetic_line
 from alnlib.errors import EXIT_INPUT_ERROR, InputError, Problem, counted, grouped
 from alnlib.files import write_csv
 from alnlib.paths import repository_root
-from alnlib.pipeline.execute import FIXED_SETTINGS
-from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan
+from alnlib.pipeline import usage
+from alnlib.pipeline.execute import FIXED_SETTINGS, HOURS, remedy_of
+from alnlib.pipeline.progress import Progress, stage_list, stage_table, width
+from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan, refuse_reference
+from alnlib.pipeline.stages import STALE
 
 if TYPE_CHECKING:
     from alnlib.cohorts.intake import Intake
@@ -38,9 +39,23 @@ if TYPE_CHECKING:
 KERNEL_SETTINGS = {name: value for name, value in FIXED_SETTINGS.items() if name != "MPLBACKEND"}
 """What JupyterLab and the tests get of the stages' fixed environment: the same threads, so the same last digits."""
 
-VERBS = ("run", "test", "verify", "apply", "new-cohort", "validate", "evaluate", "download", "lab")
+VERBS = (
+    "run",
+    "test",
+    "verify",
+    "clean",
+    "report",
+    "apply",
+    "new-cohort",
+    "validate",
+    "evaluate",
+    "download",
+    "lab",
+    "completion",
+)
 EXIT_INTERRUPTED = 130
-WORDS = {"absent": "does not apply", "waiting": "waits"}
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Of the verbs that give further arguments to another program."""
 INTAKE_WORDS = {
     "image": "files left out",
     "mask": "masks left out",
@@ -50,10 +65,9 @@ INTAKE_WORDS = {
     "value": "values taken as unknown",
     "text": "images with places that look like burnt-in text",
 }
-COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(evaluate)
+app.command(epilog="Example: python3 run_all.py evaluate predictions.csv --out evaluated")(evaluate)
 
 
 def main(arguments: list[str]) -> int:
@@ -80,6 +94,11 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.print("\nInterrupted. What had ended well is kept; the same command goes on from there.")
         return EXIT_INTERRUPTED
+    except (OSError, MemoryError) as error:
+        if not (remedy := remedy_of(f"{type(error).__name__} {error}")):
+            raise
+        console.print(f"{error or 'no memory'}{remedy}. What had ended well is kept.", markup=False)
+        return EXIT_INPUT_ERROR
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             console.print(f"{error.format_message()} (`run_all.py --help` lists the options)", markup=False)
@@ -87,7 +106,7 @@ def main(arguments: list[str]) -> int:
         raise
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py --run try --seed 7 --to 22")
 def run(
     cohort: Annotated[
         str, typer.Option(help="simulated, duke, breast-lesions-usg, ispy2, or a cohort folder")
@@ -106,6 +125,9 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NN.parameter=value", help="override a notebook's parameter")
     ] = None,
+    time_limit: Annotated[
+        float, typer.Option(metavar="HOURS", help="end a stage that takes longer (default: 24)")
+    ] = HOURS,
     show: Annotated[
         bool, typer.Option("--list", help="show the stages, fresh or stale and why, and run nothing")
     ] = False,
@@ -114,37 +136,48 @@ def run(
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device}: choose auto, cpu or cuda")
     chosen = (cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
-    options = RunOptions(*chosen, run=name, end=end)
+    if not time_limit > 0:
+        raise InputError(f"--time-limit {time_limit:g}: give hours above 0")
+    options = RunOptions(*chosen, run=name, end=end, time_limit=time_limit)
     plan = make_plan(options)
     if show:
         runner = Runner(plan)
         runner.survey()
-        Console(width=_width()).print(_stage_table(runner))
+        Console(width=width(), highlight=False).print(stage_list(runner))
         return 0
+    refuse_reference(plan)
     _warn(plan.warnings)
     return _run_and_show(plan)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    epilog="Example: python3 run_all.py test tests/test_verify.py -k verdict",
+    context_settings=PASSED_ON,
+)
 def test(context: typer.Context) -> int:
     """Every test, the same that continuous integration runs, file by file on two processes. Further arguments go to pytest."""
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", *context.args]
     return subprocess.call(command, cwd=repository_root(), env=os.environ | KERNEL_SETTINGS)
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py verify try simulated-demo")
 def verify(
     name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/")] = "simulated-demo",
+    other: Annotated[
+        str, typer.Argument(metavar="[OTHER]", help="another such folder: compare the two as they stand")
+    ] = "",
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="the committed run to compare with (default: the same name)")
     ] = None,
     table: Annotated[Path | None, typer.Option(metavar="PATH", help="also write the comparison as CSV")] = None,
 ) -> int:
-    """Compare a run with the committed one: identical, within its stated tolerance or changed, and verdicts that moved."""
-    from alnlib.pipeline.verify import compare_runs, report
+    """Compare a run with the committed one, or with another run: files and verdicts that are the same or moved."""
+    from alnlib.pipeline.verify import compare_folders, compare_runs, report, report_folders
 
-    comparison = compare_runs(name, against or name)
-    print(report(name, against or name, comparison))
+    if other and against:
+        raise InputError(f"verify {name} {other} --against {against}: give OTHER or --against, not both")
+    comparison = compare_folders(name, other) if other else compare_runs(name, against or name)
+    print(report_folders(name, other, comparison) if other else report(name, against or name, comparison))
     if table is not None:
         import pandas as pd
 
@@ -152,7 +185,42 @@ def verify(
     return 0 if comparison.same else 1
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py report simulated-demo")
+def report(
+    name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/")] = "simulated-demo",
+) -> int:
+    """Write a run's report anew: pages that open from disk, in site/ of its folder. Every run ends with it."""
+    from alnlib.report.site.build import write_site
+
+    print(write_site(name))
+    return 0
+
+
+@app.command(epilog="Example: python3 run_all.py clean simulated-demo")
+def clean(
+    name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/ (default: every one)")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="the whole of a scratch run, its simulated patients too")
+    ] = False,
+) -> int:
+    """Free space: list checkpoints, crops and leftovers of runs with their sizes, and remove them when told to."""
+    from alnlib.pipeline.clean import removable, remove
+
+    things = removable(name or None, whole)
+    if not things:
+        print("Nothing may go.")
+        return 0
+    print("\n".join([*map(str, things), f"{sum(one.size for one in things) / 1e6:9.1f} MB  together"]))
+    if not yes and not sys.stdin.isatty():
+        print("Nothing was removed; --yes removes all of it.")
+    elif yes or typer.confirm("Remove all of it?"):
+        remove(things)
+        print("Removed.")
+    return 0
+
+
+@app.command(epilog="Example: python3 run_all.py apply simulated-demo/clinical --cohort PATH")
 def apply(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="a kept model: its folder, or RUN/TOPIC/NAME; none: list them")
@@ -183,7 +251,7 @@ def apply(
     return 0
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py new-cohort PATH --dicom DIR --table patients.xlsx")
 def new_cohort(
     folder: Annotated[Path, typer.Argument(metavar="PATH", help="the cohort folder to write")],
     images: Annotated[Path, typer.Option("--dicom", metavar="DIR", help="DICOM, PNG, NIfTI, video, at any depth")],
@@ -233,7 +301,7 @@ def new_cohort(
     return 0
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py validate PATH --images")
 def validate(
     folder: Annotated[Path, typer.Argument(help="cohort folder: cohort.yaml, patients.csv, images.csv")],
     images: Annotated[bool, typer.Option("--images", help="open and cut every image too, and compare headers")] = False,
@@ -260,7 +328,7 @@ def _examine(cohort: Cohort) -> None:
     from alnlib.imaging import examine
 
     n_jobs = os.cpu_count() or 1
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Bar(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=len(cohort.images))
         found = examine.examine_images(cohort, n_jobs, lambda done, _: progress.update(task, completed=done))
     contradictions = examine.header_contradictions(cohort, n_jobs)
@@ -282,7 +350,7 @@ def _warn(warnings: Sequence[Problem]) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print("\n".join(lines), markup=False)
 
 
-@app.command()
+@app.command(epilog="Example: python3 run_all.py download duke --data data/duke --dry-run")
 def download(
     cohort: Annotated[str, typer.Argument(help="a cohort of data_manifest.csv")],
     data: Annotated[Path | None, typer.Option(help="where to put the files (default data/COHORT)")] = None,
@@ -305,11 +373,25 @@ def download(
     return 0
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    epilog="Example: python3 run_all.py lab --port 8890",
+    context_settings=PASSED_ON,
+)
 def lab(context: typer.Context) -> int:
     """Open JupyterLab on the notebooks. Further arguments go to JupyterLab."""
     command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(repository_root()), *context.args]
     return subprocess.call(command, env=os.environ | KERNEL_SETTINGS | {"JUPYTER_PREFER_ENV_PATH": "1"})
+
+
+@app.command(epilog="Example: source <(./run_all.py completion bash), then ./run_all.py ver<Tab>")
+def completion(
+    shell: Annotated[str, typer.Argument(help="bash, zsh or fish")],
+) -> int:
+    """Print a script that lets a shell complete verbs, options, stages, profiles and runs of ./run_all.py."""
+    if shell not in usage.SHELLS:
+        raise InputError(f"completion {shell}: give one of {', '.join(usage.SHELLS)}")
+    print(usage.completion(shell))
+    return 0
 
 
 # --- showing an intake --------------------------------------------------------------------------------------------
@@ -336,26 +418,28 @@ def _show_intake(folder: Path, made: Intake) -> None:
 # --- showing a run ------------------------------------------------------------------------------------------------
 
 
-def _width() -> int | None:
-    """A terminal's own width; wide enough for whole reasons where the output goes to a file."""
-    return None if sys.stdout.isatty() else 160
-
-
 def _run_and_show(plan: Plan) -> int:
-    begun = time.monotonic()
-    console = Console(highlight=False, width=_width())
+    console = Console(highlight=False, width=width())
     runner = Runner(plan)
+    progress = Progress(runner)
     console.print(arithmetic_line(runner.computed()), markup=False, soft_wrap=True)
     with Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else nullcontext() as live:
-        runner.on_change = (lambda r: live.update(_stage_table(r))) if live else _line_printer(console)
+        runner.on_change = (lambda r: live.update(progress.table(r))) if live else progress.lines(console)
         good = runner.run()
     if live:
-        console.print(_stage_table(runner))
+        console.print(stage_table(list(runner.statuses.values())))
     counts = Counter(status.kind for status in runner.statuses.values())
-    seconds = f"{time.monotonic() - begun:.0f} s"
+    seconds = f"{time.monotonic() - progress.begun:.0f} s"
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
+    _report(plan, console, changed=counts["done"] > 0)
     failed = [status for status in runner.statuses.values() if status.kind == "failed"]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    for status in runner.statuses.values():
+        for note in status.notes:
+            errors.print(f"note: {status.stage.notebook}: {note}", markup=False)
+    if (plan.folder / STALE).exists():
+        told = "Its files do not all belong together: "
+        errors.print(f"{told}{plan.folder / STALE} says which are stale and what makes them anew.", markup=False)
     for status in failed:
         errors.print(f"\n{status.stage.notebook} failed. {status.detail}", markup=False)
         kept = plan.folder / "failed" / f"{status.stage.notebook}.ipynb"
@@ -367,36 +451,10 @@ def _run_and_show(plan: Plan) -> int:
     return 0 if good else EXIT_INPUT_ERROR if users else 1
 
 
-def _stage_table(runner: Runner) -> Table:
-    table = Table(title=f"results/{runner.plan.name}", title_justify="left", box=None, pad_edge=False)
-    for name in ("stage", "what", "state", "", "seconds"):
-        table.add_column(name, justify="right" if name == "seconds" else "left", no_wrap=name != "", overflow="fold")
-    for status in runner.statuses.values():
-        running = status.kind == "running"
-        seconds = time.monotonic() - status.begun if running else status.seconds
-        cells = f"cell {status.cells}; " if running and status.cells else ""
-        table.add_row(
-            status.stage.notebook,
-            status.stage.title,
-            f"[{COLORS.get(status.kind, 'dim')}]{WORDS.get(status.kind, status.kind)}[/]",
-            escape((cells + status.detail).partition("\n")[0]),
-            "" if seconds is None else f"{seconds:.0f}",
-        )
-    return table
+def _report(plan: Plan, console: Console, changed: bool) -> None:
+    """Write the report of what the run holds, unless it stands there already."""
+    from alnlib.report.site.build import FIRST_PAGE, write_site
 
-
-def _line_printer(console: Console) -> Callable[[Runner], None]:
-    """Plain progress for logs: one line when a stage starts and one when it ends."""
-    seen: dict[str, str] = {}
-
-    def show(runner: Runner) -> None:
-        for name, status in runner.statuses.items():
-            if status.kind in ("waiting", seen.get(name)):
-                continue
-            seen[name] = status.kind
-            seconds = f" {status.seconds:.0f} s" if status.seconds is not None else ""
-            detail = f" ({status.detail.splitlines()[0]})" if status.detail else ""
-            line = f"{name:22s} {WORDS.get(status.kind, status.kind)}{seconds}{detail}"
-            console.print(line, markup=False, soft_wrap=True)
-
-    return show
+    if (plan.folder / "cohort" / "cohort.yaml").exists() and (changed or not (plan.folder / FIRST_PAGE).exists()):
+        write_site(plan.name)
+        console.print(f"report: results/{plan.name}/{FIRST_PAGE}", markup=False, soft_wrap=True)

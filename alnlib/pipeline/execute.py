@@ -9,10 +9,13 @@ import base64
 import ctypes
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -48,6 +51,24 @@ PR_SET_PDEATHSIG = 1
 DIED_AT_START = "Kernel died before replying to kernel_info"
 """As jupyter_client 8.10 says it."""
 
+HOURS = 24.0
+"""A stage may take, unless the user says otherwise; the longest of the published sizes takes about one on two cores."""
+
+REMEDIES = {
+    r"DeadKernel|Kernel died|TerminatedWorker|MemoryError|nable to allocate|t allocate memory|out of memory|status -9": (
+        "memory ran out, most likely: close other programs, run with --jobs 1, or ask for less (a smaller profile, or --set "
+        "with --run)"
+    ),
+    r"No space left|quota exceeded|File too large": (
+        "the disk is full: free space (`python3 run_all.py clean` lists what may go) and run again"
+    ),
+    r"Read-only file system|Permission denied|Operation not permitted": (
+        "nothing can be written there: mend the permissions, or name another folder for results in ALN_RESULTS"
+    ),
+    r"Is a directory|Not a directory|Directory not empty": "something else stands in the place of a file: move it away",
+}
+"""{what stands in the error that ended a stage: what it means and what to do}."""
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -70,14 +91,24 @@ class Outcome:
     trail: tuple[str, ...] = ()
 
 
+def remedy_of(error: str) -> str:
+    """What to do about an error of the machine, as words to follow its message; empty for any other."""
+    told = next((remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, error)), "")
+    return told and f"; {told}"
+
+
 def kernel_environment() -> dict[str, str]:
     """Environment of every kernel: the reference arithmetic where the user has not set another, and FIXED_SETTINGS."""
     return reference_arithmetic() | os.environ | FIXED_SETTINGS
 
 
-def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None) -> Outcome:
-    """Run a stage in a fresh interpreter and wait for it. started: the process is appended, so that a caller can end it."""
+def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None, hours: float = HOURS) -> Outcome:
+    """Run a stage in a fresh interpreter and wait for it, at most `hours`: then it is ended with all that it started.
+
+    started: the process is appended, so that a caller can end it.
+    """
     staging = Path(spec.staging)
+    shutil.rmtree(staging, ignore_errors=True)  # of a worker that was lost in the middle
     staging.mkdir(parents=True, exist_ok=True)
     spec_file = write_json(asdict(spec), staging / ".spec.json")
     environment = kernel_environment()
@@ -91,14 +122,53 @@ def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None
         )
         if started is not None:
             started.append(process)
-        status = process.wait()
+        try:
+            status = process.wait(hours * 3600)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return Outcome(time.monotonic() - begun, _over_time(staging, hours))
     seconds = time.monotonic() - begun
-    outcome = staging / ".outcome.json"
-    if outcome.exists():
-        return Outcome(seconds, json.loads(outcome.read_text(encoding="utf-8"))["error"])
+    with suppress(OSError, ValueError, KeyError):
+        return Outcome(seconds, json.loads((staging / ".outcome.json").read_text(encoding="utf-8"))["error"])
     trail = tuple((staging / ".log").read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-    message = f"the process ended with status {status}" + (" (killed: out of memory?)" if status == -9 else "")
-    return Outcome(seconds, {"name": "Died", "message": message, "cell": None}, trail)
+    full = ": No space left on device" if shutil.disk_usage(staging).free < 2**20 else ""
+    return Outcome(
+        seconds, {"name": "Died", "message": f"the process ended with status {status}{full}", "cell": None}, trail
+    )
+
+
+def _over_time(staging: Path, hours: float) -> dict[str, Any]:
+    limit = f"{hours:g} h" if hours >= 1 else f"{hours * 3600:.3g} s"
+    message = (
+        f"still running after {limit}, so it was stopped; if it only needs longer, give more with --time-limit HOURS"
+    )
+    cell = ""
+    with suppress(OSError):
+        cell = (staging / ".progress").read_text(encoding="utf-8").partition("/")[0]
+    return {"name": "TimeLimit", "message": message, "cell": int(cell) if cell.isdigit() else None}
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kill a stage's process, its kernel, which has a session of its own, and what that started."""
+    family = _descendants(process.pid)
+    process.kill()
+    for pid in family:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+    process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that they did, as Linux lists them; elsewhere kernels end by themselves."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            # the name of a program, in parentheses, may hold anything
+            parents[int(stat.parent.name)] = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child, of in parents.items() if of == parent]
+    return found[1:]
 
 
 def execute(spec: StageRun) -> dict[str, Any] | None:
@@ -187,8 +257,12 @@ def main() -> int:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     spec = StageRun(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    error = execute(spec)
-    write_json({"error": error}, Path(spec.staging) / ".outcome.json")
+    try:
+        error = execute(spec)
+        write_json({"error": error}, Path(spec.staging) / ".outcome.json")
+    except OSError as failure:  # a full disk, of which nothing more can be written down
+        print(failure, file=sys.stderr)
+        return 1
     return 1 if error else 0
 
 

@@ -78,6 +78,12 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
             yield {(name or "").strip(): value.strip() for name, value in row.items() if isinstance(value, str)}
 
 
+def named_files(folder: Path) -> list[str]:
+    """The images and masks that images.csv of a cohort folder names, as it names them; none without such a table."""
+    cells = (row.get(column, "") for row in _rows(folder / "images.csv") for column in ("path", "mask_path"))
+    return [name.strip() for cell in cells for name in cell.split(";") if name.strip()]
+
+
 def applicable_stages(offer: Mapping[str, frozenset[str]], stages: Sequence[Stage] = STAGES) -> list[tuple[Stage, str]]:
     """Every stage that is about something, and those behind it, with how many patients it has, or what the cohort lacks.
 

@@ -15,11 +15,12 @@ from typing import Any
 import yaml
 
 from alnlib.errors import InputError
+from alnlib.yaml_text import read_yaml
 
 RESERVED = ("run", "cohort", "data")
 """Parameters that the runner alone sets: the lock, the cache and the target of a run go by them."""
 
-LITERALS = (bool, int, float, str, list, type(None))
+LITERALS = (bool, int, float, str, type(None))
 
 
 def read_notebook(path: Path) -> dict:
@@ -51,15 +52,23 @@ def declared_parameters(notebook: dict, name: str) -> dict[str, Any]:
 
 def read_profile(path: Path) -> dict[str, dict[str, Any]]:
     """{"all" or notebook name: {parameter: value}} from profiles/NAME.yaml."""
+    if ".." in path.parts:
+        raise InputError("--profile names a file of notebooks/profiles, such as demo, and is no path")
     if not path.exists():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
         raise InputError(
             f"there is no profile {path.stem!r}; choose one of {', '.join(known)} (files in {path.parent.name}/)"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path.read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: holds no sections; write `all:` or `22_ultrasound:`, and `parameter: value` lines below it"
+        )
     for section, values in content.items():
         if not isinstance(values, dict):
             raise InputError(f"{path}: section {section!r} must hold `parameter: value` lines")
@@ -73,10 +82,10 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     if not equals or not parameter.isidentifier():
         raise InputError(f"--set {text}: write NN.parameter=value, for example --set 22.epochs=5")
     try:
-        return (section if dot else "all"), parameter, yaml.safe_load(value)
+        return (section if dot else "all"), parameter, read_yaml(value)
     except yaml.YAMLError:
         raise InputError(
-            f"--set {text}: {value!r} is no YAML value; a list is written [1, 2], a text without brackets"
+            f"--set {text[:60]}: {value[:60]!r} is no YAML value; a list is written [1, 2], a text without brackets"
         ) from None
 
 
@@ -140,6 +149,11 @@ def _as_type_of(default: Any, value: Any, what: str) -> Any:
     if isinstance(default, float) and not isinstance(value, bool):
         with suppress(TypeError, ValueError):  # YAML reads 1e-3, without a point, as text
             return float(value)
-    if not (isinstance(value, LITERALS) if default is None else type(value) is type(default)):
+    if not (_is_literal(value) and (default is None or type(value) is type(default))):
         raise InputError(f"{what} must be {type(default).__name__}, like the default {default!r}, not {value!r}")
     return value
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether papermill writes it into a notebook as itself: no bytes, dates or sets of YAML, whose text it does not escape."""
+    return all(map(_is_literal, value)) if isinstance(value, list) else isinstance(value, LITERALS)

@@ -7,7 +7,6 @@ shown by a cell. What the files mean is the notebooks' business.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -23,8 +22,8 @@ import yaml
 
 from alneval.estimate import format_interval
 from alnlib.errors import InputError
-from alnlib.files import atomic_path, palette_png, write_csv, write_json
-from alnlib.memo import keep_within
+from alnlib.files import atomic_path, write_csv, write_json
+from alnlib.memo import drop_older, keep_within
 from alnlib.paths import resolve_data, results_folder
 from alnlib.pipeline.stages import STAGES
 
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 UNLABELED = ("sources", "cohort", "predictions")
 """Tables in any other folder carry a column `provenance`, so that a simulated number says so wherever it is copied."""
-
-FIGURE_DPI = 110
 
 
 @dataclass(frozen=True)
@@ -136,9 +133,13 @@ class RunFolder:
     def checkpoints(self, limit_gb: float = 4.0) -> Path:
         """Folder in which training keeps its checkpoints between runs; git-ignored.
 
-        Those beyond limit_gb (10^9 bytes) are removed, oldest first: a fit that lost its checkpoint is only made again.
+        Those of older code are removed, and those beyond limit_gb (10^9 bytes), oldest first: a fit that lost its checkpoint is
+        only made again.
         """
+        from alnlib.training.code import fit_code
+
         folder = self.folder / "checkpoints"
+        drop_older(folder, "*.pt", fit_code())
         keep_within(folder, "*.pt", limit_gb)
         return folder
 
@@ -229,16 +230,16 @@ class RunFolder:
             features.to_parquet(temporary, index=False)
 
     def save_figure(self, figure: Figure, name: str, label: str = "") -> None:
-        """Write figures/`name` (.png) with the origin of its patients in the lower right corner, and keep no software version.
+        """Write figures/`name` (.png) and the same as SVG, the origin of its patients in the lower right corner.
 
         label: that origin, where it is not the run's patients.
         """
-        figure.text(0.995, -0.01, label or self.label, ha="right", va="top", fontsize=7.5, color="0.35")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=FIGURE_DPI, bbox_inches="tight")
-        figure.set_layout_engine("none")  # it is laid out; where a notebook draws it again, that is a third of the time
-        with atomic_path(self.output(f"figures/{name}")) as temporary:
-            temporary.write_bytes(palette_png(stream.getvalue()))
+        from alneval.style import figure_files
+
+        for suffix, content in figure_files(figure, label or self.label).items():
+            path = self.output(f"figures/{Path(name).stem}{suffix}")
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content)
 
     def save_json(self, value: Any, name: str) -> None:
         """Write a JSON file."""

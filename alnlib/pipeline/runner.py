@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,15 +22,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from alnlib.arithmetic import arithmetic, processor
 from alnlib.errors import InputError, Problem
 from alnlib.files import sha256_file, write_json, write_text
-from alnlib.memo import FileDigests, LibraryCode
+from alnlib.memo import NOTES, FileDigests, LibraryCode
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
 from alnlib.pipeline import execute, provenance
 from alnlib.pipeline.cache import notebook_code, notebook_digest, read_state, why_stale
-from alnlib.pipeline.execute import Outcome, StageRun, run_in_process
-from alnlib.pipeline.offer import read_offer
+from alnlib.pipeline.cluster import cluster_executor, environment, outcome_of, run_on_worker
+from alnlib.pipeline.execute import HOURS, Outcome, StageRun, remedy_of, run_in_process
+from alnlib.pipeline.offer import named_files, read_offer
 from alnlib.pipeline.parameters import (
     check_names,
     declared_parameters,
@@ -38,7 +42,7 @@ from alnlib.pipeline.parameters import (
     read_profile,
     stage_parameters,
 )
-from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, Stage, check_table, find_stage, makers_of
+from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, STALE, Stage, check_table, find_stage, makers_of
 from alnlib.studies import ANY_COHORTS, STUDIES
 
 if TYPE_CHECKING:
@@ -46,7 +50,6 @@ if TYPE_CHECKING:
 
 NAMED_COHORTS = ("simulated", "duke", "breast-lesions-usg", "ispy2")
 POLL_SECONDS = 0.4
-CONNECT_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,18 @@ class RunOptions:
     settings: tuple[str, ...] = ()
     run: str | None = None  # name of the folder below results/; None: cohort and profile
     end: str | None = None  # number of the last stage
+    time_limit: float = HOURS  # of a stage, in hours
+
+    def command(self, run: str | None = None) -> str:
+        """What to type for a whole run of these options, or for one named `run`."""
+        default = RunOptions()
+        words = ["python3", "run_all.py"]
+        for option, name in (("--cohort", "cohort"), ("--data", "data"), ("--profile", "profile"), ("--seed", "seed")):
+            value = getattr(self, name)
+            words += [] if value == getattr(default, name) else [option, str(value)]
+        named = run or self.run
+        words += ["--run", named] if named else []
+        return shlex.join([*words, *(word for setting in self.settings for word in ("--set", setting))])
 
 
 @dataclass
@@ -82,6 +97,7 @@ class StageStatus:
     components: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     trail: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what its processes had to say
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,25 @@ def make_plan(options: RunOptions, stages: Sequence[Stage] = STAGES) -> Plan:
     chosen = _chosen_stages(options, stages)
     warnings = () if own is None else own.warnings
     return Plan(options, run, results_folder() / run, data, read, parameters, chosen, tuple(stages), warnings)
+
+
+def refuse_reference(plan: Plan) -> None:
+    """Raise InputError for other parameters than a profile's in the run that the simulated cohort has under its name."""
+    options = plan.options
+    given = ["--set"] * bool(options.settings) + ["--seed"] * (options.seed is not None)
+    if given and is_reference(plan.name):
+        chosen = [("--only", options.only), ("--from", options.start), ("--to", options.end)]
+        rest = shlex.join(word for option, value in chosen if value for word in (option, value))
+        raise InputError(
+            f"{' and '.join(given)} would change results/{plan.name}, a reference run that others are compared with; make a "
+            f"scratch run, in a folder of its own:\n    {options.command(run='try')}{rest and f' {rest}'}\n"
+            f"and see what moved:\n    python3 run_all.py verify try {plan.name}"
+        )
+
+
+def is_reference(run: str) -> bool:
+    """Whether a run is that of a profile and the simulated cohort, under its own name."""
+    return run in {f"simulated-{path.stem}" for path in (notebooks_folder() / "profiles").glob("*.yaml")}
 
 
 def _own_study(name: str) -> str:
@@ -233,7 +268,10 @@ class Runner:
 
     def _does_not_apply(self, stage: Stage) -> str | None:
         """Why the cohort, as stage 11 wrote it, has nothing for a stage."""
-        offer = read_offer(self.plan.folder / "cohort")
+        try:
+            offer = read_offer(self.plan.folder / "cohort")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+            offer = None  # a damaged copy of the cohort, which stage 11 then makes anew
         if offer is None:
             return None
         if missing := stage.lacks(offer):
@@ -278,7 +316,7 @@ class Runner:
 
     def _data(self) -> str:
         if self._data_digest is None:
-            self._data_digest = self.hashes.of_folder(self.plan.data)
+            self._data_digest = self.hashes.of_folder(self.plan.data, named_files(self.plan.data))
         return self._data_digest
 
     def _state_file(self, stage: Stage) -> Path:
@@ -301,14 +339,15 @@ class Runner:
             self.plan.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.plan.folder} cannot be written ({error.strerror}); mend its permissions") from None
-        with _one_run(self.plan.folder):
+        with one_run(self.plan.folder):
             self._keep_cohorts_apart()
-            shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
-            self.survey()
+            self._sweep()
+            self._say_stale(self.survey())  # as it stays if this run is killed
             self._mark_choice()
             self.on_change(self)
             with self._executor() as executor:
                 self._loop(executor)
+            self._say_stale(self._surveyed_anew())
             good = all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
             if good:
                 self._gather_numbers()
@@ -317,12 +356,45 @@ class Runner:
             self.hashes.save()
         return good
 
+    def _surveyed_anew(self) -> list[StageStatus]:
+        """How the stages stand after the run, which is known of those that ran or were found to be fresh."""
+        if all(status.kind in ("done", "fresh", "absent") for status in self.statuses.values()):
+            return list(self.statuses.values())
+        after = Runner(self.plan)
+        after.hashes, after._data_digest = self.hashes, self._data_digest
+        return after.survey()
+
+    def _say_stale(self, statuses: Sequence[StageStatus]) -> None:
+        """Write STALE.txt if the folder holds files of stages that are stale, or of none of this machine; else remove it."""
+        behind = [
+            status for status in statuses if status.kind in ("stale", "waiting") and self._has_files(status.stage)
+        ]
+        if not behind:
+            (self.plan.folder / STALE).unlink(missing_ok=True)
+            return
+        lines = [
+            f"Not all files in results/{self.plan.name} belong together. Those of these stages are older than what they"
+        ]
+        lines += ["are made from, or were made with other parameters or by other code:", ""]
+        lines += [f"  {status.stage.notebook:26s} {status.detail}" for status in behind]
+        lines += ["", "This makes them anew:", "", f"  {self.plan.options.command()}"]
+        write_text("\n".join(lines) + "\n", self.plan.folder / STALE)
+
+    def _has_files(self, stage: Stage) -> bool:
+        return any((self.plan.folder / made).exists() for made in stage.makes)
+
+    def _sweep(self) -> None:
+        """Remove what a run that was killed left: stages under way, and files that had not got their names yet."""
+        shutil.rmtree(self.plan.folder / ".staging", ignore_errors=True)
+        for path in self.plan.folder.rglob(".*.part*"):
+            path.unlink(missing_ok=True)
+
     def _keep_cohorts_apart(self) -> None:
         """One results folder belongs to one cohort folder; another one of the same name would mix with it."""
         if self.plan.parameters[self.plan.stages[0].notebook].get("cohort") != "folder":
             return
         owner = self.plan.folder / ".state" / "cohort.txt"
-        before = owner.read_text(encoding="utf-8") if owner.exists() else str(self.plan.data)
+        before = owner.read_text(encoding="utf-8", errors="replace") if owner.exists() else str(self.plan.data)
         if before != str(self.plan.data):
             raise InputError(
                 f"results/{self.plan.name} holds the results of {before}, another cohort folder of the same name; "
@@ -353,7 +425,7 @@ class Runner:
                 return
             finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
-                self._finish(running.pop(future), future.result())
+                self._finish(running.pop(future), outcome_of(future))
             for stage in running.values():
                 with contextlib.suppress(OSError):
                     progress = (self._staging(stage) / ".progress").read_text(encoding="utf-8")
@@ -379,6 +451,8 @@ class Runner:
             maker = next(other for other in self.plan.stages if missing in other.makes)
             status.kind = "failed"
             status.detail = f"results/{self.plan.name}/{missing} is missing; run --from {maker.number} instead"
+        elif edited := self._edited_input(stage):
+            status.kind, status.detail = "failed", edited
         elif room:
             why = "forced" if self.plan.options.force else self._why_stale(stage)
             if why:
@@ -387,12 +461,21 @@ class Runner:
             status.kind, status.detail = self._standing(stage)
         return None
 
+    def _edited_input(self, stage: Stage) -> str | None:
+        """What is wrong with a file that a stage, not chosen to run, made, and that is no longer what it made."""
+        for maker in makers_of(stage, self.plan.stages):
+            made = self._state(maker)["outputs"] if self.statuses[maker.notebook].kind == "skipped" else {}
+            for name in (need for need in stage.needs if need in made):
+                if self.hashes.of(self.plan.folder / name) != made[name]:
+                    place = f"results/{self.plan.name}/{name}"
+                    return f"{place} is not as stage {maker.number} wrote it; run --from {maker.number} instead"
+        return None
+
     def _start(self, stage: Stage, status: StageStatus, executor: Executor) -> Future:
         self.left_out.pop(stage.notebook, None)
         self.lost.discard(stage.notebook)
         status.kind, status.begun, status.begun_at = "running", time.monotonic(), provenance.now()
         status.components = self._components(stage)
-        shutil.rmtree(self._staging(stage), ignore_errors=True)
         spec = StageRun(
             stage.notebook,
             str(notebooks_folder() / f"{stage.source_notebook}.ipynb"),
@@ -401,8 +484,10 @@ class Runner:
             str(repository_root()),
             str(results_folder()),
         )
-        run = run_in_process if self.plan.options.cluster else partial(run_in_process, started=self.started)
-        return executor.submit(run, spec)
+        if self.plan.options.cluster:
+            own = environment(spec.root, "")
+            return executor.submit(run_on_worker, spec, own, self.plan.options.time_limit)
+        return executor.submit(partial(run_in_process, hours=self.plan.options.time_limit, started=self.started), spec)
 
     def _retire(self, stage: Stage) -> None:
         """Remove what the stage left."""
@@ -416,6 +501,9 @@ class Runner:
     def _finish(self, stage: Stage, outcome: Outcome) -> None:
         status, staging = self.statuses[stage.notebook], self._staging(stage)
         status.seconds = outcome.seconds
+        with contextlib.suppress(OSError):
+            noted = (staging / NOTES).read_text(encoding="utf-8", errors="replace").splitlines()
+            status.notes = tuple(dict.fromkeys(noted))
         made = [path.relative_to(staging) for path in sorted(staging.rglob("*")) if path.is_file()]
         names = [path.as_posix() for path in made if not path.name.startswith(".")]
         error = outcome.error or self._contract_error(stage, names)
@@ -440,6 +528,8 @@ class Runner:
             where = f", cell {error['cell']}" if error["cell"] else ""
             said_by = "" if error["name"] == "InputError" else f"{error['name']}{where}: "
             status.detail = said_by + error["message"]
+            if error["name"] != "InputError":
+                status.detail += remedy_of(status.detail)
             if stage.about and not self._state(stage)["outputs"]:
                 self.lost.add(stage.notebook)
             if (executed := staging / "notebooks" / failed.name).exists():
@@ -482,9 +572,13 @@ class Runner:
             write_json(gathered, self.plan.folder / NUMBERS)
 
     def _say_what_computed(self) -> None:
-        """Write report/arithmetic.json if a stage ran: it is committed with the results, unlike provenance.json."""
-        if any(status.kind == "done" for status in self.statuses.values()):
-            write_json(self.computed(), self.plan.folder / ARITHMETIC)
+        """Write report/arithmetic.json if a stage ran, or if it cannot be read: it is committed, unlike provenance.json."""
+        computed, said = self.computed(), None
+        with contextlib.suppress(OSError, ValueError):
+            said = json.loads((self.plan.folder / ARITHMETIC).read_text(encoding="utf-8"))
+        readable = isinstance(said, dict) and said.keys() == computed.keys()
+        if not readable or any(status.kind == "done" for status in self.statuses.values()):
+            write_json(computed, self.plan.folder / ARITHMETIC)
 
     def computed(self) -> dict[str, str]:
         """What computes this run: the arithmetic, the processor, and the GPU of its networks or "cpu"."""
@@ -513,7 +607,7 @@ class Runner:
         On an interrupt or an error the kernels end too: each runs in a process group of its own.
         """
         if self.plan.options.cluster:
-            with _cluster(self.plan.options.cluster) as executor:
+            with cluster_executor(self.plan.options.cluster, repository_root(), self.plan.folder) as executor:
                 yield executor
             return
         executor = ThreadPoolExecutor(self.jobs)
@@ -534,34 +628,14 @@ def _move(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _cluster(address: str) -> Iterator[Executor]:
-    """The workers of the Dask scheduler at tcp://HOST:PORT, who must see all folders under the same paths."""
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise InputError(
-            f"--cluster {address}: no Dask scheduler answers there ({type(error).__name__}); start one with `dask scheduler`, "
-            "workers with `dask worker tcp://HOST:PORT`, and give its tcp:// address"
-        ) from None
-    with client:
-        if not client.scheduler_info()["workers"]:
-            raise InputError(
-                f"--cluster {address}: the scheduler has no workers; start `dask worker {address}` on a machine"
-            )
-        yield client.get_executor(pure=False, retries=0)
-
-
-@contextlib.contextmanager
-def _one_run(folder: Path) -> Iterator[None]:
+def one_run(folder: Path) -> Iterator[None]:
     """Keep two runs out of one results folder; the system frees the lock when a run is killed."""
     try:
         import fcntl
     except ImportError:  # Windows has no such lock
         yield
         return
-    with open(folder / ".lock", "a+", encoding="utf-8") as stream:
+    with open(folder / ".lock", "a+", encoding="utf-8", errors="replace") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

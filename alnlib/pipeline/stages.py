@@ -22,6 +22,9 @@ NUMBERS = "report/numbers.json"
 ARITHMETIC = "report/arithmetic.json"
 """Whose processor and which arithmetic a run was computed with, written by the runner."""
 
+STALE = "STALE.txt"
+"""File of a run folder that says which of its files do not belong to the others; there only while some do not."""
+
 ABOUT = re.compile(
     r"\w+ images( with a mask or box of the lesion)?|mask or box of the lesion on every \w+ image"
     r"|endpoint \w+ with both classes|clinical variables|feature table"

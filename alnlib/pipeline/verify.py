@@ -1,4 +1,4 @@
-"""Whether a run came out as the committed one: file by file, number by number, verdict by verdict.
+"""Whether a run came out as the committed one, or as another: file by file, number by number, verdict by verdict.
 
 What may differ, and how far, stands in tolerances.yaml beside this module.
 """
@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, cached_property
@@ -24,7 +24,7 @@ from alnlib.arithmetic import arithmetic_line
 from alnlib.errors import InputError
 from alnlib.paths import repository_root, results_folder
 from alnlib.pipeline.committed import committed_files, head
-from alnlib.pipeline.stages import ARITHMETIC, NOT_COMMITTED, STAGES
+from alnlib.pipeline.stages import ARITHMETIC, NOT_COMMITTED, STAGES, STALE
 
 CLAIMS, DISCRIMINATION = "report/claims.csv", "evaluation/discrimination.csv"
 TESTED = {"test", "external"}
@@ -32,6 +32,9 @@ TESTED = {"test", "external"}
 
 SHOWN = 5
 """Values that are shown of a changed file, the worst first."""
+
+AUCS_SHOWN = 12
+"""AUCs that are shown of two runs side by side, those furthest apart first."""
 
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w-])")
 """A number inside of text: "0.726" in "0.726 (0.591 to 0.828)", but no part of SIM-0001 or 2D."""
@@ -254,11 +257,16 @@ class Comparison:
         return [verdict for verdict in self.verdicts if verdict[1] != verdict[2]]
 
     @cached_property
-    def auc_differences(self) -> dict[str, float]:
-        """|difference| of every AUC of test patients, by what it is of."""
+    def _aucs(self) -> dict[str, tuple[float, float]]:
+        """(committed, here) of every AUC of test patients, by what it is of."""
         tested = [both for both in self._both(DISCRIMINATION, "auc") if TESTED & set(both[0])]
         numbers = {" / ".join(row): (_number(old), _number(new)) for row, old, new in tested}
-        return {row: abs(new - old) for row, (old, new) in numbers.items() if None not in (old, new)}
+        return {row: both for row, both in numbers.items() if None not in both}
+
+    @cached_property
+    def auc_differences(self) -> dict[str, float]:
+        """|difference| of every AUC of test patients, by what it is of."""
+        return {row: abs(new - old) for row, (old, new) in self._aucs.items()}
 
     @property
     def same(self) -> bool:
@@ -271,9 +279,7 @@ class Comparison:
 
     def __str__(self) -> str:
         differing = [str(compared) for compared in self.files if compared.state != "identical"]
-        verdicts = [f"verdicts: {len(self.verdicts) - len(self.moved)} the same, {len(self.moved)} moved"]
-        verdicts += [f"    {claim}: {old} -> {new}" for claim, old, new in self.moved]
-        return "\n".join([*differing, *self._counts(), *verdicts, *self._auc_line()])
+        return "\n".join([*differing, *self._counts(), *self._verdict_lines(), *self._auc_line()])
 
     def _counts(self) -> list[str]:
         """A line for each class: how many of its files are identical, within tolerance and changed."""
@@ -282,6 +288,19 @@ class Comparison:
             kind: ", ".join(f"{states[state]} {state}" for state in sorted(states)) for kind, states in counts.items()
         }
         return [f"{kind} files: {text}" for kind, text in shown.items() if text]
+
+    def side_by_side(self) -> str:
+        """What moved between two runs that were meant to differ: verdicts, AUCs, and in which files."""
+        moved = sorted(self.auc_differences, key=self.auc_differences.get, reverse=True)
+        moved = [row for row in moved if self.auc_differences[row]]
+        aucs = [f"    {row}: {self._aucs[row][0]:.3f} -> {self._aucs[row][1]:.3f}" for row in moved[:AUCS_SHOWN]]
+        aucs += [f"    and {len(moved) - AUCS_SHOWN} more"] if len(moved) > AUCS_SHOWN else []
+        files = [str(one).partition("\n")[0] for one in self.files if one.state != "identical"]
+        return "\n".join([*self._verdict_lines(), *self._auc_line(), *aucs, "", *self._counts(), *files])
+
+    def _verdict_lines(self) -> list[str]:
+        lines = [f"verdicts: {len(self.verdicts) - len(self.moved)} the same, {len(self.moved)} moved"]
+        return lines + [f"    {claim}: {old} -> {new}" for claim, old, new in self.moved]
 
     def _auc_line(self) -> list[str]:
         found = self.auc_differences
@@ -313,9 +332,7 @@ class Comparison:
 
 def compare_runs(run: str, against: str) -> Comparison:
     """results/`run` as it stands beside results/`against` as it is committed; InputError if one of them is not there."""
-    folder, place = results_folder() / run, f"results/{against}"
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not there; make it with python3 run_all.py, or name another run")
+    folder, place = _folder(run), f"results/{against}"
     committed = committed_files(repository_root(), place)
     if committed is None:
         raise InputError(
@@ -326,9 +343,27 @@ def compare_runs(run: str, against: str) -> Comparison:
             f"{place} is not committed; name the committed run to compare with, as in --against simulated-demo"
         )
     names = {name.removeprefix(f"{place}/"): content for name, content in committed.items()}
+    return Comparison(names, _files(folder, names))
+
+
+def compare_folders(run: str, other: str) -> Comparison:
+    """results/`run` beside results/`other`, both as they stand; InputError if one of them is not there."""
+    old, new = _files(_folder(other)), _files(_folder(run))
+    return Comparison({name: content for name, content in old.items() if not name.startswith(NOT_COMMITTED)}, new)
+
+
+def _folder(run: str) -> Path:
+    folder = results_folder() / run
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not there; make it with python3 run_all.py, or name another run")
+    return folder
+
+
+def _files(folder: Path, names: Iterable[str] = ()) -> dict[str, bytes]:
+    """{name: content} of a run's files that stages declare, and of those named, as far as they are there."""
     declared = {made for stage in STAGES for made in stage.makes}
     files = [(name, folder / name) for name in sorted({*names, *declared, ARITHMETIC})]
-    return Comparison(names, {name: path.read_bytes() for name, path in files if path.is_file()})
+    return {name: path.read_bytes() for name, path in files if path.is_file()}
 
 
 def report(run: str, against: str, comparison: Comparison) -> str:
@@ -336,11 +371,29 @@ def report(run: str, against: str, comparison: Comparison) -> str:
     extra = [name for name in comparison.here if name not in comparison.committed and name != ARITHMETIC]
     extra = [name for name in extra if not name.startswith(NOT_COMMITTED)]
     lines = [f"results/{run} against results/{against} as committed ({head(repository_root())})"]
-    for which, computed in zip(("committed run", "this run"), comparison.computed(), strict=True):
-        lines += [f"{which}: {arithmetic_line(computed) if computed else 'arithmetic and processor are not recorded'}"]
-    lines += ["", str(comparison)]
+    lines += [*_about(("committed run", "this run"), comparison), *_stale(run), "", str(comparison)]
     lines += [f"not committed, so not compared: {', '.join(extra)}"] if extra else []
     left_out = "; ".join(entry["means"] for kind, entry in classes().items() if not tolerances(kind))
     lines += [f"not compared, though committed: {left_out}. Numbers that figures show stand in tables."]
     lines += ["", "The same result." if comparison.same else "Changed beyond the stated tolerance."]
     return "\n".join(lines)
+
+
+def report_folders(run: str, other: str, comparison: Comparison) -> str:
+    """The whole of what `run_all.py verify RUN OTHER` prints."""
+    lines = [f"results/{run} against results/{other}, both as they stand; OTHER -> RUN"]
+    lines += [*_about((other, run), comparison), *_stale(run), *_stale(other), "", comparison.side_by_side(), ""]
+    return "\n".join([*lines, "The same result." if comparison.same else "Not the same result."])
+
+
+def _about(names: tuple[str, str], comparison: Comparison) -> list[str]:
+    both = zip(names, comparison.computed(), strict=True)
+    return [
+        f"{name}: {arithmetic_line(computed) if computed else 'arithmetic and processor are not recorded'}"
+        for name, computed in both
+    ]
+
+
+def _stale(run: str) -> list[str]:
+    there = (results_folder() / run / STALE).exists()
+    return [f"results/{run} holds files that do not belong together: its {STALE} says which"] * there

@@ -3,7 +3,7 @@
 Settings are parameter files of pyradiomics in settings/. Reading is in `alnlib.imaging`, redrawn contours in `stability`.
 
 An image is normalized as a whole, and then cut to the ROI and as much around it as a filter looks at. Features agree with
-those of the whole image, as tests show: original and wavelet bands to rounding, LoG to 1e-6 relative.
+those of the whole image, as tests show: original and wavelet bands to rounding, LoG to 1e-6.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,17 +27,21 @@ import yaml
 from joblib import Parallel, delayed
 from radiomics import imageoperations
 from radiomics.featureextractor import RadiomicsFeatureExtractor
-from scipy import ndimage, sparse
+from scipy import ndimage
 
 from alnlib.cohorts.schema import mask_files
 from alnlib.errors import InputError
 from alnlib.imaging.rows import ADC, Still, is_given, read_scan, read_still, scan_mask
 from alnlib.imaging.volumes import Volume, VolumeGeometry
 from alnlib.memo import MEMORY, FileDigests, code_of, key_of, sealed_length, versions, write_sealed
+from alnlib.radiomics.grid import VALUE_DIGITS, lay_grid, splined
+from alnlib.radiomics.laplacian import laplacian_of_gaussian
 
 SETTINGS = Path(__file__).parent / "settings"
 SETTINGS_OF = {"MRI": "mri", "MRI/ADC": "mri_adc", "MG": "mammography", "CT": "ct", "US": "ultrasound"}
 """Settings file by modality, or by modality/sequence where a sequence has one of its own."""
+
+GRIDS = ("lesion", "image")
 
 NOT_TAKEN = {"label", "label_channel", "padDistance", "preCrop", "voxelBased", "correctMask", "geometryTolerance"}
 NOT_TAKEN |= {"additionalInfo"}
@@ -57,7 +61,7 @@ FLAT_MM = 1.0
 """Thickness given to a single plane."""
 
 RIM_MM = 3.0
-FORMAT = 3
+FORMAT = 4
 LIBRARIES = ("pyradiomics", "numpy", "scipy", "simpleitk", "pywavelets", "nibabel", "pydicom", "python-gdcm", "pillow")
 """What makes gray values and features: another version may give others."""
 
@@ -84,12 +88,21 @@ def _quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Settings:
-    """A parameter file of pyradiomics. image_types: {name: own options}; feature_classes: {name: features, None for all}."""
+    """A parameter file of pyradiomics. image_types: {name: own options}; feature_classes: {name: features, None for all}.
+
+    grid: what a resampled image's voxels are laid from: the "lesion", so that features do not depend on where the scan
+    begins, or the "image", as pyradiomics does.
+    """
 
     name: str
     setting: Mapping[str, Any]
     image_types: Mapping[str, Mapping[str, Any]]
     feature_classes: Mapping[str, Sequence[str] | None]
+    grid: str = "lesion"
+
+    def __post_init__(self) -> None:
+        if self.grid not in GRIDS:
+            raise ValueError(f"grid is {self.grid!r}; expected {' or '.join(GRIDS)}")
 
     def only(self, *image_types: str) -> Settings:
         """With these image types alone ("Original", "LoG", "Wavelet"). Raises ValueError for one it does not have."""
@@ -105,6 +118,16 @@ class Settings:
             "imageType": {name: dict(options) for name, options in self.image_types.items()},
             "featureClass": dict(self.feature_classes),
         }
+
+
+class Perturbation(Protocol):
+    """How a lesion is measured otherwise: a frozen dataclass of plain values, such as `stability.MaskPerturbation`."""
+
+    def __call__(self, mask: np.ndarray, spacing_mm: Sequence[float], patient_id: str) -> np.ndarray:
+        """Another contour, (z, y, x) bool."""
+
+    def shift(self, patient_id: str) -> tuple[float, float, float]:
+        """(z, y, x) of the grid that the lesion is measured on, in its voxels."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +150,15 @@ class Extraction:
         )
 
 
-def settings_for(modality: str, sequence: str | None = None) -> Settings:
-    """This package's settings for a modality of an images table, or for one sequence of it. Raises InputError for another."""
+def settings_for(modality: str, sequence: str | None = None, *, grid: str = "lesion") -> Settings:
+    """This package's settings for a modality of an images table, or for one sequence of it. Raises InputError for another,
+    and for a grid that is neither "lesion" nor "image"."""
+    if grid not in GRIDS:
+        raise InputError(f"grid {grid!r} is not known; give {' or '.join(GRIDS)}")
     name = SETTINGS_OF.get(f"{modality}/{sequence}") or SETTINGS_OF.get(modality)
     if name is None:
         raise InputError(f"there are no radiomics settings for modality {modality!r}; give some for it")
-    return read_settings(SETTINGS / f"{name}.yaml")
+    return replace(read_settings(SETTINGS / f"{name}.yaml"), grid=grid)
 
 
 def read_settings(path: Path) -> Settings:
@@ -162,12 +188,15 @@ def read_settings(path: Path) -> Settings:
 
 
 @_quiet()
-def extract_features(image: Volume, mask: np.ndarray, settings: Settings) -> dict[str, float]:
+def extract_features(
+    image: Volume, mask: np.ndarray, settings: Settings, shift: Sequence[float] = (0.0, 0.0, 0.0)
+) -> dict[str, float]:
     """Features of one ROI, {"original_firstorder_Mean": ...}, names as pyradiomics gives them.
 
     mask: (z, y, x) bool, on the grid of the image. A single plane gets LoG features too, which pyradiomics leaves out: it is
-    repeated along z, so that the Laplacian has no part across it. As pyradiomics does with integer files, an image of whole
-    numbers that is not normalized stays one when it is resampled.
+    repeated along z, so that the Laplacian has no part across it. On the grid of the image, as pyradiomics does with integer
+    files, an image of whole numbers that is not normalized stays one when it is resampled.
+    shift: (z, y, x) of a grid laid from the lesion, in its voxels. Raises ValueError where there is no such grid.
     Raises InputError, with a remedy, for a mask that is empty, of a single voxel, too small or too flat for the settings, or
     that fills the image, and for an image too thin for a LoG filter.
     """
@@ -177,7 +206,7 @@ def extract_features(image: Volume, mask: np.ndarray, settings: Settings) -> dic
         raise InputError(f"the mask is {what}; redraw the lesion or leave the image out")
     runs, setting = _runs(settings), settings.setting
     roi = _sitk(mask.astype(np.uint8), image.geometry)
-    picture, roi = _resampled(_normalized(image, setting), roi, runs, setting)
+    picture, roi = _resampled(_normalized(image, setting), roi, runs, settings, shift)
     inside = int(SimpleITK.GetArrayViewFromImage(roi).sum())
     if inside == 0:
         raise InputError("the mask is empty after resampling; exclude the image or use a finer resampledPixelSpacing")
@@ -228,7 +257,7 @@ def extract_cohort(
     settings: Mapping[str, Settings],
     *,
     rim: bool = False,
-    perturb: Callable[[np.ndarray, Sequence[float], str], np.ndarray] | None = None,
+    perturb: Perturbation | None = None,
     folder: str | Path | None = None,
     n_jobs: int = 1,
 ) -> Extraction:
@@ -238,8 +267,7 @@ def extract_cohort(
     `alnlib.cohorts.schema`. settings: by "MRI/ADC" or "MRI".
     A lesion that has gone from MRI (timepoint post, mask without it): its ROI is where it was at timepoint pre, by scanner
     coordinates, so the visits must be registered. rim: also of the shell around the lesion up to `RIM_MM`.
-    perturb: function of (mask, spacing_mm, patient_id), a frozen dataclass of plain values such as
-    `stability.MaskPerturbation`, applied before a rim is formed.
+    perturb: another contour or place of the grid, applied before a rim is formed.
     folder: where the features of each image are kept as soon as they are known (`alnlib.memo`); a run that was stopped goes on
     from there. n_jobs: processes (joblib's); the values do not depend on it.
     What cannot be extracted becomes a row of `failures`, and the rest goes on. Raises InputError for a patient who has two
@@ -291,6 +319,7 @@ class _Run:
     image_type: str
     options: Mapping[str, Any]
     classes: Mapping[str, list[str]]
+    by_axis: bool  # LoG at the lesion alone; otherwise ITK's own of all that a filter looks at, to the last digit
 
     def reach(
         self, roi: SimpleITK.Image, setting: Mapping[str, Any], spacing: np.ndarray, slack: int = 0
@@ -353,22 +382,39 @@ class _Run:
         self, extractor: RadiomicsFeatureExtractor, image: SimpleITK.Image, roi: SimpleITK.Image
     ) -> dict[str, Any]:
         """What `execute` gives; a filtered image is cut to the ROI before pyradiomics goes over it several times."""
-        filtered = getattr(imageoperations, f"get{self.image_type}Image")
         extractor.enabledImagetypes, values = {"Original": dict(self.options)}, {}  # such as a bin width of its own
-        for each, name, _ in filtered(image, roi, **extractor.settings | self.options):
-            found = extractor.execute(*_cut(roi, np.ones(3, dtype=int), each, roi))
+        (lesion,) = _cut(roi, np.ones(3, dtype=int), roi)
+        for each, name in self._filtered(extractor, image, roi):
+            found = extractor.execute(each, lesion)
             values |= {key.replace("original", name, 1): value for key, value in found.items()}
         return values
+
+    def _filtered(
+        self, extractor: RadiomicsFeatureExtractor, image: SimpleITK.Image, roi: SimpleITK.Image
+    ) -> Iterator[tuple[SimpleITK.Image, str]]:
+        """Each filtered image of the ROI and one voxel around it, and its name, as pyradiomics gives them."""
+        margin = np.ones(3, dtype=int)
+        if self.image_type != "LoG" or not self.by_axis:
+            filtered = getattr(imageoperations, f"get{self.image_type}Image")
+            for each, name, _ in filtered(image, roi, **extractor.settings | self.options):
+                yield _cut(roi, margin, each)[0], name
+            return
+        sigma, size = self.options["sigma"][0], np.array(image.GetSize())
+        if sigma > 0 and (size >= np.maximum(np.ceil(sigma / np.array(image.GetSpacing())) + 1, 4)).all():
+            first, last = _within(roi, margin)
+            name = f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D"
+            yield laplacian_of_gaussian(image, sigma, first, last - first + 1), name
 
 
 def _runs(settings: Settings) -> list[_Run]:
     shapes, others = {}, {}
     for name, chosen in settings.feature_classes.items():
         (shapes if name.startswith("shape") else others)[name] = list(chosen or ())
-    runs = [_Run("Original", {}, shapes)]  # of the mask alone, so once
+    by_axis = settings.grid == "lesion"
+    runs = [_Run("Original", {}, shapes, by_axis)]  # of the mask alone, so once
     for name, options in settings.image_types.items():
         each = [{**options, "sigma": [sigma]} for sigma in options.get("sigma", ())] if name == "LoG" else [options]
-        runs += [_Run(name, one, others) for one in each]
+        runs += [_Run(name, one, others, by_axis) for one in each]
     return [run for run in runs if run.classes]
 
 
@@ -381,16 +427,23 @@ def _normalized(image: Volume, setting: Mapping[str, Any]) -> SimpleITK.Image:
 
 
 def _resampled(
-    image: SimpleITK.Image, roi: SimpleITK.Image, runs: Sequence[_Run], setting: Mapping[str, Any]
+    image: SimpleITK.Image, roi: SimpleITK.Image, runs: Sequence[_Run], settings: Settings, shift: Sequence[float]
 ) -> tuple[SimpleITK.Image, SimpleITK.Image]:
     """Image and ROI at the spacing asked for, around the ROI as far as any filter looks."""
+    setting, laid = settings.setting, settings.grid == "lesion"
     asked = setting.get("resampledPixelSpacing")
+    if any(shift) and (asked is None or not laid):
+        raise ValueError("only a grid that is laid from the lesion can be shifted; resample to one")
     if asked is None:
         return image, roi
     (low, high), old = _bounds(roi), np.array(image.GetSpacing())
-    new = np.where((np.array(asked, dtype=float) == 0) | (low == high), old, np.array(asked, dtype=float))
+    flat = np.array(image.GetSize()) == 1 if laid else low == high
+    new = np.where((np.array(asked, dtype=float) == 0) | flat, old, np.array(asked, dtype=float))
     pad = max(int(run.reach(roi, setting, new, slack=2).max()) for run in runs)
-    (image,) = _cut(roi, np.ceil(pad * new / old).astype(int) + SPLINE_REACH, image)
+    around = np.ceil(pad * new / old).astype(int) + SPLINE_REACH
+    if laid:
+        return _on_lesion_grid(*_cut(roi, around, image, roi), pad, settings, shift)
+    (image,) = _cut(roi, around, image)
     smooth = setting.get("interpolator", "sitkBSpline") in ("sitkBSpline", SimpleITK.sitkBSpline)
     smooth &= image.GetPixelID() in (SimpleITK.sitkFloat32, SimpleITK.sitkFloat64)
     smooth &= 2 not in image.GetSize()  # ITK mirrors two planes otherwise
@@ -402,39 +455,22 @@ def _resampled(
             f"the image cannot be resampled to {list(asked)} mm ({error}); correct resampledPixelSpacing"
         ) from error
     if smooth and not np.allclose(old, new):  # as pyradiomics asks
-        resampled = _splined(image, resampled)
+        resampled = splined(image, resampled)
     return resampled, roi
 
 
-def _splined(image: SimpleITK.Image, grid: SimpleITK.Image) -> SimpleITK.Image:
-    """An image of floats by cubic B-splines on a grid of the same directions, 0 beyond its border: `sitkBSpline`, by axis.
-
-    The same values but for the last bits; ITK sums 64 products per voxel where three sums of four will do.
-    """
-    given = SimpleITK.GetArrayViewFromImage(image)
-    values = ndimage.spline_filter(given, order=3, output=np.float64, mode="mirror")
-    start = image.TransformPhysicalPointToContinuousIndex(grid.GetOrigin())
-    for axis in range(3):  # x, y, z, from the last axis of the array to the first
-        place = start[axis] + np.arange(grid.GetSize()[axis]) * grid.GetSpacing()[axis] / image.GetSpacing()[axis]
-        values = np.moveaxis(values, -1, 0)
-        weights = _spline_weights(place, len(values))
-        values = (weights @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
-    made = SimpleITK.GetImageFromArray(values.astype(given.dtype))
-    made.CopyInformation(grid)
-    return made
-
-
-def _spline_weights(place: np.ndarray, size: int) -> sparse.csr_array:
-    """(n, size) weight of every coefficient at each place (in voxels); coefficients are mirrored at the first and last voxel."""
-    taps = np.floor(place).astype(int)[:, None] + np.arange(-1, 3)
-    away = np.abs(place[:, None] - taps)
-    weights = np.where(away < 1.0, 2.0 / 3.0 - away**2 + 0.5 * away**3, np.maximum(2.0 - away, 0.0) ** 3 / 6.0)
-    weights[(place < -0.5) | (place > size - 0.5)] = 0.0
-    period = max(2 * size - 2, 1)
-    index = np.abs(taps) % period
-    index = np.minimum(index, period - index) if size > 1 else np.zeros_like(taps)
-    rows = np.repeat(np.arange(len(place)), 4)
-    return sparse.csr_array((weights.ravel(), (rows, index.ravel())), shape=(len(place), size))
+def _on_lesion_grid(
+    image: SimpleITK.Image, roi: SimpleITK.Image, pad: int, settings: Settings, shift: Sequence[float]
+) -> tuple[SimpleITK.Image, SimpleITK.Image]:
+    asked, how = settings.setting["resampledPixelSpacing"], settings.setting.get("interpolator", "sitkBSpline")
+    grid = lay_grid(roi, asked, pad, shift[::-1])
+    if how in ("sitkBSpline", SimpleITK.sitkBSpline):
+        return splined(image, grid, VALUE_DIGITS), grid
+    known = getattr(SimpleITK, how, None) if isinstance(how, str) else how
+    if known is None:
+        raise InputError(f"interpolator {how!r} is not one of SimpleITK's; give sitkBSpline or sitkLinear")
+    image = SimpleITK.Cast(image, SimpleITK.sitkFloat32)
+    return SimpleITK.Resample(image, grid, SimpleITK.Transform(), known, 0.0), grid
 
 
 def _bounds(roi: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
@@ -443,10 +479,15 @@ def _bounds(roi: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
     return np.array([axis.start for axis in box]), np.array([axis.stop - 1 for axis in box])
 
 
-def _cut(roi: SimpleITK.Image, margin: np.ndarray, *images: SimpleITK.Image) -> list[SimpleITK.Image]:
-    """The box of the ROI and a margin of voxels along (x, y, z) of images on its grid, within them."""
+def _within(roi: SimpleITK.Image, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last index along (x, y, z) of the box of the ROI and a margin of voxels, within the image."""
     low, high = _bounds(roi)
-    first, last = np.maximum(low - margin, 0), np.minimum(high + margin, np.array(roi.GetSize()) - 1)
+    return np.maximum(low - margin, 0), np.minimum(high + margin, np.array(roi.GetSize()) - 1)
+
+
+def _cut(roi: SimpleITK.Image, margin: np.ndarray, *images: SimpleITK.Image) -> list[SimpleITK.Image]:
+    """That box of images on the grid of the ROI."""
+    first, last = _within(roi, margin)
     return [SimpleITK.RegionOfInterest(image, (last - first + 1).tolist(), first.tolist()) for image in images]
 
 
@@ -470,7 +511,7 @@ class _Case:
     root: Path
     settings: Settings
     rim: bool
-    perturb: Callable[[np.ndarray, Sequence[float], str], np.ndarray] | None
+    perturb: Perturbation | None
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -492,7 +533,7 @@ class _Case:
             format=FORMAT,
             row=[[str(row.get(name)) for name in ROW_READ] for row in rows],
             files=[[name, digests.of_image(self.root / name)] if is_given(name) else None for name in named],
-            settings=self.settings.parameters(),
+            settings=self.settings.parameters() | {"grid": self.settings.grid},
             rim=self.rim,
             perturb=None if self.perturb is None else [repr(self.perturb), self.row["patient_id"]],
             code=code_of("alnlib.radiomics.extract", type(self.perturb).__module__),
@@ -588,7 +629,8 @@ def _measured(case: _Case) -> tuple[dict[str, dict[str, Any]], bool]:
             mask, source = case.lesion(image)
             if roi != "lesion":
                 mask = rim_mask(mask, image.geometry.spacing_mm, RIM_MM)
-            features = extract_features(image, mask, case.settings)
+            shift = (0.0, 0.0, 0.0) if case.perturb is None else case.perturb.shift(case.row["patient_id"])
+            features = extract_features(image, mask, case.settings, shift)
             found[roi] = {"features": features, "n_voxels": int(mask.sum()), "source": source}
         except InputError as error:
             found[roi] = {"problem": str(error)}

@@ -1,4 +1,4 @@
-"""Which features survive another contour: perturbed masks, their intraclass correlations, and a filter as a pipeline step.
+"""Which features survive another contour or grid: their intraclass correlations, and a filter as a pipeline step.
 
 Extraction itself is in `extract`; other selection steps have modules of their own.
 """
@@ -22,7 +22,7 @@ from alnlib.errors import InputError
 from alnlib.radiomics.extract import extract_cohort, mask_window
 from alnlib.radiomics.select import FeatureSelector
 
-KINDS = ("erode", "dilate", "contour")
+KINDS = ("erode", "dilate", "contour", "grid")
 GOOD_ICC = 0.75
 """From here on reliability is called good (Koo & Li 2016, J Chiropr Med 15:155)."""
 
@@ -32,11 +32,13 @@ _WINDOW = 4.0
 
 @dataclass(frozen=True)
 class MaskPerturbation:
-    """Another contour of the same lesion, as another reader might draw it; a function of (mask, spacing_mm, patient_id).
+    """Another contour of the same lesion, as another reader might draw it, or another place of the grid it is measured on; a
+    function of (mask, spacing_mm, patient_id).
 
     kind: "erode" or "dilate", by size_mm (in the plane alone where slices are farther apart); "contour", the border moved
     in and out by a smooth random field that has mean 0 and a standard deviation of half of size_mm along it, stays within
-    size_mm (and half a voxel), and changes over smooth_mm.
+    size_mm (and half a voxel), and changes over smooth_mm; "grid", the contour as drawn on a resampling grid that is moved by
+    up to half of its voxel along each axis, as another position in the scanner would.
     seed: with kind and patient it fixes what is random, so that a patient's images are all measured in the same contour.
     An erosion that would leave less than half of the voxels is weakened until it does not. All sizes are our choice.
     """
@@ -54,14 +56,24 @@ class MaskPerturbation:
 
     def __call__(self, mask: np.ndarray, spacing_mm: Sequence[float], patient_id: str = "") -> np.ndarray:
         """(z, y, x) bool from mask (z, y, x) bool and its spacing in mm (z, y, x). An empty mask stays empty."""
-        if not mask.any():
+        if self.kind == "grid" or not mask.any():
             return mask.copy()
-        drawn = hashlib.sha256(f"{self.kind} {patient_id}".encode()).digest()
-        rng = np.random.default_rng([self.seed, *drawn[:8]])
+        rng = self._rng(patient_id)
         window = mask_window(mask, [math.ceil(_WINDOW * self.size_mm / step) + 1 for step in spacing_mm])
         redrawn = np.zeros_like(mask)
         redrawn[window] = self._redrawn(mask[window], spacing_mm, rng)
         return redrawn
+
+    def shift(self, patient_id: str = "") -> tuple[float, float, float]:
+        """(z, y, x) of the resampling grid in its voxels, each within half of one; of other kinds 0."""
+        if self.kind != "grid":
+            return 0.0, 0.0, 0.0
+        z, y, x = self._rng(patient_id).uniform(-0.5, 0.5, 3).tolist()
+        return z, y, x
+
+    def _rng(self, patient_id: str) -> np.random.Generator:
+        drawn = hashlib.sha256(f"{self.kind} {patient_id}".encode()).digest()
+        return np.random.default_rng([self.seed, *drawn[:8]])
 
     def _redrawn(self, mask: np.ndarray, spacing_mm: Sequence[float], rng: np.random.Generator) -> np.ndarray:
         depth = _signed_depth_mm(mask, spacing_mm)

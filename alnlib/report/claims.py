@@ -6,8 +6,10 @@ simulated patients it says whether the pipeline could find such a difference, no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, isnan, nan
+from textwrap import wrap
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +17,27 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 from scipy import stats
 
 from alneval.curves import weighted_auc
 from alneval.delong import auc_difference
 from alneval.estimate import Estimate, difference, format_interval, format_p
-from alneval.figures import INK, SPLIT_NAMES
 from alneval.multiplicity import holm
 from alneval.seeds import contrast_seed_sd
+from alneval.style import (
+    ATTAINABLE,
+    ATTAINABLE_MARK,
+    GUIDE,
+    INK,
+    PALE,
+    PUBLISHED_MARK,
+    SPLIT_COLORS,
+    SPLIT_NAMES,
+    VERDICT_COLORS,
+    beside,
+    model_words,
+)
 from alneval.units import Units
 from alnlib.pipeline.results import number_text
 from alnlib.studies import (
@@ -72,6 +87,7 @@ RULED_OUT = (
 """The fourth verdict, whatever the kind."""
 
 FOREST_LIMITS = (-0.4, 0.4)
+MARGIN_COLOR = "0.9"
 NO_SHARED = "not estimable: the models share no patients of either class"
 
 LEDGER_COLUMNS = (
@@ -529,40 +545,61 @@ def _interval(row: Mapping[str, object], name: str, none: str = "-", low: str = 
 def plot_claims(ledger: pd.DataFrame, ax: Axes) -> Axes:
     """Differences of the contrasts of one study as a forest, with what was published and what is attainable.
 
-    Square and line: here, with 95 % interval; open diamond (gray line): published, on other patients; red tick: attainable
-    in the simulation; pale band: the margin, where the claim is that two models do not differ. An interval that leaves
-    FOREST_LIMITS ends in an arrow. The verdict stands at the right; what cannot be tested here is paler.
+    Square and line: here, with 95 % interval; below it in orange the same models on the population; cross (line): published,
+    on other patients; green tick: attainable in the simulation; pale band: the margin, where the claim is that two models do
+    not differ. An interval that leaves FOREST_LIMITS ends in an arrow. Columns at the right: n, the published difference,
+    and the verdicts, in their color and in words.
     """
     contrasts = ledger[ledger["kind"] != "level"].to_dict("records")
     places, (left, right) = np.arange(len(contrasts))[::-1], FOREST_LIMITS
-    ax.axvline(0, color="0.6", lw=1, ls="--", zorder=0)
+    ax.axvline(0, color=GUIDE, lw=1, ls="--", zorder=0)
     for place, row in zip(places, contrasts, strict=True):
         if row["kind"] == "not different":
-            ax.barh(place, 2 * row["margin"], left=-row["margin"], height=0.7, color="0.9", zorder=0)
-        _published_mark(row, place + 0.22, ax)
+            ax.barh(place, 2 * row["margin"], left=-row["margin"], height=0.8, color=MARGIN_COLOR, zorder=0)
+        _published_mark(row, place + 0.27, ax)
         if pd.notna(row["attainable_difference"]):
-            ax.plot(row["attainable_difference"], place, "|", color="crimson", ms=13, mew=2, zorder=3)
-        ink = "0.55" if row["verdict"] == CANNOT else INK
-        beside = {"va": "center", "transform": ax.get_yaxis_transform()}
-        ax.text(1.03, place, row["verdict"], fontsize=8, color=ink, **beside)
-        if row.get("population_verdict") in VERDICTS[:3]:
-            ax.text(1.03, place - 0.36, row["population_verdict"], fontsize=6.5, color="C1", **beside)
-        if pd.isna(row["difference"]):
-            continue
+            ends = [place - 0.38, place + 0.16]
+            ax.plot([row["attainable_difference"]] * 2, ends, color=ATTAINABLE, lw=2.2, zorder=3)
+        _columns(row, place, ax)
         if pd.notna(row.get("population_difference")):
             ends = np.clip([row["population_difference_low"], row["population_difference_high"]], left, right)
-            ax.plot(ends, [place - 0.25] * 2, color="C1", lw=3, solid_capstyle="butt", zorder=4)
+            ax.plot(ends, [place - 0.28] * 2, color=SPLIT_COLORS["population"], lw=3, solid_capstyle="butt", zorder=4)
+        if pd.isna(row["difference"]):
+            continue
         low, high = row["difference_low"], row["difference_high"]
-        ax.plot(np.clip([low, high], left, right), [place, place], color=ink, lw=1.5, solid_capstyle="butt")
-        ax.plot(np.clip(row["difference"], left, right), place, "s", color=ink, ms=5)
-        for beyond, edge, marker in ((low < left, left, "<"), (high > right, right, ">")):
+        ax.plot(np.clip([low, high], left, right), [place, place], color=INK, lw=1.5, solid_capstyle="butt")
+        ax.plot(np.clip(row["difference"], left, right), place, "s", color=INK, ms=5)
+        for beyond, edge, arrow in ((low < left, left, CARETLEFTBASE), (high > right, right, CARETRIGHTBASE)):
             if beyond:
-                ax.plot(edge, place, marker, color=ink, ms=5, clip_on=False)
-    ax.set_yticks(places, [_contrast_label(row) for row in contrasts])
-    ax.tick_params(axis="y", length=0)
+                ax.plot(edge, place, marker=arrow, color=INK, ms=5)
+    ax.set_yticks(places, [_on_two_lines(row["claim"]) for row in contrasts])
+    ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.spines["left"].set_visible(False)
     ax.set(xlim=FOREST_LIMITS, ylim=(-0.6, len(contrasts) - 0.4))
     return ax
+
+
+COLUMNS_AT = {"n": 10, "published": 136, "verdict": 196}
+"""Points from the axis to the columns of text at its right."""
+
+
+def _columns(row: Mapping[str, object], place: float, ax: Axes) -> None:
+    split = "training and test" if row["kind"] == "optimism" else SPLIT_NAMES[row["split"]]
+    nodes = "" if pd.isna(row["n"]) or row["n"] == row["n_patients"] else " nodes"
+    counted = "" if pd.isna(row["n"]) else f", n = {int(row['n'])}{nodes}"
+    beside(ax, place, split + counted, COLUMNS_AT["n"])
+    known = pd.notna(row["published_difference"])
+    text = f"{row['published_difference']:+.2f}" if known else "not printed"
+    beside(ax, place, text, COLUMNS_AT["published"], color=INK if known else PALE)
+    _verdict(row["verdict"], place, ax)
+    if row.get("population_verdict") in VERDICTS[:3]:
+        _verdict(row["population_verdict"], place - 0.36, ax, "on the population: ", 6.5)
+
+
+def _verdict(verdict: str, place: float, ax: Axes, before: str = "", size: float = 8) -> None:
+    color, at = VERDICT_COLORS[verdict], COLUMNS_AT["verdict"]
+    weight = "bold" if verdict in ("supported", "not supported") else "normal"
+    beside(ax, place, before + verdict, at, fontsize=size, color=color, fontweight=weight)
 
 
 def claims_figure(ledger: pd.DataFrame) -> Figure:
@@ -573,21 +610,28 @@ def claims_figure(ledger: pd.DataFrame) -> Figure:
         return figure
     contrasts = ledger[ledger["kind"] != "level"]
     sizes = contrasts.groupby("study", sort=False).size()
-    height = 1.2 + 0.55 * len(sizes) + (0.42 if "population_verdict" in ledger else 0.36) * sizes.sum()
-    figure, axes = plt.subplots(len(sizes), 1, figsize=(9.5, height), height_ratios=sizes + 1, squeeze=False)
+    height = 1.5 + 0.6 * len(sizes) + (0.38 if "population_verdict" in ledger else 0.34) * sizes.sum()
+    figure, axes = plt.subplots(len(sizes), 1, figsize=(10.5, height), height_ratios=sizes + 0.3, squeeze=False)
     axes = axes[:, 0]
     for ax, study in zip(axes, sizes.index, strict=True):
         plot_claims(ledger[ledger["study"] == study], ax)
-        ax.set_title(title_of(study))
+        top = sizes[study] - 0.3  # the title ends where the axis begins, clear of the heads of the columns
+        title = {"edge": 0, "va": "bottom", "ha": "right", "fontsize": 9.5, "fontweight": "bold"}
+        beside(ax, top, "\n".join(wrap(title_of(study), 36)), -6, **title)
+        for name, words in {"n": "patients", "published": "published", "verdict": "verdict here"}.items():
+            beside(ax, top, words, COLUMNS_AT[name], va="bottom", color=PALE)
     axes[-1].set_xlabel("Difference in AUC (95 % interval); right of zero as claimed")
-    axes[0].plot([], [], "s-", color="0.25", ms=5, label=f"here, {ledger['provenance'].iloc[0]} patients")
-    axes[0].plot([], [], "D", mfc="white", mec="0.4", label="published (other patients)")
-    if ledger["attainable_difference"].notna().any():
-        axes[0].plot([], [], "|", color="crimson", ms=13, mew=2, label="attainable (simulation)")
+    ax = axes[0]
+    handles = [ax.plot([], [], "s-", color=INK, ms=5, label=f"here, {ledger['provenance'].iloc[0]} patients")[0]]
     if "population_difference" in contrasts and contrasts["population_difference"].notna().any():
-        axes[0].plot([], [], color="C1", lw=3, label="the same models on the population (interval)")
-    axes[0].bar([0], [0], color="0.9", label="margin of no difference")
-    figure.legend(loc="outside lower left", ncols=2)
+        style = {"color": SPLIT_COLORS["population"], "lw": 3, "label": "the same models on the population (interval)"}
+        handles += ax.plot([], [], **style)
+    handles += ax.plot([], [], label="published (other patients)", **PUBLISHED_MARK)
+    if ledger["attainable_difference"].notna().any():
+        handles += ax.plot([], [], label="attainable (simulation)", **ATTAINABLE_MARK)
+    if contrasts["kind"].eq("not different").any():
+        handles += [ax.bar([0], [0], color=MARGIN_COLOR, label="margin within which two models do not differ")]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure
 
 
@@ -619,14 +663,18 @@ def _published_mark(row: Mapping[str, object], place: float, ax: Axes) -> None:
         return
     if pd.notna(row["published_difference_low"]):
         ends = [row["published_difference_low"], row["published_difference_high"]]
-        ax.plot(ends, [place, place], color="0.6", lw=1.2)
-    ax.plot(row["published_difference"], place, "D", mfc="white", mec="0.4", ms=5.5, zorder=4)
+        ax.plot(ends, [place, place], color=PALE, lw=1.2)
+    ax.plot(row["published_difference"], place, **PUBLISHED_MARK)
 
 
-def _contrast_label(row: Mapping[str, object]) -> str:
-    what = row["claim"] + ("" if row["kind"] == "optimism" else f", {SPLIT_NAMES[row['split']]}")
-    if pd.isna(row["n"]):
-        return what
-    return (
-        f"{what} (n = {row['n']}" + ("" if row["n"] == row["n_patients"] else f", {row['n_patients']} patients") + ")"
+def claim_words(claim: str) -> str:
+    """A contrast as the ledger names it, its models in the words of figures."""
+    return "".join(
+        model_words(part) for part in re.split(r"( beats | is not told apart from | is better on .*)", claim)
     )
+
+
+def _on_two_lines(claim: str) -> str:
+    """The model that is said to be better, and below it what is said."""
+    first, *rest = re.split(r" (?=beats |is )", claim_words(claim), maxsplit=1)
+    return "\n".join([first, *rest])

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from scipy.special import logit
 
 from alneval.design import Design, NodeDesign, spread_and_optimism, what_could_be_known, what_nodes_could_tell
-from alneval.figures import INK, SPLIT_NAMES
-from alnlib.studies import STUDIES, shown_to
+from alneval.style import ATTAINABLE, GUIDE, INK, SPLIT_NAMES, head
+from alnlib.report.claims import claim_words
+from alnlib.studies import SHORT_NAMES, STUDIES, shown_to
 
 _UNIT = ["patient_id", "unit_id"]
-_COLORS = {"attainable": "crimson", "as trained": INK}
+_MARKS = {"attainable": (ATTAINABLE, "D"), "as trained": (INK, "s")}
 """The scenarios: the best possible models of either's data; models like those of this run."""
 
 _LABELS = {
@@ -156,23 +157,23 @@ def design_figure(table: pd.DataFrame) -> Figure:
     """Power of every contrast at its size, for either scenario, and by how much a significant difference exaggerates. A size
     with a star is this run's, as the abstract gives none."""
     names = table[["study", "claim", "split"]].drop_duplicates().reset_index(drop=True)
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10.5, 1.4 + 0.34 * len(names)), width_ratios=[2, 1], sharey=True
-    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 1.7 + 0.4 * len(names)), width_ratios=[2, 1], sharey=True)
     for ax, column in ((left, "power"), (right, "type_m")):
-        for scenario, color in _COLORS.items():
+        for scenario, (color, mark) in _MARKS.items():
             own = table[table["scenario"] == scenario].merge(names.reset_index(), on=["study", "claim", "split"])
-            ax.plot(own[column], len(names) - own["index"], "o", color=color, ms=5.5, label=_LABELS[scenario])
-    left.axvline(0.8, color="0.6", lw=1, ls="--", zorder=0)
-    right.axvline(1, color="0.6", lw=1, ls="--", zorder=0)
+            ax.plot(own[column], len(names) - own["index"], mark, color=color, ms=5.5, label=_LABELS[scenario])
+    left.axvline(0.8, color=GUIDE, lw=1, ls="--", zorder=0)
+    right.axvline(1, color=GUIDE, lw=1, ls="--", zorder=0)
     labels = [
-        f"{STUDIES[row.study].source.split(',')[0]}: {row.claim}, {SPLIT_NAMES[row.split]} "
-        f"(n = {row.n}{'' if row.unit == 'patient' else ' nodes'}{'' if row.n_from == 'published' else '*'})"
+        f"{SHORT_NAMES[row.study]}: {claim_words(row.claim)}\n{SPLIT_NAMES[row.split]}, "
+        f"n = {row.n}{'' if row.unit == 'patient' else ' nodes'}{'' if row.n_from == 'published' else '*'}"
         for row in table.drop_duplicates(["study", "claim", "split"]).itertuples()
     ]
     left.set_yticks(len(names) - np.arange(len(names)), labels, fontsize=7.5)
-    left.set(xlim=(0, 1), xlabel="power: share of studies that find a difference")
-    right.set(xscale="log", xlabel="exaggeration (type M)")
+    left.set(xlim=(0, 1), xlabel="share of simulated studies")
+    right.set(xscale="log", xlabel="times the true difference")
+    head(left, "Power", "studies that find the difference; dashed: 80 %")
+    head(right, "Exaggeration (type M)", "of differences that are found")
     ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20) if tick <= 1.1 * max(2, table["type_m"].max())]
     right.set_xticks(ticks, [str(tick) for tick in ticks])
     right.minorticks_off()
@@ -180,5 +181,5 @@ def design_figure(table: pd.DataFrame) -> Figure:
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", color="0.93")
     handles, words = left.get_legend_handles_labels()
-    figure.legend(handles, words, loc="outside lower left", title="* size of this run", alignment="left")
+    figure.legend(handles, words, loc="outside lower left", title="* size of this run's test set", alignment="left")
     return figure

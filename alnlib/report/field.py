@@ -14,14 +14,13 @@ import statsmodels.formula.api as smf
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from scipy import optimize, stats
 from scipy.special import expit, logit
 from statsmodels.stats.meta_analysis import combine_effects
 
-from alneval.figures import INK
 from alneval.sample_size import auc_variance
-from alnlib.studies import STUDIES
+from alneval.style import GUIDE, INK, PALE, PALETTE, SPLIT_MARKS, head, name_points
+from alnlib.studies import SHORT_NAMES, STUDIES
 
 FIELD = Path(__file__).parents[1] / "studies/field.csv"
 CAVEAT = "Published values as open pages gave them, not a systematic review"
@@ -41,9 +40,9 @@ CENTERED = (0.25, 0.75)
 YARDSTICK_LINES = {"clinical variables alone": ":", "reader without help": "-"}
 
 _STEPS = ("training", "internal", "external")
+_MARK = {"internal": SPLIT_MARKS["test"], "external": SPLIT_MARKS["external"]}
 _Z = float(stats.norm.ppf(0.975))
-_FIVE, _OTHERS, _HERE = "#b2182b", "0.6", "#2166ac"
-_HALO = [withStroke(linewidth=2.5, foreground="white")]
+_FIVE, _OTHERS, _HERE = PALETTE[3], "0.6", PALETTE[0]
 
 
 def read_field(path: Path = FIELD) -> pd.DataFrame:
@@ -235,11 +234,6 @@ def band(n: np.ndarray, prevalence: float, true_auc: float) -> tuple[np.ndarray,
     return expit(logit(true_auc) - _Z * errors), expit(logit(true_auc) + _Z * errors)
 
 
-def _short(study: str) -> str:
-    """First author and year."""
-    return STUDIES[study].source.split(",")[0]
-
-
 def falls_figure(table: pd.DataFrame) -> Figure:
     """AUC from training over internal to external patients, a line per paper; the five in color, named at the last point."""
     figure, ax = plt.subplots(figsize=(7, 5.2))
@@ -258,12 +252,12 @@ def falls_figure(table: pd.DataFrame) -> Figure:
             alpha=1 if five else 0.7,
         )
         if five:
-            ends.append((x[-1], y[-1], _short(row["study"])))
-    for x, y, name in ends:
-        ax.annotate(name, (x, y), (6, 0), textcoords="offset points", va="center", fontsize=7.5, color=_FIVE)
-    ax.set_xticks(range(3), [f"{step} patients" for step in _STEPS])
+            ends.append((x[-1], y[-1], SHORT_NAMES[row["study"]]))
+    ax.set_xticks(range(3), [f"{step}\nn = {table[step].notna().sum()} models" for step in _STEPS])
     ax.set(ylabel="AUC as published", xlim=(-0.2, 2.6))
-    ax.set_title(f"{len(table)} models with at least two of the three")
+    what = "models with an AUC on at least two of: training, internal, external patients"
+    head(ax, "From training to new patients", f"{len(table)} {what}; in color: of the five studies")
+    name_points(figure, [(ax, *end, _FIVE) for end in ends])
     return figure
 
 
@@ -277,26 +271,23 @@ def sizes_figure(
 ) -> Figure:
     """Held-out AUCs against the size of the test set, of patients at the left, of nodes at the right, where few sizes are known.
 
-    Filled: an interval is printed; open: none. Circle: internal, square: external patients. `band`: where 95 %
+    Filled: an interval is printed; open: none. Square: internal, triangle: external patients. `band`: where 95 %
     of test sets of that size would lie if the true AUC were `true_auc`. Values
     without a known size stand in the margin. `here`: `here_rows`, labeled with their provenance.
     """
     figure, (ax, nodes) = plt.subplots(1, 2, figsize=(10.5, 5), width_ratios=[3.4, 1], sharey=True)
     sizes = np.geomspace(20, 380, 60)
     ax.fill_between(sizes, *band(sizes, prevalence, true_auc), color="0.92", zorder=0)
-    ax.axhline(true_auc, color="0.6", lw=1, ls="--", zorder=0)
-    _scatter(ax, values[values["unit"].eq("patient")], margin=16)
-    _scatter(nodes, values[values["unit"].eq("node")], margin=None)
+    ax.axhline(true_auc, color=GUIDE, lw=1, ls="--", zorder=0)
+    names = _scatter(ax, values[values["unit"].eq("patient")], margin=16)
+    names += _scatter(nodes, values[values["unit"].eq("node")], margin=None)
     for row in here.to_dict("records"):
         axes, x = (nodes, 0.5) if row["study"] == "park" else (ax, row["n"])
-        axes.plot(x, row["auc"], "*", color=_HERE, ms=10, mec="white", mew=0.6, zorder=5)
-        external = row["tested"] == "external"
-        named = _short(row["study"]) + (", external" if external else "")
-        beside = {"xytext": (6, -9) if external else (-6, 4), "ha": "left" if external else "right"}
-        beside |= {"textcoords": "offset points", "fontsize": 6.5, "color": _HERE, "zorder": 6, "path_effects": _HALO}
-        axes.annotate(named, (x, row["auc"]), **beside)
+        style = {"color": _HERE, "ms": 7, "mec": "white", "mew": 0.6, "zorder": 5}
+        axes.plot(x, row["auc"], _MARK[row["tested"]], **style)
+        names.append((axes, x, row["auc"], SHORT_NAMES[row["study"]], _HERE))
     for row in lines.itertuples():
-        ax.plot([420, 560], [row.auc, row.auc], YARDSTICK_LINES[row.what], color="0.45", lw=1)
+        ax.plot([420, 560], [row.auc, row.auc], YARDSTICK_LINES[row.what], color=PALE, lw=1)
     ax.set(
         xscale="log",
         xlim=(14, 600),
@@ -306,57 +297,37 @@ def sizes_figure(
     )
     ax.set_xticks([16, 25, 50, 100, 200, 490], ["not\nknown", "25", "50", "100", "200", "held\nagainst"])
     ax.minorticks_off()
-    ax.set_title("Patients")
+    head(ax, "Patients", f"n = {values['unit'].eq('patient').sum()} published AUCs")
     nodes.set_xticks([0.5], ["sizes in nodes\nand images"])
     nodes.set(xlim=(0, 1))
-    nodes.set_title("Single nodes")
-    for marker, face, label in _legend_of(provenance):
-        ax.plot([], [], marker, color=_HERE if marker == "*" else _OTHERS, mfc=face, mec=None, ms=8, label=label)
-    ax.plot([], [], "o", color=_FIVE, label="one of the five")
+    head(nodes, "Single nodes", f"n = {values['unit'].eq('node').sum()}")
+    for tested, mark in _MARK.items():
+        for face, interval in ((_OTHERS, "interval printed"), ("white", "no interval")):
+            ax.plot([], [], mark, color=_OTHERS, mfc=face, ms=7, label=f"{tested}, {interval}")
+    ax.plot([], [], _MARK["internal"], color=_FIVE, ms=7, label="of the five studies, published")
+    ax.plot([], [], _MARK["internal"], color=_HERE, ms=7, label=f"of the five studies, this run ({provenance})")
     for what, style in YARDSTICK_LINES.items():
-        ax.plot([], [], style, color="0.45", label=what)
+        ax.plot([], [], style, color=PALE, label=what)
     ax.fill_between([], [], [], color="0.92", label=f"95 % of test sets if the true AUC is {true_auc:.2f}")
-    figure.legend(loc="outside lower left", ncols=4, fontsize=8)
+    figure.legend(loc="outside lower left", ncols=3, fontsize=8)
+    name_points(figure, names)
     return figure
 
 
-def _legend_of(provenance: str) -> list[tuple[str, str, str]]:
-    return [
-        ("o", _OTHERS, "internal, interval printed"),
-        ("o", "white", "internal, no interval"),
-        ("s", _OTHERS, "external, interval printed"),
-        ("s", "white", "external, no interval"),
-        ("*", _HERE, f"this run ({provenance})"),
-    ]
-
-
-def _scatter(ax: Axes, values: pd.DataFrame, margin: float | None) -> None:
+def _scatter(ax: Axes, values: pd.DataFrame, margin: float | None) -> list[tuple[Axes, float, float, str, str]]:
+    """Draw the values; returns the points of the five studies, to be named."""
+    names = []
     for number, row in enumerate(values.to_dict("records")):
         color = _FIVE if row["study"] else _OTHERS
         spread = 1 + 0.09 * ((number * 0.618) % 1 - 0.5) * 2
         known = pd.notna(row["n"]) and margin is not None
         x = row["n"] if known else (margin * spread if margin is not None else 0.5 + 1.5 * (spread - 1))
         face = color if pd.notna(row["low"]) else "white"
-        ax.plot(
-            x,
-            row["auc"],
-            "o" if row["tested"] == "internal" else "s",
-            color=color,
-            mfc=face,
-            ms=5.5,
-            zorder=4 if row["study"] else 3,
-        )
+        style = {"color": color, "mfc": face, "ms": 5.5, "zorder": 4 if row["study"] else 3}
+        ax.plot(x, row["auc"], _MARK[row["tested"]], **style)
         if row["study"]:
-            ax.annotate(
-                _short(row["study"]),
-                (x, row["auc"]),
-                (6, 3),
-                textcoords="offset points",
-                fontsize=7,
-                color=color,
-                zorder=6,
-                path_effects=_HALO,
-            )
+            names.append((ax, x, row["auc"], SHORT_NAMES[row["study"]], color))
+    return names
 
 
 def pooled_figure(values: pd.DataFrame, summary: pd.DataFrame) -> Figure:
@@ -382,11 +353,13 @@ def pooled_figure(values: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         ax.set_yticks([0, *places], ["pooled", *part["paper"].str.replace("_", " ")], fontsize=7)
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(-1, max(counts) + 2)
-        ax.set_title(f"{tested} patients, {len(part)} values")
+        head(ax, f"{tested.capitalize()} patients", f"n = {len(part)} published AUCs")
         ax.set_xlabel("AUC (95 % interval)")
-    figure.suptitle(
-        "Solid: interval as printed; dotted: from the size of the test set; red: of the five. Pooled: mean, its interval, and in "
-        "gray where a new study would lie",
-        fontsize=9,
-    )
+    ax, style = axes[0, 0], {"color": INK, "ms": 4}
+    keys = ax.plot([], [], "s-", lw=1.3, label="interval as printed", **style)
+    keys += ax.plot([], [], "s:", lw=1.3, label="interval from the size of the test set", **style)
+    keys += ax.plot([], [], "s-", color=_FIVE, lw=1.3, ms=4, label="one of the five")
+    keys += ax.plot([], [], "D-", color=INK, lw=3, ms=6, label="pooled mean and its interval")
+    keys += ax.plot([], [], color="0.7", lw=3, label="where a new study would lie")
+    figure.legend(handles=keys, loc="outside lower left", ncols=3)
     return figure

@@ -162,6 +162,9 @@ _CONTENT = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(e
 
 STUDIES: Mapping[str, Study] = {key: _study(key, **content) for key, content in _CONTENT.items()}
 
+SHORT_NAMES = {study.key: study.source.split(",")[0] for study in STUDIES.values()}
+"""First author and year, by study, such as "Tang 2025"."""
+
 SHOWN_TO: dict[tuple[str, str], str] = {
     (study.key, name): model.shown
     for study in STUDIES.values()
@@ -190,7 +193,7 @@ def general_study(studies: Iterable[str]) -> str:
 def title_of(study: str) -> str:
     """A study's subject and who published it, for headings; the key itself if it is none of the five."""
     known = STUDIES.get(study)
-    return study if known is None else f"{known.title} (after {known.source.split(',')[0]})"
+    return study if known is None else f"{known.title} (after {SHORT_NAMES[study]})"
 
 
 def published_value(study: str, model: str, split: str, metric: str = "auc") -> Published | None:

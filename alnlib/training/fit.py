@@ -23,7 +23,7 @@ from torch import nn
 from alneval.folds import patient_shares
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, sha256_file
-from alnlib.memo import code_of, key_of, sealed_length, write_sealed
+from alnlib.memo import digest_of_code, key_of, sealed_length, write_sealed
 from alnlib.models import cnn2d, cnn3d, video
 from alnlib.models.cnn2d import build_cnn2d, evaluating
 from alnlib.models.cnn3d import build_cnn3d
@@ -31,6 +31,7 @@ from alnlib.models.frozen import FrozenClassifier, FrozenSpec
 from alnlib.models.video import build_video_network
 from alnlib.models.weights import read_tensors
 from alnlib.training.augment import AugmentSpec, augment_batch
+from alnlib.training.code import fit_code
 from alnlib.training.data import (
     CropDataset,
     as_crops,
@@ -192,7 +193,7 @@ def fit_classifier(
         while not fit.finished:
             row = fit.epoch()
             if checkpoint and (fit.finished or row["epoch"] % checkpoint_every == 0):
-                write_sealed(checkpoint, key, partial(torch.save, fit.checkpoint()))
+                write_sealed(checkpoint, key, partial(torch.save, fit.checkpoint()), code=digest_of_code(fit_code()))
             if progress:
                 progress(dict(row))
     return fit.result()
@@ -267,7 +268,7 @@ def fit_fingerprint(spec: FitSpec, train: CropDataset) -> str:
     return key_of(
         format=CHECKPOINT_FORMAT,
         torch=torch.__version__,
-        code=code_of("alnlib.training.fit", without=("alneval/",)),
+        code=fit_code(),
         spec=asdict(spec) | {"weights": weights} | resolved,
         train=train.fingerprint(),
     )

@@ -1,0 +1,67 @@
+"""The figures of a run with what they say, what they show, and the tables that hold their numbers (figures.yaml)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alneval.site.pages import Figure, Site, png_size
+from alnlib.pipeline.results import RunFolder
+from alnlib.studies import STUDIES, title_of
+
+KEY_FIGURES = ("claims.png", "auc_by_model.png")
+"""The first of them that a run has stands on its front page."""
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A figure with its file."""
+
+    figure: Figure
+    content: bytes
+
+
+@cache
+def _described() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8"))
+
+
+def described(name: str, tables: Collection[str], root: str = "") -> tuple[str, str, list[str]]:
+    """Caption, alt text and addresses of the tables (of those that there are) of a figure's file name, or a pattern of it."""
+    pattern, entry = next((pattern, entry) for pattern, entry in _described().items() if fnmatch(name, pattern))
+    before, _, after = pattern.partition("*")
+    key = name.removesuffix(after).removeprefix(before).removesuffix(".png")
+    words = title_of(key) if key in STUDIES else key.replace("_", " ")
+    files = [table.replace("{key}", key) for table in entry["tables"]]
+    linked = [f"{root}tables/{table}" for table in files if table in tables]
+    caption = entry["caption"].replace("{}", words)
+    return caption[:1].upper() + caption[1:], entry["alt"].replace("{}", words), linked
+
+
+def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigure]:
+    """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first."""
+    paths = sorted((run.folder / "figures").glob("*.png"), key=lambda path: (path.name not in KEY_FIGURES, path.name))
+    found = {}
+    for path in paths:
+        caption, alt, linked = described(path.name, tables)
+        if not linked:
+            continue
+        content = path.read_bytes()
+        figure = Figure(f"figures/{path.name}", alt, f"{caption} ({run.label})", linked, *png_size(content))
+        found[path.name] = ShownFigure(figure, content)
+    return found
+
+
+def pages(site: Site, pictures: Mapping[str, ShownFigure]) -> dict[str, str | bytes]:
+    """The page of all figures, and the files."""
+    if not pictures:
+        return {}
+    made: dict[str, str | bytes] = {each.figure.image: each.content for each in pictures.values()}
+    shown = [each.figure for each in pictures.values()]
+    return made | {"figures.html": site.page("figures.html", "figures.html.j2", "Figures", figures=shown)}

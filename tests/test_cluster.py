@@ -1,0 +1,168 @@
+"""Stages on a Dask cluster: a real scheduler and workers on loopback, some of which are killed in the middle or differ."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alnlib.errors import InputError
+from alnlib.paths import repository_root
+from alnlib.pipeline.cluster import difference
+from alnlib.pipeline.runner import Runner, RunOptions, make_plan
+from tests.toy import TOY_CELLS, TOY_STAGES, write_toy_notebook
+
+CODE = Path(__file__).parents[1]
+DASK = Path(sys.executable).with_name("dask")
+WITHIN_S = 60
+
+
+class Cluster:
+    """A scheduler and workers, each a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.folder, self.workers = folder / "scheduler.json", folder, []
+        self.scheduler = self._started("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard")
+        self.address = _awaited(self._said, "the scheduler")
+
+    def start_worker(self, packages: Path | None = None) -> None:
+        """packages: a folder whose packages it sees first."""
+        options = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--local-directory")
+        self.workers.append(self._started("worker", *options, str(self.folder), packages=packages))
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        _awaited(lambda: "Registered to" in log.read_text(encoding="utf-8"), "a worker")
+
+    def stop(self) -> None:
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+    def _started(self, kind: str, *options: str, packages: Path | None = None) -> subprocess.Popen:
+        path = [str(folder) for folder in (packages, CODE) if folder]
+        log = self.folder / (f"worker-{len(self.workers) + 1}.log" if kind == "worker" else "scheduler.log")
+        command = [str(DASK), kind, "--scheduler-file", str(self.file), *options]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+        with open(log, "w", encoding="utf-8") as stream:
+            return subprocess.Popen(
+                command, env=environment, cwd=self.folder, stdout=stream, stderr=subprocess.STDOUT, text=True
+            )
+
+    def _said(self) -> str | None:
+        text = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
+        return next((part.strip(' "') for part in text.split('"') if part.startswith("tcp://")), None)
+
+
+def _awaited(ready: Callable[[], object], what: str) -> object:
+    deadline = time.monotonic() + WITHIN_S
+    while not (said := ready()):
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.05)
+    return said
+
+
+@pytest.fixture
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.stop()
+
+
+def run_toys(**options) -> Runner:
+    runner = Runner(make_plan(RunOptions(**options), TOY_STAGES))
+    runner.good = runner.run()
+    return runner
+
+
+def kinds(runner: Runner) -> list[str]:
+    return [status.kind for status in runner.statuses.values()]
+
+
+def made_by_stages(run: str) -> dict[str, bytes]:
+    folder = repository_root() / "results" / run
+    return {name: (folder / name).read_bytes() for stage in TOY_STAGES for name in stage.makes}
+
+
+def waiting_once(repository: Path) -> Path:
+    """The second stage, the first time, says which process it is and waits to be killed."""
+    marker = repository / "started"
+    wait = f"import os, time\nfrom pathlib import Path\nmarker = Path({str(marker)!r})\nfirst = not marker.exists()"
+    wait += "\nif first:\n    marker.write_text(str(os.getpid()))\n    time.sleep(600)"
+    write_toy_notebook(repository, "02_second", [*TOY_CELLS["02_second"][:2], wait, TOY_CELLS["02_second"][2]])
+    return marker
+
+
+def test_three_workers_make_what_this_machine_makes_and_one_may_die_in_the_middle(toy_repository, cluster):
+    assert run_toys(run="here").good
+    marker = waiting_once(toy_repository)
+    for _ in range(3):
+        cluster.start_worker()
+    killed = []
+
+    def kill() -> None:
+        process = psutil.Process(int(_awaited(lambda: marker.exists() and marker.read_text(), "the second stage")))
+        ancestors = {parent.pid for parent in process.parents()}
+        (worker,) = [worker for worker in cluster.workers if worker.pid in ancestors]
+        worker.send_signal(signal.SIGKILL)
+        killed.append(process)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    runner = run_toys(run="there", cluster=cluster.address)
+    killer.join()
+    assert kinds(runner) == ["done", "done", "done"] and killed
+    _awaited(lambda: not killed[0].is_running() or killed[0].status() == psutil.STATUS_ZOMBIE, "the end of its kernel")
+    assert made_by_stages("there") == made_by_stages("here")
+    assert not (repository_root() / "results" / "there" / ".cluster").exists()
+
+
+def test_a_worker_of_another_environment_is_refused(toy_repository, cluster, tmp_path):
+    cluster.start_worker()
+    other = tmp_path / "other" / "numpy-0.0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
+    cluster.start_worker(other.parent)
+    with pytest.raises(InputError, match=r"1 of 2 workers would give other results .*: numpy 0.0.1 for") as raised:
+        run_toys(cluster=cluster.address)
+    assert ".venv/bin/dask" in str(raised.value)
+
+
+def test_a_worker_that_sees_other_folders_is_told():
+    own = {"Python": "3.11.7", "folder": "a", "numpy": "2"}
+    assert difference(own, dict(own)) == ""
+    assert difference(own, own | {"folder": ""}) == "does not see the folder of results"
+    assert difference(own, {"Python": "3.11.8", "folder": "a"}) == "Python 3.11.8 for 3.11.7, numpy missing for 2"
+    assert "No module" in difference(own, ModuleNotFoundError("No module named 'alnlib'"))
+
+
+def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repository, cluster):
+    marker = waiting_once(toy_repository)
+    cluster.start_worker()
+
+    def kill() -> None:
+        _awaited(lambda: marker.exists() and marker.read_text(), "the second stage")
+        cluster.scheduler.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    runner = run_toys(cluster=cluster.address)
+    killer.join()
+    told = runner.statuses["02_second"]
+    assert not runner.good and told.kind == "failed"
+    assert "scheduler is gone" in told.error["message"] and "run again" in told.error["message"]
+    assert kinds(run_toys())[:2] == ["fresh", "done"]
+
+
+def test_a_cluster_that_is_not_there_or_has_no_workers_is_said(toy_repository, cluster, monkeypatch):
+    monkeypatch.setattr("alnlib.pipeline.cluster.CONNECT_SECONDS", 1)
+    with pytest.raises(InputError, match="no Dask scheduler answers there"):
+        run_toys(cluster="tcp://127.0.0.1:9")
+    with pytest.raises(InputError, match="the scheduler has no workers; start `dask worker"):
+        run_toys(cluster=cluster.address)
