@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
@@ -10,7 +12,17 @@ import yaml
 
 from alnlib.paths import repository_root
 from alnlib.pipeline.bootstrap import GPU_ONLY
-from tools.lock import COMPILED_AGAINST, direct_dependencies, environment_text, normalized, read_pins
+from alnlib.pipeline.parameters import cell_source, read_notebook
+from tools.lock import (
+    COMPILED_AGAINST,
+    LOCK,
+    SMALL_LOCK,
+    blocks_of,
+    direct_dependencies,
+    environment_text,
+    normalized,
+    read_pins,
+)
 
 REQUIRED = [
     "jupyterlab",
@@ -76,8 +88,6 @@ def test_environment_yml_is_the_one_that_the_script_writes():
 
 def test_this_environment_is_the_locked_one():
     """What runs these tests is what a user gets."""
-    import sys
-
     without_gpu = not any(installed(name) for name in GPU_ONLY)
     for name, (version, marker) in read_pins().items():
         if without_gpu and name in GPU_ONLY:
@@ -94,3 +104,37 @@ def test_what_a_machine_without_a_gpu_may_leave_out_is_locked_for_linux_alone():
 def test_the_required_python_is_the_same_everywhere():
     pyproject = tomllib.loads((repository_root() / "pyproject.toml").read_text())
     assert pyproject["project"]["requires-python"] == ">=3.11,<3.12"
+
+
+def test_the_small_lock_is_a_part_of_the_lock_line_for_line():
+    """With all that the extras ask for, and without what makes the lock large."""
+    whole, small = (blocks_of(lock.read_text(encoding="utf-8")) for lock in (LOCK, SMALL_LOCK))
+    assert small and small.items() <= whole.items()
+    assert set(direct_dependencies("evaluate")) | set(direct_dependencies("read")) <= set(small)
+    assert not {"torch", "torchvision", "monai", "pyradiomics", "simpleitk", "pydicom"} & set(small)
+
+
+OUT_OF_REACH = """
+import sys
+class OutOfReach:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {outside}:
+            raise ModuleNotFoundError("not in the small environment: " + name)
+sys.meta_path.insert(0, OutOfReach())
+"""
+
+
+def test_the_small_environment_is_enough_for_evaluation_and_lessons():
+    """All that is imported there is imported where every other package of the lock is out of reach."""
+    small = set(blocks_of(SMALL_LOCK.read_text(encoding="utf-8"))) | {"alnlib"}
+    provided = metadata.packages_distributions()
+    outside = {name for name, packages in provided.items() if not small & {normalized(package) for package in packages}}
+    lessons = sorted((repository_root() / "notebooks" / "lessons").glob("*.ipynb"))
+    code = [cell for path in lessons for cell in read_notebook(path)["cells"] if cell["cell_type"] == "code"]
+    lines = {line for cell in code for line in cell_source(cell).splitlines() if re.match(r"(from|import) ", line)}
+    blocked = OUT_OF_REACH.format(outside=sorted(outside))
+    needed = "\n".join([*sorted(lines), "import alneval.cli, alneval.folder, alneval.models"])
+    for program, status in ((needed, 0), ("import torch", 1)):
+        command = [sys.executable, "-c", f"{blocked}\n{program}"]
+        done = subprocess.run(command, cwd=repository_root(), capture_output=True, text=True)
+        assert done.returncode == status, done.stderr[-3000:]
