@@ -365,7 +365,7 @@ def split_designs_figure(
         head(ax, sentence(SPLIT_NAMES[split]), f"{own['n'].iloc[0]} nodes")
     moved = claimed.pivot_table(index=["split", "model"], columns="split_made", values="auc")
     largest = (moved["by image"] - moved["by patient"]).loc[lambda gap: gap.index.get_level_values(0) == "test"]
-    said = f"the AUCs of these models change by {largest.min():+.2f} to {largest.max():+.2f}" if len(largest) else ""
-    known = f"Split by image, a memory of patients alone reaches {extra['by image'][0]:.2f}" if extra else ""
+    said = f"AUCs of these models change by {largest.min():+.2f} to {largest.max():+.2f}" if len(largest) else ""
+    known = f"Split by image: memory of patients alone reaches {extra['by image'][0]:.2f}" if extra else ""
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return headline(figure, "; ".join(part for part in (known, said) if part) or "Two ways to split")

@@ -422,6 +422,9 @@ def test_the_page_is_whole_alone_and_claims_nothing(run):
     for status, meaning in STATUSES.items():
         assert words.count(status) >= 2 and meaning in words
     assert not re.search(r"\b(complies|compliant|complying)\b", words.replace(DISCLAIMER, "").lower())
+    assert not re.search(r"(?m)^\s*\.status", page), (
+        "a rule for badges alone: a column has that class too, and would be moved"
+    )
     assert "@media print" in page and page.count('<td class="number">') == len(table)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import pandas as pd
+from matplotlib.patches import FancyBboxPatch
 
 from alneval.style import SPLIT_NAMES, sentence
 from alnlib.cohorts.schema import MODALITY_WORDS, Endpoint
@@ -175,8 +176,6 @@ def _split_lines(name: str, members: pd.DataFrame, flow: InclusionFlow, positive
 
 
 def _box(ax, left: float, top: float, width: float, height: float, lines: list[str], color: str, edge: str) -> None:
-    from matplotlib.patches import FancyBboxPatch  # drawing is the only thing here that needs matplotlib
-
     style = {"boxstyle": "round,pad=0,rounding_size=0.06", "mutation_aspect": 0.5, "linewidth": 1.0}
     ax.add_patch(FancyBboxPatch((left, top - height), width, height, facecolor=color, edgecolor=edge, **style))
     place = {"ha": "center", "va": "center", "fontsize": 8.5, "linespacing": 1.3, "color": "#1a1a1a"}
