@@ -52,6 +52,7 @@ def test_every_verb_is_known_to_help_and_the_first_page_names_it():
     page = words(sys.executable, "-S", "run_all.py", "--help")
     assert [verb for verb in VERBS if verb not in page] == []
     assert words(sys.executable, "-S", "run_all.py", "--version").startswith("ALN compendium ")
+    assert words(sys.executable, "-S", "run_all.py", "completion", "bash") == usage.completion("bash") + "\n"
 
 
 def completed(line: str) -> list[str]:
@@ -105,17 +106,22 @@ def drawn(shown: object, columns: int) -> list[str]:
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
+@pytest.mark.parametrize("long", [False, True])
 @pytest.mark.parametrize("columns", ["80", "160"])
-def test_state_and_reason_are_whole_at_80_columns(columns, monkeypatch):
-    """Of the compendium's longest names, in every state."""
+def test_state_and_reason_are_whole_at_80_columns(columns, long, monkeypatch):
+    """Of the compendium's longest names, in every state; of a table that is drawn again and again a long reason alone is cut."""
     monkeypatch.setenv("COLUMNS", columns)
     kinds = ("fresh", "stale", "waiting", "running", "done", "failed", "blocked", "skipped", "absent")
     why = "parameters changed: factor"
     named = [(replace(STAGES[n], notebook="29_feature_table_response"), kind) for n, kind in enumerate(kinds)]
-    lines = drawn(stage_table([StageStatus(stage, kind, why, 1234.0) for stage, kind in named]), int(columns))
+    told = why + " and a long list of other reasons that no line of any terminal has room for, whatever one does" * long
+    begun = time.monotonic() - 1234
+    statuses = [StageStatus(stage, kind, told, 1234.0, begun=begun) for stage, kind in named]
+    lines = drawn(stage_table(statuses, one_line=long), int(columns))
     assert len(lines) == 1 + len(kinds) and max(map(len, lines)) <= int(columns)
     for line, word in zip(lines[1:], (*kinds[:2], "waits", *kinds[3:-1], "does not apply"), strict=True):
-        assert line.startswith("29_feature_table_response") and word in line and why in line
+        assert line.startswith("29_feature_table_response ") and f" {word} " in line and why in line
+        assert line.endswith(" 1234") and ("…" in line.partition(why)[2]) == long
     assert (named[0][0].title[:20] in "".join(lines)) == (columns == "160")
 
 

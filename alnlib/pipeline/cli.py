@@ -28,9 +28,10 @@ from alnlib.files import write_csv
 from alnlib.paths import repository_root
 from alnlib.pipeline import usage
 from alnlib.pipeline.execute import FIXED_SETTINGS, HOURS, remedy_of
-from alnlib.pipeline.progress import Progress, stage_list, stage_table, width
+from alnlib.pipeline.progress import Progress, chosen, stage_list, stage_table, width
 from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan, refuse_reference
 from alnlib.pipeline.stages import STALE
+from alnlib.report.site import FIRST_PAGE
 
 if TYPE_CHECKING:
     from alnlib.cohorts.intake import Intake
@@ -135,10 +136,10 @@ def run(
     """Reproduce the results of a cohort: run every stage that is not fresh."""
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device}: choose auto, cpu or cuda")
-    chosen = (cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
+    asked = (cohort, data, profile, only, start, force, device, jobs, seed, cluster, tuple(settings or ()))
     if not time_limit > 0:
         raise InputError(f"--time-limit {time_limit:g}: give hours above 0")
-    options = RunOptions(*chosen, run=name, end=end, time_limit=time_limit)
+    options = RunOptions(*asked, run=name, end=end, time_limit=time_limit)
     plan = make_plan(options)
     if show:
         runner = Runner(plan)
@@ -427,7 +428,7 @@ def _run_and_show(plan: Plan) -> int:
         runner.on_change = (lambda r: live.update(progress.table(r))) if live else progress.lines(console)
         good = runner.run()
     if live:
-        console.print(stage_table(list(runner.statuses.values())))
+        console.print(stage_table(chosen(runner)))
     counts = Counter(status.kind for status in runner.statuses.values())
     seconds = f"{time.monotonic() - progress.begun:.0f} s"
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
@@ -453,8 +454,8 @@ def _run_and_show(plan: Plan) -> int:
 
 def _report(plan: Plan, console: Console, changed: bool) -> None:
     """Write the report of what the run holds, unless it stands there already."""
-    from alnlib.report.site.build import FIRST_PAGE, write_site
-
     if (plan.folder / "cohort" / "cohort.yaml").exists() and (changed or not (plan.folder / FIRST_PAGE).exists()):
+        from alnlib.report.site.build import write_site
+
         write_site(plan.name)
         console.print(f"report: results/{plan.name}/{FIRST_PAGE}", markup=False, soft_wrap=True)

@@ -29,8 +29,8 @@ WORDS = {"absent": "does not apply", "waiting": "waits"}
 COLORS = {"fresh": "green", "done": "green", "running": "cyan", "failed": "red", "blocked": "red", "stale": "yellow"}
 
 UNDER_WAY = ("waiting", "running", "stale")
-WIDE = 118
-"""Columns from which there is room for the titles of stages too."""
+WIDE, TITLE = 118, 44
+"""Columns from which there is room for the titles of stages too, and for their part of it."""
 
 MEASURED = {"demo": "stage_times.csv", "published": "published_times.csv"}
 """{profile: table below benchmarks/ of how long the stages of the simulated cohort took}."""
@@ -98,6 +98,11 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
+def chosen(runner: Runner) -> list[StageStatus]:
+    """The stages that the run is about."""
+    return [status for status in runner.statuses.values() if status.kind != "skipped"]
+
+
 class Progress:
     """A run as it goes: `line` says how far it is, `table` and `lines` show it."""
 
@@ -107,17 +112,17 @@ class Progress:
 
     def line(self, runner: Runner) -> str:
         """Such as "7 of 17 stages, 3:12 elapsed, about 6:40 left"."""
-        chosen = [status for status in runner.statuses.values() if status.kind not in ("skipped", "absent")]
-        through = sum(status.kind not in UNDER_WAY for status in chosen)
-        parts = [f"{through} of {len(chosen)} stages", f"{clock(time.monotonic() - self.begun)} elapsed"]
-        left = seconds_left(runner, self.expected) if through < len(chosen) else 0.0
+        kinds = [status.kind for status in chosen(runner) if status.kind != "absent"]
+        through = sum(kind not in UNDER_WAY for kind in kinds)
+        parts = [f"{through} of {len(kinds)} stages", f"{clock(time.monotonic() - self.begun)} elapsed"]
+        left = seconds_left(runner, self.expected) if through < len(kinds) else 0.0
         parts += [f"about {clock(left)} left"] if left else []
         return ", ".join(parts)
 
     def table(self, runner: Runner) -> Group:
         """The stages of a run under way, of which those that are through give way where a terminal is low."""
-        room = shutil.get_terminal_size().lines - 4
-        shown = list(runner.statuses.values())
+        room = max(1, shutil.get_terminal_size().lines - 4)
+        shown = chosen(runner)
         settled = [status for status in shown if status.kind not in ("running", "waiting", "failed")]
         for status in settled[: max(0, len(shown) - room)]:
             shown.remove(status)
@@ -128,8 +133,12 @@ class Progress:
         seen: dict[str, str] = {}
 
         def show(runner: Runner) -> None:
+            if "" not in seen:
+                seen[""] = "begun"
+                if left_out := len(runner.statuses) - len(chosen(runner)):
+                    console.print(f"not chosen, and left as they are: {left_out} of {len(runner.statuses)} stages")
             for name, status in runner.statuses.items():
-                if status.kind in ("waiting", seen.get(name)):
+                if status.kind in ("waiting", "skipped", seen.get(name)):
                     continue
                 seen[name] = status.kind
                 seconds = f" {status.seconds:.0f} s" if status.seconds is not None else ""
@@ -162,23 +171,29 @@ def stage_table(
     expected: seconds of stages that did not run (`expected_seconds`). one_line: reasons are cut at the end of their line, as
     in a table that is drawn again and again.
     """
-    wide = (width() or shutil.get_terminal_size().columns) >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("stage", *["what"] * wide, "state", "why", "s"):
-        whole = name in ("stage", "state", "s")
-        how = {"no_wrap": whole or one_line, "overflow": "ellipsis" if one_line else "fold"}
-        table.add_column(name, justify="right" if name == "s" else "left", **how)
+    columns = width() or shutil.get_terminal_size().columns
+    wide = columns >= WIDE
+    rows = []
     for status in statuses:
         running = status.kind == "running"
         seconds = time.monotonic() - status.begun if running else status.seconds
         if seconds is None and status.kind != "absent":
             seconds = (expected or {}).get(status.stage.notebook)
         cells = f"cell {status.cells}; " if running and status.cells else ""
-        table.add_row(
-            status.stage.notebook,
-            *[status.stage.title] * wide,
-            f"[{COLORS.get(status.kind, 'dim')}]{WORDS.get(status.kind, status.kind)}[/]",
-            escape((cells + status.detail).partition("\n")[0]),
-            "" if seconds is None else f"{seconds:.0f}",
-        )
+        why = (cells + status.detail).partition("\n")[0]
+        rows.append((status, WORDS.get(status.kind, status.kind), why, "" if seconds is None else f"{seconds:.0f}"))
+    stage, state, last = (
+        max(map(len, cells)) for cells in zip(*((s.stage.notebook, word, s_) for s, word, _, s_ in rows), strict=True)
+    )
+    room = columns - (stage + max(state, 5) + max(last, 1) + 6 + (TITLE + 2) * wide)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("stage", min_width=stage, no_wrap=True)
+    if wide:
+        table.add_column("what", max_width=TITLE, no_wrap=True, overflow="ellipsis")
+    table.add_column("state", min_width=state, no_wrap=True)
+    table.add_column("why", max_width=room, no_wrap=one_line, overflow="ellipsis" if one_line else "fold")
+    table.add_column("s", min_width=last, justify="right", no_wrap=True)
+    for status, word, why, seconds in rows:
+        shown = f"[{COLORS.get(status.kind, 'dim')}]{word}[/]"
+        table.add_row(status.stage.notebook, *[status.stage.title] * wide, shown, escape(why), seconds)
     return table

@@ -361,7 +361,7 @@ class Runner:
         if all(status.kind in ("done", "fresh", "absent") for status in self.statuses.values()):
             return list(self.statuses.values())
         after = Runner(self.plan)
-        after.hashes, after._data_digest = self.hashes, self._data_digest
+        after.hashes, after.library, after._data_digest = self.hashes, self.library, self._data_digest
         return after.survey()
 
     def _say_stale(self, statuses: Sequence[StageStatus]) -> None:

@@ -151,9 +151,11 @@ def _text(call: ast.Call, name: str) -> str:
 
 
 def answer(arguments: list, usage: str) -> str:
-    """What is to be printed for `--version` and for `--help` of anything; empty for a command to be run."""
+    """What is to be printed for `--version`, `--help` of anything and a completion; empty for a command to be run."""
     if arguments[:1] == ["--version"]:
         return version_line()
+    if arguments[:1] == ["completion"] and arguments[1:] in [[shell] for shell in SHELLS]:
+        return completion(arguments[1])  # a shell takes what is printed for code: no installation may begin
     if not any(word in ("-h", "--help") for word in arguments):
         return ""
     verb = arguments[0] if not arguments[0].startswith("-") else "run" if len(arguments) > 1 else ""

@@ -296,7 +296,7 @@ def small_disk(toy_repository, monkeypatch) -> Iterator[Path]:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip("no file system can be mounted here, which takes root")
-    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES))
+    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES[:2]))
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -328,9 +328,10 @@ def test_a_limit_on_the_size_of_files_is_said(toy_repository, monkeypatch, capsy
     """As a quota does: RLIMIT_FSIZE, set by the stage itself."""
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     limited += "\nresults.output('large.bin').write_bytes(bytes(200_000))"
-    write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"], limited])
-    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES))
-    assert cli.main(["--run", "try", "--to", "02"]) == 1
+    write_toy_notebook(toy_repository, "01_first", [*TOY_CELLS["01_first"], limited])
+    (toy_repository / "notebooks/profiles/demo.yaml").write_text("")
+    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES[:1]))
+    assert cli.main(["--run", "try"]) == 1
     assert "File too large; the disk is full" in capsys.readouterr().err
 
 
@@ -359,7 +360,7 @@ def test_results_that_cannot_be_written_are_said(unwritable, capsys):
 
 def test_a_notebook_that_hangs_is_ended_with_all_that_it_started(toy_repository, monkeypatch, capsys):
     """It ignores every polite signal and started another process; the results of before stand."""
-    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES))
+    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES[:2]))
     assert cli.main(["--run", "try"]) == 0
     hangs = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
     hangs += "\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\ntime.sleep(600)"
@@ -378,9 +379,10 @@ def test_a_notebook_that_hangs_is_ended_with_all_that_it_started(toy_repository,
     ids=["killed by the system", "refused by the system"],
 )
 def test_a_stage_without_enough_memory_is_said_to_be_one(toy_repository, monkeypatch, cell, capsys):
-    write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"], cell])
-    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES))
-    assert cli.main(["--run", "try", "--to", "02"]) == 1
+    write_toy_notebook(toy_repository, "01_first", [*TOY_CELLS["01_first"], cell])
+    (toy_repository / "notebooks/profiles/demo.yaml").write_text("")
+    monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES[:1]))
+    assert cli.main(["--run", "try"]) == 1
     said = capsys.readouterr().err
     assert "memory ran out, most likely: close other programs, run with --jobs 1" in said
 
