@@ -7,6 +7,7 @@ ARG NB_UID=1000
 RUN useradd --create-home --uid ${NB_UID} ${NB_USER}
 ENV HOME=/home/${NB_USER} OMP_NUM_THREADS=1 PIP_NO_CACHE_DIR=1
 WORKDIR ${HOME}/aln-compendium
+RUN chown ${NB_UID} .
 
 COPY requirements-evaluate.lock .
 RUN pip install --require-hashes -r requirements-evaluate.lock

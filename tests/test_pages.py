@@ -83,6 +83,7 @@ def test_the_notebooks_page_names_every_notebook_and_no_other():
 @pytest.mark.parametrize("path", LINKED)
 def test_relative_links_lead_to_a_file_and_its_heading(path):
     found = re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", LINKED[path])
+    found += [(picture, "") for picture in re.findall(r'<img src="([^"]*)"', LINKED[path])]
     for target, heading in found:
         file = ((ROOT / path).parent / target).resolve() if target else ROOT / path
         assert file.exists(), target

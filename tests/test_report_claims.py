@@ -43,7 +43,7 @@ from alnlib.report.claims import (
     verdict_of,
 )
 from alnlib.report.facts import claim_verdicts
-from alnlib.report.story import story
+from alnlib.report.story import short_story, story
 from alnlib.studies import (
     CLAIM_KINDS,
     METRIC_NAMES,
@@ -685,6 +685,21 @@ def test_the_story_has_a_paragraph_a_study_and_says_only_what_is_known(ledger, b
     alone = story(ledger, design.iloc[:0])
     assert "population" not in alone and "of 100 studies" not in alone
     assert alone.count("*The paper:*") == 5
+
+
+def test_the_short_story_has_the_same_paragraphs_and_numbers(beside):
+    design = pd.DataFrame(
+        [("tang", "attainable", "test", 90, 0.3), ("tang", "attainable", "test", 90, 0.5)],
+        columns=["study", "scenario", "split", "n_patients", "power"],
+    )
+    told, long = (text.strip().split("\n\n") for text in (short_story(beside, design), story(beside, pd.DataFrame())))
+    assert [paragraph[:5] for paragraph in told] == [f"**{letter}. " for letter in "ABCDE"]
+    assert sum(map(len, told)) < 0.6 * sum(map(len, long))
+    level = row_of(beside, "tang", "DL_MRI+US+Clinical reaches the published AUC")
+    for name in ("published_value", "value", "population_value", "attainable"):
+        assert f"{level[name]:.3f}" in told[0], name
+    assert "A test set of 90 patients finds such a difference 40 of 100 times." in told[0]
+    assert "of 100 times" not in told[1]
 
 
 def test_of_real_patients_the_story_tells_no_truth(predictions, discrimination):
