@@ -4,7 +4,7 @@ Everything here reads labels, scores and patients (`units.Units`) and gives valu
 patients are described by `table_one`, repeated measurements by `agreement`. Pixels and models live elsewhere, and neither
 torch nor a reader of images is imported. Of `alnlib` only `errors` and `files` are. `example` gives a small table on which
 the examples in the docstrings run; `tables` reads anybody's predictions, `folder` judges them in a folder of their own, and
-`aln-evaluate` (`cli`) is the command for it.
+`aln-evaluate` (`cli`) is the command for it; `site` makes pages of it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import isfinite
-from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -37,6 +36,7 @@ from alneval.style import (
     SPLIT_MARKS,
     SPLIT_NAMES,
     beside,
+    folded,
     head,
     headline,
     legend_below,
@@ -113,14 +113,14 @@ def auc_forest_figure(table: pd.DataFrame, titles: Mapping[str, str] | None = No
     none. titles: {study: title}, the study's own name where it has none.
     """
     parts = dict(iter(table.groupby("study", sort=False)))
-    lines = [len(rows) + 0.8 * rows["model"].nunique() for rows in parts.values()]
-    size = {"figsize": (7.6, 1.1 + 0.62 * len(parts) + 0.132 * sum(lines)), "height_ratios": lines}
+    lines = [sum(_rows_of(model, of) + 0.8 for model, of in rows.groupby("model")) for rows in parts.values()]
+    size = {"figsize": (8.0, 1.1 + 0.62 * len(parts) + 0.132 * sum(lines)), "height_ratios": lines}
     figure, axes = plt.subplots(len(parts), 1, squeeze=False, **size)
     left = min(0.4, table[["auc", "auc_low"]].min(axis=None) - 0.02)
     for ax, (study, rows) in zip(axes.flat, parts.items(), strict=True):
         _plot_models(rows, ax)
         ax.set(xlim=(left, 1.0))
-        head(ax, model_words((titles or {}).get(study, study)))
+        head(ax, folded(model_words((titles or {}).get(study, study)), 63))
     axes[-1, 0].set(xlabel="AUC (95 % interval)")
     drawn = [split for split in SPLIT_NAMES if table["split"].eq(split).any()]
     handles = [_split_handle(split, axes[0, 0]) for split in drawn] + _known_handles(table, axes[0, 0])
@@ -134,10 +134,11 @@ def _plot_models(rows: pd.DataFrame, ax: Axes) -> None:
     places, names, place = [], [], 0.0
     for model, of_model in rows.groupby("model", sort=False):
         ordered = of_model.sort_values("split", key=lambda splits: splits.map(ranks), kind="stable")
-        steps = place - np.arange(len(ordered))
-        names.append((steps.mean(), model_words(model)))
+        height = _rows_of(model, of_model)
+        steps = place - (height - len(ordered)) / 2 - np.arange(len(ordered))
+        names.append((steps.mean(), folded(model_words(model), LONGEST_LABEL)))
         places += list(zip(steps, ordered.to_dict("records"), strict=True))
-        place = steps[-1] - 1.8
+        place -= height + 0.8
     ax.axvline(0.5, color=GUIDE, lw=1, ls="--", zorder=0)
     for height, row in places:
         color = SPLIT_COLORS.get(row["split"], INK)
@@ -152,6 +153,15 @@ def _plot_models(rows: pd.DataFrame, ax: Axes) -> None:
     ax.grid(axis="x", color="0.93", zorder=0)
     ax.set_axisbelow(True)
     ax.spines["left"].set_visible(False)
+
+
+LONGEST_LABEL = 34
+"""Characters on one line of a model's name at the left of a forest."""
+
+
+def _rows_of(model: str, rows: pd.DataFrame) -> float:
+    """How many lines a model takes: one per split, or what its name needs."""
+    return max(len(rows), 1.3 * (folded(model_words(model), LONGEST_LABEL).count("\n") + 1))
 
 
 def _split_handle(split: str, ax: Axes) -> Line2D:
@@ -191,7 +201,7 @@ def calibration_figure(
         text = "\n".join((", ".join(said[:2]), ", ".join(said[2:5]), ", ".join(said[5:])))
         plot_calibration(curves[key], part["y_score"], part["y_true"], ax, colors[key[1]], text)
         counts = f"{SPLIT_NAMES[key[2]]}, n = {len(part)}, {int(part['y_true'].sum())} positive"
-        head(ax, "\n".join(wrap(model_words(key[1]), 30)), counts)
+        head(ax, folded(model_words(key[1]), 30), counts)
     return headline(figure, title)
 
 
@@ -296,7 +306,7 @@ def prevalence_figure(
         ax.set(ylim=(drawn["gain"].min() - margin, drawn["gain"].max() + margin))
         ax.set_xticks(np.unique(drawn["prevalence"]))
         here = of_study[of_study["split"] == drawn["split"].iloc[0]].drop_duplicates(["patient_id", "unit_id"])
-        head(ax, "\n".join(wrap(titles[study], 42)), f"n = {len(here)}, {int(here['y_true'].sum())} positive")
+        head(ax, folded(titles[study], 42), f"n = {len(here)}, {int(here['y_true'].sum())} positive")
         legend_below(ax)
     where = SPLIT_NAMES[drawn["split"].iloc[0]]
     simple = "the better of treat all and treat none"
@@ -313,7 +323,7 @@ def calibration_and_benefit_figure(rows: pd.DataFrame, seed: int) -> Figure:
         curve = calibration_summary(units, np.random.default_rng(seed), n_bootstrap=200).curve
         plot_calibration(curve, own["y_score"], own["y_true"], ax, colors[model])
         counts = f"{where}, n = {len(own)}, {int(own['y_true'].sum())} positive"
-        head(ax, "\n".join(wrap(model_words(model), 30)), counts)
+        head(ax, folded(model_words(model), 30), counts)
         curves[model] = decision_curve(units)
     plot_decision_curves(curves, axes[-1], colors)
     head(axes[-1], "Decision curves", f"{where}, n = {rows['patient_id'].nunique()}")

@@ -13,7 +13,7 @@ from alneval.delong import covariance
 from alneval.estimate import Estimate
 from alneval.figures import plot_forest
 from alneval.folds import POPULATION
-from alneval.style import ATTAINABLE, ATTAINABLE_MARK, INK, SPLIT_COLORS, SPLIT_MARKS, head, model_words, span
+from alneval.style import ATTAINABLE, ATTAINABLE_MARK, INK, SPLIT_COLORS, SPLIT_MARKS, folded, head, model_words, span
 from alneval.units import Units
 
 COLUMNS = (
@@ -117,7 +117,7 @@ def population_figure(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.grid(axis="x", color="0.93")
         ax.set_axisbelow(True)
         counts = f"n = {span(of_study['n'])} tested, {span(of_study['population_n'])} of the population"
-        head(ax, model_words(titles.get(study, study)), counts)
+        head(ax, folded(model_words(titles.get(study, study)), 70), counts)
     axes[-1, 0].set(xlabel="AUC (95 % interval)", xlim=(min(0.4, rows[["auc", "auc_low"]].min(axis=None) - 0.02), 1.0))
     style = {"color": SPLIT_COLORS[POPULATION], "ms": 4.5, "lw": 3, "label": "true AUC, from the population"}
     handles = axes[0, 0].plot([], [], "s-", color=INK, ms=5, lw=1.4, label="the study's own internal test")

@@ -199,17 +199,35 @@ def head(ax: Axes, title: str, counts: str = "") -> Axes:
 
 
 def legend_below(ax: Axes, title: str = "", points: float = 40) -> Axes:
-    """The legend under the axes, `points` below them, where it covers nothing."""
-    below = ax.transAxes + ScaledTranslation(0, -points / 72, ax.figure.dpi_scale_trans)
+    """The legend under the axes, `points` below them, where it covers nothing; long names take several lines."""
+    spec = ax.get_subplotspec()
+    inches = ax.figure.get_figwidth() / (spec.get_gridspec().ncols if spec else 1)
+    handles, labels = ax.get_legend_handles_labels()
+    labels = [folded(label, int((inches * 72 - 35) / 4.5)) for label in labels]
+    below = ax.transAxes + ScaledTranslation(-34 / 72, -points / 72, ax.figure.dpi_scale_trans)
     place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "bbox_transform": below, "borderaxespad": 0}
-    ax.legend(**place, title=title or None, title_fontsize="small", handlelength=2.0, alignment="left")
+    style = {"title": title or None, "title_fontsize": "small", "handlelength": 2.0, "alignment": "left"}
+    ax.legend(handles, labels, **place, **style)
     return ax
 
 
+def folded(text: str, characters: int) -> str:
+    """The text in lines of at most so many characters; breaks that it has stay."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, max(characters, 16)) or [""]]
+    return "\n".join(lines)
+
+
 def headline(figure: Figure, text: str) -> Figure:
-    """The figure's own title, bold at the upper left, in as many lines as its width asks for."""
-    lines = textwrap.wrap(model_words(text), max(20, int(figure.get_figwidth() * 72 / 7.2)))
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    """The figure's own title, bold at the upper left, in as many lines as its width asks for.
+
+    Called last: the figure grows by the lines that legends below the panels take beyond one a name.
+    """
+    legends = [ax.get_legend() for ax in figure.axes if ax.get_legend()]
+    more = max((sum(t.get_text().count("\n") for t in legend.get_texts()) for legend in legends), default=0)
+    rows = max((ax.get_subplotspec().get_gridspec().nrows for ax in figure.axes if ax.get_subplotspec()), default=1)
+    figure.set_figheight(figure.get_figheight() + 0.15 * more * rows)
+    words = folded(model_words(text), int(figure.get_figwidth() * 72 / 7.2))
+    figure.suptitle(words, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     return figure
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 CSV_FLOAT_FORMAT = "%.8g"
-COLORS, EXACT_COLORS = 256, 192
+COLORS, EXACT_COLORS = 256, 64
 
 MOST_TABLE_BYTES, MOST_ROWS = 2**28, 1_000_000
 """Of a table that somebody sends, before it is read; a workbook counts unpacked."""
@@ -85,8 +85,8 @@ def too_large(path: Path) -> str:
 def palette_png(content: bytes) -> bytes:
     """A PNG with at most 256 colors, which halves the size of a figure and can hardly be told from it; no metadata is kept.
 
-    The 192 most frequent colors, those of lines, areas and letters among them, stay as they are to the bit; of the others,
-    blends at edges and the shades of pictures, 64 are chosen by median cut (Heckbert 1982, Comput Graph 16:297) and every
+    The 64 most frequent colors, those of lines, areas and letters among them, stay as they are to the bit; of the others,
+    blends at edges and the shades of pictures, 192 are chosen by median cut (Heckbert 1982, Comput Graph 16:297) and every
     color gets the nearest of all. Transparency becomes white.
     """
     from PIL import Image  # only figures need them

@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
+from alneval.folder import summary_text
+from alneval.models import evaluate_predictions
 from alneval.tables import read_predictions
 from alnlib.cohorts.folder import read_cohort, write_cohort
 from alnlib.cohorts.sheet import read_sheet
@@ -264,3 +266,44 @@ def test_any_text_is_yaml_or_a_fault_of_it(text):
         read_yaml(text)
     except yaml.YAMLError as error:
         assert str(error)
+
+
+NAMES = st.one_of(
+    odd_text(), st.sampled_from(["$\\frac{$", "<script>", "a|b", "../../x", "=1+1", "x" * 200, "CON", "A\u202eB"])
+)
+SCORES = st.one_of(
+    st.floats(0, 1), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, 1.0, 0.5, 1e-300])
+)
+
+
+@settings(MANY, max_examples=EXAMPLES // 5)
+@given(
+    scores=st.lists(SCORES, min_size=8, max_size=20),
+    labels=st.lists(st.integers(0, 1), min_size=20, max_size=20),
+    model=NAMES,
+    patients=st.integers(1, 20),
+    split=st.sampled_from(["test", "external", "validation", "cross_validation", "train"]),
+)
+def test_any_predictions_are_evaluated_or_refused(scores, labels, model, patients, split, tmp_path):
+    """Tables of an evaluation hold estimates within their bounds, whatever the scores and names."""
+    rows = {"patient_id": [f"p{k % patients}" for k in range(len(scores))], "unit_id": range(len(scores))}
+    rows |= {
+        "y_true": labels[: len(scores)],
+        "y_score": [repr(score) for score in scores],
+        "model": model,
+        "split": split,
+    }
+    pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False)
+    try:
+        predictions = read_predictions([tmp_path / "mine.csv"], any_scale=True)
+        evaluation = evaluate_predictions(predictions, seed=1, n_bootstrap=40)
+        told_of = summary_text(evaluation, [], "not stated", [])
+    except InputError as error:
+        return told(error)
+    assert "<script" not in told_of
+    for name in ("auc", "sensitivity", "specificity"):
+        table = evaluation.discrimination[[f"{name}_low", name, f"{name}_high"]].dropna()
+        assert ((table >= 0) & (table <= 1)).all(axis=None)
+        assert (table[name] >= table[f"{name}_low"] - 1e-9).all() and (
+            table[name] <= table[f"{name}_high"] + 1e-9
+        ).all()

@@ -89,6 +89,25 @@ def test_a_build_is_finished_before_it_is_called_ready(clone, monkeypatch):
     assert not (clone / ".venv" / "aln-building").exists()
 
 
+def test_without_a_gpu_what_only_a_gpu_needs_is_not_asked_for(clone, monkeypatch):
+    """The torch and xgboost of the lock were imported, trained and compared to the last bit without these packages."""
+    (clone / "requirements.lock").write_text(LOCK + "triton==1 ; sys_platform == 'linux' \\\n    --hash=sha256:cc\n")
+    given: dict[str, str] = {}
+    installing(monkeypatch, [])
+    monkeypatch.setattr(
+        bootstrap,
+        "_pip",
+        lambda env, log, what, options, total=0: (
+            given.update({what: Path(options[-1]).read_text()}) if "-r" in options else None
+        ),
+    )
+    monkeypatch.setenv("ALN_GPU", "no")
+    bootstrap._build(clone / ".venv", clone)
+    assert "torch==" in given["packages"] and "--hash=sha256:" in given["packages"]
+    assert not any(f"{name}==" in given["packages"] for name in bootstrap.GPU_ONLY)
+    assert bootstrap._is_ready(clone / ".venv", clone)
+
+
 def test_a_half_built_environment_is_built_anew(clone, monkeypatch, capsys):
     steps: list[str] = []
     installing(monkeypatch, steps)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
 import yaml
 
 from alnlib.paths import repository_root
-from tools.lock import COMPILED_AGAINST, direct_dependencies, environment_text, normalized, read_pins
+from alnlib.pipeline.bootstrap import GPU_ONLY
+from alnlib.pipeline.parameters import cell_source, read_notebook
+from tools.lock import (
+    COMPILED_AGAINST,
+    LOCK,
+    SMALL_LOCK,
+    blocks_of,
+    direct_dependencies,
+    environment_text,
+    normalized,
+    read_pins,
+)
 
 REQUIRED = [
     "jupyterlab",
@@ -23,6 +36,13 @@ REQUIRED = [
     "pandas",
     "nbval",
 ]
+
+
+def installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def conda_environment() -> dict:
@@ -68,13 +88,53 @@ def test_environment_yml_is_the_one_that_the_script_writes():
 
 def test_this_environment_is_the_locked_one():
     """What runs these tests is what a user gets."""
-    import sys
-
+    without_gpu = not any(installed(name) for name in GPU_ONLY)
     for name, (version, marker) in read_pins().items():
+        if without_gpu and name in GPU_ONLY:
+            continue
         if not marker or f"sys_platform == '{sys.platform}'" in marker:
             assert metadata.version(name) == version, name
+
+
+def test_what_a_machine_without_a_gpu_may_leave_out_is_locked_for_linux_alone():
+    pins = read_pins()
+    assert all(pins[name][1] == "sys_platform == 'linux'" for name in GPU_ONLY)
 
 
 def test_the_required_python_is_the_same_everywhere():
     pyproject = tomllib.loads((repository_root() / "pyproject.toml").read_text())
     assert pyproject["project"]["requires-python"] == ">=3.11,<3.12"
+
+
+def test_the_small_lock_is_a_part_of_the_lock_line_for_line():
+    """With all that the extras ask for, and without what makes the lock large."""
+    whole, small = (blocks_of(lock.read_text(encoding="utf-8")) for lock in (LOCK, SMALL_LOCK))
+    assert small and small.items() <= whole.items()
+    assert set(direct_dependencies("evaluate")) | set(direct_dependencies("read")) <= set(small)
+    assert not {"torch", "torchvision", "monai", "pyradiomics", "simpleitk", "pydicom"} & set(small)
+
+
+OUT_OF_REACH = """
+import sys
+class OutOfReach:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {outside}:
+            raise ModuleNotFoundError("not in the small environment: " + name)
+sys.meta_path.insert(0, OutOfReach())
+"""
+
+
+def test_the_small_environment_is_enough_for_evaluation_and_lessons():
+    """All that is imported there is imported where every other package of the lock is out of reach."""
+    small = set(blocks_of(SMALL_LOCK.read_text(encoding="utf-8"))) | {"alnlib"}
+    provided = metadata.packages_distributions()
+    outside = {name for name, packages in provided.items() if not small & {normalized(package) for package in packages}}
+    lessons = sorted((repository_root() / "notebooks" / "lessons").glob("*.ipynb"))
+    code = [cell for path in lessons for cell in read_notebook(path)["cells"] if cell["cell_type"] == "code"]
+    lines = {line for cell in code for line in cell_source(cell).splitlines() if re.match(r"(from|import) ", line)}
+    blocked = OUT_OF_REACH.format(outside=sorted(outside))
+    needed = "\n".join([*sorted(lines), "import alneval.cli, alneval.folder, alneval.models"])
+    for program, status in ((needed, 0), ("import torch", 1)):
+        command = [sys.executable, "-c", f"{blocked}\n{program}"]
+        done = subprocess.run(command, cwd=repository_root(), capture_output=True, text=True)
+        assert done.returncode == status, done.stderr[-3000:]

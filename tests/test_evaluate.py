@@ -158,7 +158,7 @@ def test_figures_and_summary_are_there(written):
     assert "**not stated**" in summary
     assert "DeLong 1988 (Biometrics 44:837)" in summary
     assert "same rows (model 0, model 1, model 2)" in summary
-    assert "evaluation-of-mine: 1 study, 3 models, 1800 predictions; 20 files" in done.stdout
+    assert "evaluation-of-mine: 1 study, 3 models, 1800 predictions; 27 files" in done.stdout
     record = json.loads((folder / "evaluation.json").read_text())
     assert set(record["files"]) == set(contents(folder)) - {"evaluation.json"}
 
@@ -466,7 +466,7 @@ def test_run_time_of_five_models_and_600_patients(tmp_path, capsys):
     _, files = write_evaluation([tmp_path / "p.csv"], tmp_path / "o")
     with capsys.disabled():
         print(f"\nevaluate, 5 models x 600 patients, 2,000 resamples: {time.monotonic() - begun:.1f} s")
-    assert len(files) == 15
+    assert len(files) == 27
 
 
 # --- a table as strangers have it --------------------------------------------------------------------------------------

@@ -464,6 +464,19 @@ def test_every_figure_is_legible_at_its_size(name, scored, measured):
         assert missing_colors(figure) == set()
 
 
+def test_a_strangers_long_names_take_several_lines(scored):
+    names = {
+        model: f"our network number {number} with clinical variables and a long name"
+        for number, model in enumerate(MODELS)
+    }
+    rows = scored.replace({"model": names}).assign(
+        study="A hospital with a very long name, retrospective cohort of 2019 to 2024"
+    )
+    table = discrimination_table(rows, rng=np.random.default_rng(1), n_bootstrap=5)
+    for figure in (panels.roc_figure(rows, table, rows["study"].iloc[0]), panels.auc_forest_figure(table)):
+        assert faults(figure) == []
+
+
 # --- faults that are planted must be found ----------------------------------------------------------------------------
 
 

@@ -204,3 +204,17 @@ def test_the_search_finds_what_is_packed(tmp_path):
     names = {hit.partition(": ")[0] for hit in found(tmp_path)}
     assert names == {path.name for path in tmp_path.iterdir()}
     assert all(next(contents(path)) == path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_file_called_by_a_name_of_its_header_is_warned_of_without_saying_which(cohort, tmp_path, capsys):
+    shutil.copytree(cohort.root, tmp_path / "cohort")
+    table = pd.read_csv(tmp_path / "cohort" / "images.csv", dtype=str, keep_default_na=False)
+    at = table.index[table["path"].str.endswith(".dcm")][0]
+    named = f"{PLANT}-CLINIC-1.dcm"
+    (tmp_path / "cohort" / table.loc[at, "path"]).rename(tmp_path / "cohort" / named)
+    table.loc[at, "path"] = named
+    table.to_csv(tmp_path / "cohort" / "images.csv", index=False)
+    assert main(["validate", str(tmp_path / "cohort"), "--images"]) == 0
+    warned = capsys.readouterr().err
+    assert f"images.csv, row {at + 2}, column path: path or image_id tells a name or number of the header" in warned
+    assert "new-cohort" in warned and PLANT not in warned

@@ -19,7 +19,8 @@ from alnlib.models.fusion import logits
 from alnlib.paths import repository_root
 from alnlib.pipeline.cli import main
 from alnlib.pipeline.results import RunFolder
-from alnlib.report.site.build import FIRST_PAGE, write_site
+from alnlib.report.site import FIRST_PAGE
+from alnlib.report.site.build import write_site
 from alnlib.report.site.models import STATIC, risk_models, run_cards
 from tests.pages import Page, faults
 from tests.test_site_explorer import node
@@ -99,7 +100,7 @@ def results(tmp_path_factory) -> Path:
     shown = [{"text/html": table}, {"text/html": rows}, {"text/markdown": f"*{MARKUP}*"}, {"text/plain": "of SIM-0007"}]
     outputs = [{"output_type": "display_data", "data": data, "metadata": {}} for data in shown]
     outputs.append({"output_type": "stream", "name": "stdout", "text": f"patient {MARKUP} <script>alert(1)</script>"})
-    source = "print(who)"
+    source = '# Parameters\ndata = "/home/somebody/data"\nn_patients = 3'
     notebook["cells"].append({"cell_type": "code", "source": source, "outputs": outputs, "metadata": {}})
     path.write_text(json.dumps(notebook), encoding="utf-8")
     return folder
@@ -139,6 +140,7 @@ def test_what_patients_are_called_is_text_and_their_rows_stay_out(site):
         assert MARKUP not in page and "<script>alert" not in page, path
         assert "SIM-0007" not in page, path
     cohort = (site / "notebooks/11_cohort.html").read_text(encoding="utf-8")
+    assert "n_patients" in cohort and "somebody" not in cohort
     assert cohort.count("&lt;b&gt;x&lt;/b&gt;") == 3 and "of [patient]" in cohort
     assert "&lt;b&gt;x&lt;/b&gt;" in (site / "models/clinical-clinical.html").read_text(encoding="utf-8")
     assert not any("patient_id" in path.read_text(encoding="utf-8").partition("\n")[0] for path in site.rglob("*.csv"))

@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from alnlib.cohorts import sources
 from alnlib.cohorts.sources import LISTED_ONE_BY_ONE, known_endpoint, list_files
 from alnlib.errors import InputError
+from alnsim import SimulationSpec
 from alnsim.truth import ORACLE_COLUMNS, read_oracle
 
 NODE_ORACLES = {"ct_nodes", "ct_nodes_fixed_size", "ct_nodes_adjustable_square"}
@@ -187,3 +189,30 @@ def test_an_endpoint_is_named_or_the_primary_one(cohort):
     assert (known_endpoint(cohort, ""), known_endpoint(cohort, "apcr")) == ("aln_metastasis", "apcr")
     with pytest.raises(InputError, match="'survival' is none of this cohort's: aln_metastasis, apcr"):
         known_endpoint(cohort, "survival")
+
+
+def test_simulated_patients_stand_until_recipe_code_or_a_byte_changes(cohort, tmp_path, monkeypatch):
+    """Instead of being drawn, patients are copied; that drawing gives the same bytes is tested with the simulation."""
+    spec, data, written = SimulationSpec.demo(), tmp_path / "data" / "made-up", []
+
+    def copied(spec: SimulationSpec, folder: Path, seed: int, n_jobs: int) -> None:
+        written.append(seed)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(cohort.root, folder)
+
+    monkeypatch.setattr(sources, "simulate_cohort", copied)
+
+    def times(recipe: SimulationSpec = spec, seed: int = 3) -> int:
+        written.clear()
+        sources.prepare_source("simulated", data, recipe, seed)
+        return len(written)
+
+    assert (times(), times()) == (1, 0)
+    assert (times(seed=4), times(replace(spec, signal_ultrasound=0.5), 4), times()) == (1, 1, 1)
+    image = next((data / "images").iterdir())
+    image.write_bytes(image.read_bytes()[:-1] + b"x")
+    assert (times(), times()) == (1, 0)
+    image.unlink()
+    assert times() == 1
+    monkeypatch.setattr(sources, "versions", lambda *names: {"numpy": "0"})
+    assert times() == 1

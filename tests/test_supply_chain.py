@@ -49,7 +49,9 @@ def test_the_table_of_licenses_is_that_of_the_lock():
     assert {row["package"]: row["version"] for row in rows()} == {
         name: version for name, (version, _) in read_pins().items()
     }
-    assert rows() == licenses.table(), "run python tools/licenses.py"
+    here = {normalized(found.metadata["Name"]) for found in metadata.distributions()}
+    told = [row for row in rows() if row["package"] in here]
+    assert told == licenses.table(here), "run python tools/licenses.py"
 
 
 def test_every_license_allows_this_use_beside_mit():

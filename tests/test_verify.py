@@ -36,7 +36,7 @@ RUN = "results/simulated-demo"
 FILES = (
     "cohort/cohort.yaml", "cohort/splits.csv", "sources/realism.csv", "predictions/clinical.csv", "predictions/ultrasound.csv",
     "evaluation/discrimination.csv", "evaluation/net_benefit.csv", "report/claims.csv", "report/numbers.json",
-    "figures/roc_tang.png", "notebooks/11_cohort.ipynb",
+    "figures/claims.png", "notebooks/11_cohort.ipynb",
 )  # fmt: skip
 ULTRASOUND, DISCRIMINATION, CLAIMS = "predictions/ultrasound.csv", "evaluation/discrimination.csv", "report/claims.csv"
 
@@ -217,7 +217,7 @@ def test_a_number_that_is_gone_or_new_is_a_change(run):
 
 
 def test_figures_notebooks_and_the_machine_are_not_compared_and_it_is_said(run, capsys):
-    for name in ("figures/roc_tang.png", "notebooks/11_cohort.ipynb"):
+    for name in ("figures/claims.png", "notebooks/11_cohort.ipynb"):
         (run / name).write_bytes(b"another")
     (run / ARITHMETIC).write_text(
         json.dumps({"arithmetic": "own", "processor": "Other CPU", "accelerator": "Some GPU"})

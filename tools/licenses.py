@@ -9,6 +9,7 @@ import csv
 import io
 import re
 import sys
+from collections.abc import Container
 from importlib import metadata
 from pathlib import Path
 
@@ -78,10 +79,12 @@ def family(expression: str) -> str:
     return "" if "" in found or not found else max(found, key=list(families).index)
 
 
-def table() -> list[dict[str, str]]:
-    """A row for each package of the lock, in its order."""
+def table(packages: Container[str] | None = None) -> list[dict[str, str]]:
+    """A row for each package of the lock, or for those of them that are among `packages`, in its order."""
     rows = []
     for package, (version, _) in read_pins().items():
+        if packages is not None and package not in packages:
+            continue
         expression, told_by = license_of(package)
         note = NOTES.get(package, VENDOR_NOTE if expression in VENDOR else "")
         rows.append(dict(zip(COLUMNS, (package, version, expression, family(expression), told_by, note), strict=True)))

@@ -1,7 +1,8 @@
-"""Write requirements.lock and environment.yml from pyproject.toml: `python tools/lock.py [--upgrade]` (needs uv; see
-CONTRIBUTING.md).
+"""Write requirements.lock, requirements-evaluate.lock and environment.yml from pyproject.toml: `python tools/lock.py [--upgrade]`
+(needs uv; see CONTRIBUTING.md).
 
-requirements.lock pins every package with hashes and holds no index address; environment.yml names the same versions for conda.
+requirements.lock pins every package with hashes and holds no index address; requirements-evaluate.lock is the part of it that
+predictions, lessons and committed results need; environment.yml names the same versions for conda.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+SMALL_LOCK = ROOT / "requirements-evaluate.lock"
 ENVIRONMENT = ROOT / "environment.yml"
 
 HEADER = """\
 # Every package of the compendium, pinned with hashes, for Python 3.11 on Linux, macOS and Windows.
 # Written by tools/lock.py from pyproject.toml; do not edit. run_all.py installs it into .venv.
+"""
+SMALL_HEADER = """\
+# The part of requirements.lock, line for line, that is needed to evaluate predictions, to take the lessons and to read the
+# committed results: no torch, no reader of images. Written by tools/lock.py; do not edit. docs/ways_in.md tells its use.
 """
 ENVIRONMENT_HEADER = """\
 # The same versions as requirements.lock, for conda. Written by tools/lock.py; tests/test_environment.py compares the two.
@@ -39,6 +45,12 @@ PIN = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>[^\s;\\]+)\s*(?:;\s*(
 def normalized(name: str) -> str:
     """Package name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def blocks_of(text: str) -> dict[str, str]:
+    """{normalized name: its lines, hashes included} of a lock's text."""
+    blocks = re.findall(r"^[A-Za-z0-9].*\n(?:    .*\n?)*", text, flags=re.MULTILINE)
+    return {normalized(re.match(r"[A-Za-z0-9_.-]+", block)[0]): block for block in blocks}
 
 
 def read_pins(lock: Path = LOCK) -> dict[str, tuple[str, str]]:
@@ -73,6 +85,17 @@ def compile_lock(upgrade: bool) -> str:
     )
 
 
+def small_lock_text() -> str:
+    """The text of requirements-evaluate.lock: what uv says that the extras need, as requirements.lock pins it."""
+    command = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--quiet"]
+    command += ["--extra", "evaluate", "--extra", "read", "--constraint", str(LOCK), "--fork-strategy", "fewest"]
+    needed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    names = {normalized(found["name"]) for line in needed.splitlines() if (found := PIN.match(line))}
+    return SMALL_HEADER + "".join(
+        block for name, block in blocks_of(LOCK.read_text(encoding="utf-8")).items() if name in names
+    )
+
+
 def environment_text(pins: dict[str, tuple[str, str]]) -> str:
     """The text of environment.yml: Python and the build requirements from conda, everything else at the locked version by pip."""
     direct = [name for name in direct_dependencies() if name not in COMPILED_AGAINST]
@@ -94,11 +117,13 @@ def _pip_line(name: str, pins: dict[str, tuple[str, str]]) -> str:
 
 
 def main() -> int:
-    """Write both files; with --environment-only keep the lock as it is, with --upgrade take the newest versions."""
+    """Write the files; with --environment-only keep the locks as they are, with --upgrade take the newest versions."""
     if "--environment-only" not in sys.argv[1:]:
         LOCK.write_text(compile_lock("--upgrade" in sys.argv[1:]), encoding="utf-8", newline="\n")
+        SMALL_LOCK.write_text(small_lock_text(), encoding="utf-8", newline="\n")
     ENVIRONMENT.write_text(environment_text(read_pins()), encoding="utf-8", newline="\n")
-    print(f"{LOCK.name}: {len(read_pins())} packages; {ENVIRONMENT.name} written")
+    counts = [f"{lock.name}: {len(read_pins(lock))} packages" for lock in (LOCK, SMALL_LOCK)]
+    print(f"{'; '.join(counts)}; {ENVIRONMENT.name} written")
     return 0
 
 

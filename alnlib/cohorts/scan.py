@@ -157,7 +157,7 @@ def _found(path: Path, name: str, modality: str, identities: set[str]) -> Found:
 
 def _of_header(dataset: Dataset, path: Path, name: str, identities: set[str]) -> Found:
     with read.decoding(path, "the DICOM header"):
-        identities.update(_identities(dataset))
+        identities.update(header_identities(dataset))
         code = str(dataset.get("Modality") or "")
         if code in OUTLINES:
             patient, instance = str(dataset.get("PatientID") or ""), str(dataset.get("SOPInstanceUID") or "")
@@ -191,7 +191,8 @@ def _of_header(dataset: Dataset, path: Path, name: str, identities: set[str]) ->
         )
 
 
-def _identities(dataset: Dataset) -> Iterator[str]:
+def header_identities(dataset: Dataset) -> Iterator[str]:
+    """Texts that name people or places, or number them, in lower case; names in their parts."""
     for keyword in IDENTITIES:
         value = dataset.get(keyword)
         for one in value if isinstance(value, pydicom.multival.MultiValue) else [value]:

@@ -7,6 +7,7 @@ in `alnsim`.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,11 @@ from alnlib.cohorts.manifest import check_cohort_files, cohort_rows
 from alnlib.cohorts.schema import Cohort
 from alnlib.errors import InputError
 from alnlib.files import sha256_file
+from alnlib.memo import FileDigests, code_of, key_of, versions
 from alnsim import SimulationSpec, simulate_cohort
+
+LIBRARIES = ("numpy", "scipy", "pandas", "pydicom", "nibabel", "pillow")
+"""What draws and writes simulated patients: another version may give other bytes."""
 
 PUBLIC = {"duke": read_duke, "breast-lesions-usg": read_breast_lesions_usg, "ispy2": read_ispy2}
 """Public cohorts by the name of the command line and of data_manifest.csv."""
@@ -28,14 +33,31 @@ PUBLIC = {"duke": read_duke, "breast-lesions-usg": read_breast_lesions_usg, "isp
 def prepare_source(name: str, data: str | Path, spec: SimulationSpec, seed: int, n_jobs: int = 1) -> Cohort:
     """Make sure that the files of a cohort are there and right, and read it.
 
-    name: "simulated" (written to `data` from spec and seed), "folder" (a cohort folder in the contract's form) or a public
-    cohort, whose files are compared with data_manifest.csv. Raises InputError for what is missing, wrong or unreadable.
+    name: "simulated" (written to `data` from spec and seed, unless it stands there as it was written), "folder" (a cohort
+    folder in the contract's form) or a public cohort, whose files are compared with data_manifest.csv. Raises InputError for
+    what is missing, wrong or unreadable.
     """
     if name == "simulated":
-        simulate_cohort(spec, data, seed, n_jobs=n_jobs)
+        _simulate_once(spec, Path(data), seed, n_jobs)
     elif name in PUBLIC:
         check_cohort_files(cohort_rows(name), data)
     return read_source(name, data)
+
+
+def _simulate_once(spec: SimulationSpec, data: Path, seed: int, n_jobs: int) -> None:
+    """Write the simulated cohort, unless the same code wrote it there from the same recipe and no byte has changed since."""
+    made = data.with_name(f".{data.name}.made")
+    recipe = {"spec": asdict(spec), "seed": seed, "code": code_of("alnsim"), "libraries": versions(*LIBRARIES)}
+    key = key_of(**recipe)
+    if made.is_file() and made.read_bytes() == _made(key, data):
+        return
+    made.unlink(missing_ok=True)
+    simulate_cohort(spec, data, seed, n_jobs=n_jobs)
+    made.write_bytes(_made(key, data))
+
+
+def _made(key: str, data: Path) -> bytes:
+    return f"{key}\n{FileDigests().of_folder(data)}\n".encode()
 
 
 def read_source(name: str, data: str | Path) -> Cohort:

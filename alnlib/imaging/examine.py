@@ -21,6 +21,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from alnlib.cohorts.scan import IDENTITIES, header_identities
 from alnlib.cohorts.schema import Cohort, mask_files, parse_box, parse_pixel_spacing
 from alnlib.errors import InputError, Problem, counted
 from alnlib.imaging import read
@@ -60,6 +61,8 @@ ACQUISITION_COLUMNS = ("spacing_mm", "pixels", "maker", "strength")
 
 NOBODY = re.compile(r"anon|unknown|test|none|^0*$", re.IGNORECASE)
 """Patient IDs that name nobody."""
+
+IDENTITY = "identity"
 
 INTENTS = ("FOR PROCESSING", "FOR PRESENTATION")
 
@@ -120,9 +123,9 @@ def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
     """`CONTRADICTION_COLUMNS`: where headers say otherwise than images.csv, and what they say.
 
     Compared are modality, side, size of pixels (`SAME_SPACING`, `PLAUSIBLE_MM`), whether images of one patient name one and
-    those of two patients two, whether a box on MRI of both breasts lies on the row's side, whether a visit `post` was after
-    `pre`, contrast phases were acquired in the order of `PHASES`, and whether all mammograms are for presentation or all for
-    processing. Files that are no DICOM tell of the box alone.
+    those of two patients two, whether path or image_id tell a name or number of the header, whether a box on MRI of both breasts
+    lies on the row's side, whether a visit `post` was after `pre`, contrast phases were acquired in the order of `PHASES`, and
+    whether all mammograms are for presentation or all for processing. Files that are no DICOM tell of the box alone.
     """
     images = cohort.images
     heads = Parallel(n_jobs=n_jobs)(delayed(_header)(row, cohort.root) for _, row in images.iterrows())
@@ -131,6 +134,10 @@ def header_contradictions(cohort: Cohort, n_jobs: int = 1) -> pd.DataFrame:
         _of_each_image(said),
         _turns(said, cohort.root),
         _identities(said),
+        [
+            (at, IDENTITY, "a name or number of a person or place", "the same")
+            for at in said.index[said["dicom_named"] == "yes"]
+        ],
         _visits(said),
         _phases(said),
         _intents(said),
@@ -155,17 +162,17 @@ def acquisition(images: pd.DataFrame, root: str | Path, n_jobs: int = 1) -> pd.D
 def contradiction_problems(cohort: Cohort, found: pd.DataFrame) -> list[Problem]:
     """A warning for each row of `header_contradictions`."""
     row_of = {image: at + 2 for at, image in enumerate(cohort.images["image_id"])}
-    remedy = "look at the file; correct images.csv, or note why the header is wrong"
-    return [
-        Problem.of(
-            "images.csv",
-            f"the header says another {row.what} ({row.header} for {row.table}; patient {row.patient_id}, {row.file})",
-            remedy,
-            row_of[row.image_id],
-            row.what,
+    problems = []
+    for row in found.itertuples():
+        message = (
+            f"the header says another {row.what} ({row.header} for {row.table}; patient {row.patient_id}, {row.file})"
         )
-        for row in found.itertuples()
-    ]
+        remedy, column = "look at the file; correct images.csv, or note why the header is wrong", row.what
+        if row.what == IDENTITY:
+            message = "path or image_id tells a name or number of the header, and goes into results as it is"
+            remedy, column = "rename the file, or make the folder with run_all.py new-cohort", "path"
+        problems.append(Problem.of("images.csv", message, remedy, row_of[row.image_id], column))
+    return problems
 
 
 # One image
@@ -215,7 +222,8 @@ _TAGS = (
     "ContentTime", "PresentationIntentType", "PixelSpacing", "ImagerPixelSpacing", "SequenceOfUltrasoundRegions",
 )  # fmt: skip
 _HEADER = (
-    "dicom_modality", "dicom_side", "dicom_patient", "dicom_date", "dicom_time", "dicom_intent", "dicom_spacing", "box_side",
+    "dicom_modality", "dicom_side", "dicom_patient", "dicom_date", "dicom_time", "dicom_intent", "dicom_spacing", "dicom_named",
+    "box_side",
 )  # fmt: skip
 _MADE_BY = (
     "Rows", "Columns", "Manufacturer", "ManufacturerModelName", "MagneticFieldStrength", "KVP", *_TAGS[-3:],
@@ -225,11 +233,17 @@ _MADE_BY = (
 
 def _header(row: pd.Series, root: Path) -> Mapping[str, Any]:
     """What the header of a DICOM file, or of the first of a folder, says, by `_HEADER`; of other files the side of the box alone.
-    The patient as a digest; no size of pixels where that depends on the place and the table names none."""
-    box_side = {"box_side": _box_side(row, root)}
+    The patient as a digest, and of names and numbers only whether path or image_id tell one; no size of pixels where that depends
+    on the place and the table names none."""
+    box_side, path = {"box_side": _box_side(row, root)}, Path(root, row["path"])
     try:
-        dataset = _dataset(row, root, _TAGS)
-        return box_side if dataset is None else box_side | _said(dataset, parse_box(row["box"]))
+        dataset = _dataset(row, root, (*_TAGS, *IDENTITIES))
+        if dataset is None:
+            return box_side
+        with read.decoding(path, "the DICOM header"):
+            own, told = str(row["patient_id"]).lower(), f"{row['path']} {row['image_id']}".lower()
+            named = any(text in told and text not in own for text in header_identities(dataset))
+            return box_side | _said(dataset, parse_box(row["box"])) | {"dicom_named": "yes" if named else ""}
     except InputError:
         return box_side  # `examine_images`, which reads the same header, tells of it
 
@@ -285,18 +299,19 @@ def _acquired(row: pd.Series, root: Path) -> tuple[float | None, float | None, s
     spacing, pixels, maker, strength = given, None, None, None
     try:
         dataset = _dataset(row, root, _MADE_BY)
-        if dataset is not None:
-            spacing = given or read.dicom_spacing(dataset)
-            pixels = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) or None
-            names = (str(dataset.get(name) or "").strip() for name in ("Manufacturer", "ManufacturerModelName"))
-            maker = " ".join(filter(None, names)) or None
-            strength = float(dataset.get("MagneticFieldStrength") or dataset.get("KVP") or 0) or None
-        elif is_volume(path) and (placed := _geometry(path, row_frame(row))):
-            spacing, pixels = given or placed[0].spacing_mm[1:], placed[1][1] * placed[1][2]
-        elif path.suffix.lower() in TURNED_SUFFIXES:
-            with Image.open(path) as picture:
-                pixels = picture.width * picture.height
-    except (InputError, OSError, ValueError, TypeError):
+        with read.decoding(path, "the header"):
+            if dataset is not None:
+                spacing = given or read.dicom_spacing(dataset)
+                pixels = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) or None
+                names = (str(dataset.get(name) or "").strip() for name in ("Manufacturer", "ManufacturerModelName"))
+                maker = " ".join(filter(None, names)) or None
+                strength = float(dataset.get("MagneticFieldStrength") or dataset.get("KVP") or 0) or None
+            elif is_volume(path) and (placed := _geometry(path, row_frame(row))):
+                spacing, pixels = given or placed[0].spacing_mm[1:], placed[1][1] * placed[1][2]
+            elif path.suffix.lower() in TURNED_SUFFIXES:
+                with Image.open(path) as picture:
+                    pixels = picture.width * picture.height
+    except InputError:
         pass  # `examine_images` tells of it
     return None if spacing is None else float(np.sqrt(np.prod(spacing))), pixels, maker, strength
 

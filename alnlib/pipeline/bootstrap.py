@@ -30,6 +30,18 @@ DISK_GIB = 9
 BUILD_PACKAGES = ("numpy", "cython", "setuptools", "versioneer", "wheel", "packaging")
 """Installed first: pyradiomics 3.0.1 is compiled against them, without build isolation."""
 
+GPU_ONLY = (
+    "triton",
+    "cuda-bindings",
+    "cuda-pathfinder",
+    "nvidia-nccl-cu12",
+    "nvidia-cuda-nvrtc",
+    "nvidia-cusolver",
+    "nvidia-nvtx",
+)
+"""Left out where ALN_GPU=no: on a CPU torch and xgboost start and compute without them, to the same bits. The other CUDA
+libraries stay, because torch loads them when it is imported."""
+
 PROBES = ("numpy", "pandas", "torch", "torchvision", "monai", "papermill", "nbval", "sklearn", "radiomics", "seaborn")
 """Modules whose presence says that an environment which we did not build is the compendium's."""
 
@@ -70,7 +82,8 @@ def ensure_environment(arguments: list, usage: str = "", root: Path = ROOT) -> N
     """Return if this interpreter is the compendium's environment; else build .venv where needed and re-execute inside it.
 
     arguments: the command line after run_all.py, of which `--version` and `--help` are answered at once. Ends the process with
-    status 2 and one paragraph if the environment cannot be had. ALN_ENVIRONMENT=current takes the present interpreter as it is.
+    status 2 and one paragraph if the environment cannot be had. ALN_ENVIRONMENT=current takes the present interpreter as it is;
+    ALN_GPU=no builds without `GPU_ONLY`.
     """
     venv, prefix = root / ".venv", Path(sys.prefix)
     inside = prefix.resolve() == venv.resolve()
@@ -177,6 +190,10 @@ def _build(venv: Path, root: Path) -> None:
         log, first, lock = venv / "install.log", venv / "build.lock", root / "requirements.lock"
         log.write_text("", encoding="utf-8")
         pins = _pins(lock)
+        if os.environ.get("ALN_GPU") == "no":
+            pins = {name: block for name, block in pins.items() if name not in GPU_ONLY}
+            lock = venv / "without-gpu.lock"
+            lock.write_text("\n".join(pins.values()) + "\n", encoding="utf-8")
         first.write_text("\n".join(pins[name] for name in BUILD_PACKAGES if name in pins) + "\n", encoding="utf-8")
         _pip(venv, log, "build tools", ["--require-hashes", "-r", str(first)])
         _pip(venv, log, "packages", ["--require-hashes", "--no-build-isolation", "-r", str(lock)], len(pins))

@@ -31,6 +31,7 @@ from alnlib.pipeline.execute import FIXED_SETTINGS, HOURS, remedy_of
 from alnlib.pipeline.progress import Progress, chosen, stage_list, stage_table, width
 from alnlib.pipeline.runner import Plan, Runner, RunOptions, make_plan, refuse_reference
 from alnlib.pipeline.stages import STALE
+from alnlib.report.site import FIRST_PAGE
 
 if TYPE_CHECKING:
     from alnlib.cohorts.intake import Intake
@@ -453,11 +454,11 @@ def _run_and_show(plan: Plan) -> int:
 
 def _report(plan: Plan, console: Console, changed: bool, good: bool) -> None:
     """Write the report of what the run holds, unless it stands there already; of a run that is not good, as far as it can be."""
-    from alnlib.report.site.build import FIRST_PAGE, write_site
-
     stands = (plan.folder / FIRST_PAGE).exists() and not changed
     if stands or not (plan.folder / "cohort" / "cohort.yaml").exists():
         return
+    from alnlib.report.site.build import write_site
+
     try:
         write_site(plan.name)
     except (InputError, LookupError, ValueError, TypeError, AttributeError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, isnan, nan
-from textwrap import wrap
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +35,7 @@ from alneval.style import (
     SPLIT_NAMES,
     VERDICT_COLORS,
     beside,
+    folded,
     model_words,
 )
 from alneval.units import Units
@@ -617,7 +617,7 @@ def claims_figure(ledger: pd.DataFrame) -> Figure:
         plot_claims(ledger[ledger["study"] == study], ax)
         top = sizes[study] - 0.3  # the title ends where the axis begins, clear of the heads of the columns
         title = {"edge": 0, "va": "bottom", "ha": "right", "fontsize": 9.5, "fontweight": "bold"}
-        beside(ax, top, "\n".join(wrap(title_of(study), 36)), -6, **title)
+        beside(ax, top, folded(title_of(study), 36), -6, **title)
         for name, words in {"n": "patients", "published": "published", "verdict": "verdict here"}.items():
             beside(ax, top, words, COLUMNS_AT[name], va="bottom", color=PALE)
     axes[-1].set_xlabel("Difference in AUC (95 % interval); right of zero as claimed")

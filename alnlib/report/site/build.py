@@ -12,14 +12,10 @@ from alneval.site.pages import STATIC, Site, as_script, static_files
 from alnlib.errors import InputError
 from alnlib.files import atomic_path, write_text
 from alnlib.pipeline.results import RunFolder
-from alnlib.report.site import figures, front, models, notebooks, provenance, tables
+from alnlib.report.site import FIRST_PAGE, figures, front, models, notebooks, provenance, tables
 from alnlib.studies import title_of
 
 TEMPLATES = Path(__file__).parent / "templates"
-FOLDER = "site"
-"""Below the run's folder; made by every run and not committed."""
-
-FIRST_PAGE = f"{FOLDER}/index.html"
 
 
 def write_site(name: str) -> Path:
@@ -34,7 +30,8 @@ def write_site(name: str) -> Path:
             "for a run of that name"
         )
     files = site_files(run)
-    target, before = run.folder / FOLDER, run.folder / f".{FOLDER}"
+    target = (run.folder / FIRST_PAGE).parent
+    before = target.with_name(f".{target.name}")
     shutil.rmtree(before, ignore_errors=True)
     for address, content in files.items():
         if isinstance(content, bytes):
@@ -44,7 +41,7 @@ def write_site(name: str) -> Path:
             write_text(content, before / address)
     shutil.rmtree(target, ignore_errors=True)
     before.rename(target)
-    return target / "index.html"
+    return run.folder / FIRST_PAGE
 
 
 def site_files(run: RunFolder) -> dict[str, str | bytes]:

@@ -46,14 +46,16 @@ def described(name: str, tables: Collection[str], root: str = "") -> tuple[str, 
 
 def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigure]:
     """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first."""
-    paths = sorted((run.folder / "figures").glob("*.png"), key=lambda path: (path.name not in KEY_FIGURES, path.name))
+    first = [run.folder / "figures" / name for name in KEY_FIGURES]
+    paths = sorted((run.folder / "figures").glob("*.png"))
+    paths = [path for path in first if path in paths] + [path for path in paths if path not in first]
     found = {}
     for path in paths:
         caption, alt, linked = described(path.name, tables)
         if not linked:
             continue
         content = path.read_bytes()
-        figure = Figure(f"figures/{path.name}", alt, f"{caption} ({run.label})", linked, *png_size(content))
+        figure = Figure(f"figures/{path.name}", alt, f"{caption} {run.label}.", linked, *png_size(content))
         found[path.name] = ShownFigure(figure, content)
     return found
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from alneval.estimate import format_p
 from alneval.figures import SPLIT_NAMES
+from alneval.rows import estimate_text
 from alneval.site.pages import Site, TableRows, as_script, static_files, table_rows
 from alnlib.errors import InputError
 from alnlib.kept.card import CARD
@@ -66,8 +67,8 @@ def _results(judged: pd.DataFrame | None, study: str, model: str) -> TableRows |
         return None
     table = pd.DataFrame({"patients": rows["split"].map(SPLIT_NAMES), "n": rows["n"], "positive": rows["n_positive"]})
     for name in ("auc", "sensitivity", "specificity", "ppv", "npv", "brier"):
-        for end in ("", "_low", "_high"):
-            table[f"{name}{end}"] = rows[f"{name}{end}"]
+        words = {"auc": "AUC", "ppv": "PPV", "npv": "NPV", "brier": "Brier score"}.get(name, name)
+        table[words] = [estimate_text(row, name, 3) for row in rows.to_dict("records")]
     return table_rows(table)
 
 

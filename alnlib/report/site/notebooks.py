@@ -29,6 +29,9 @@ from alnlib.report.site.figures import ShownFigure, described
 from alnlib.report.site.tables import ShownTable, about_patients
 
 LEFT_OUT = "Rows of patients are left out of the report; they stand in the executed notebook of the run."
+MACHINE_PATH = re.compile(r'^data = "(?:/|[A-Za-z]:).*"\n?', re.MULTILINE)
+"""The parameter that says where the cohort's files lay on the machine that ran the notebook."""
+
 LARGEST_PNG = 100_000
 """Bytes; beyond it a picture is one of images, whose noise a PNG holds grain by grain."""
 
@@ -105,7 +108,7 @@ def _pieces(
             pieces.append(Piece("prose", rendered_markdown(source)))
             continue
         if source.strip():
-            pieces.append(Piece("code", Markup(Highlight2HTML()(source)), _first_line(source)))
+            pieces.append(Piece("code", Markup(Highlight2HTML()(MACHINE_PATH.sub("", source))), _first_line(source)))
         for output in cell["outputs"]:
             for piece in _shown(output, source, said, tables, figures, pictures):
                 hidden = ids is not None and piece.kind == "text"
