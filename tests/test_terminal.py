@@ -199,6 +199,7 @@ def runs(tmp_path, monkeypatch) -> Path:
             path.write_bytes(bytes(size))
         (tmp_path / "data" / run).mkdir(parents=True)
         (tmp_path / "data" / run / "simulation.json").write_text("{}")
+        (tmp_path / "data" / f".{run}.made").touch()
     return tmp_path
 
 
@@ -208,8 +209,9 @@ def test_clean_lists_sizes_and_removes_caches_when_told_to(runs, capsys, monkeyp
     assert "2.0 MB  results/try/checkpoints" in said and "2.5 MB  together" in said and "--yes" in said
     assert (runs / "results/try/checkpoints").exists(), "nobody was asked, so nothing goes"
     assert main(["clean", "--yes"]) == 0
+    made = [".simulated-demo.made", ".try.made"]
     left = sorted(path.name for path in runs.rglob("*") if path.is_file())
-    assert left == [".lock", ".lock", "c.csv", "c.csv", "simulation.json", "simulation.json"]
+    assert left == [".lock", ".lock", *made, "c.csv", "c.csv", "simulation.json", "simulation.json"]
     assert main(["clean", "--yes"]) == 0 and "Nothing may go" in capsys.readouterr().out
 
 
@@ -224,7 +226,11 @@ def test_a_scratch_run_may_go_as_a_whole_and_a_reference_run_may_not(runs):
     with pytest.raises(InputError, match="no such run"):
         removable("../data")
     remove(removable("try", whole=True))
-    assert not (runs / "results/try").exists() and not (runs / "data/try").exists()
+    assert sorted(path.name for path in runs.glob("*/*")) == [
+        ".simulated-demo.made",
+        "simulated-demo",
+        "simulated-demo",
+    ]
     assert (runs / "results/simulated-demo/checkpoints/a.pt").exists()
 
 

@@ -67,6 +67,7 @@ def remove(things: Sequence[Removable]) -> None:
         run = next((path for path in (thing.path, thing.path.parent) if path.parent == results_folder()), None)
         if run is None:
             shutil.rmtree(thing.path)
+            thing.path.with_name(f".{thing.path.name}.made").unlink(missing_ok=True)  # of `alnlib.cohorts.sources`
             continue
         with one_run(run):
             shutil.rmtree(thing.path)

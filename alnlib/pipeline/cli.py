@@ -432,7 +432,6 @@ def _run_and_show(plan: Plan) -> int:
     counts = Counter(status.kind for status in runner.statuses.values())
     seconds = f"{time.monotonic() - progress.begun:.0f} s"
     console.print(f"results/{plan.name}: {counts['done']} stages run, {counts['fresh']} fresh, {seconds}", markup=False)
-    _report(plan, console, changed=counts["done"] > 0)
     failed = [status for status in runner.statuses.values() if status.kind == "failed"]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     for status in runner.statuses.values():
@@ -448,14 +447,24 @@ def _run_and_show(plan: Plan) -> int:
             errors.print(f"Its notebook, up to the error, is in {kept}; earlier results are untouched.", markup=False)
         for line in status.trail:
             errors.print(f"    {line}", markup=False)
+    _report(plan, console, counts["done"] > 0, good)
     users = all(status.error is None or status.error["name"] == "InputError" for status in failed)
     return 0 if good else EXIT_INPUT_ERROR if users else 1
 
 
-def _report(plan: Plan, console: Console, changed: bool) -> None:
-    """Write the report of what the run holds, unless it stands there already."""
-    if (plan.folder / "cohort" / "cohort.yaml").exists() and (changed or not (plan.folder / FIRST_PAGE).exists()):
-        from alnlib.report.site.build import write_site
+def _report(plan: Plan, console: Console, changed: bool, good: bool) -> None:
+    """Write the report of what the run holds, unless it stands there already; of a run that is not good, as far as it can be."""
+    stands = (plan.folder / FIRST_PAGE).exists() and not changed
+    if stands or not (plan.folder / "cohort" / "cohort.yaml").exists():
+        return
+    from alnlib.report.site.build import write_site
 
+    try:
         write_site(plan.name)
-        console.print(f"report: results/{plan.name}/{FIRST_PAGE}", markup=False, soft_wrap=True)
+    except (InputError, LookupError, ValueError, TypeError, AttributeError) as error:
+        if good:
+            raise
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        console.print(f"report: not written, as a file of the run cannot be read ({why})", markup=False, soft_wrap=True)
+        return
+    console.print(f"report: results/{plan.name}/{FIRST_PAGE}", markup=False, soft_wrap=True)

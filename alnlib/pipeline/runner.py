@@ -425,7 +425,8 @@ class Runner:
                 return
             finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
-                self._finish(running.pop(future), outcome_of(future))
+                outcome = outcome_of(future) if self.plan.options.cluster else future.result()
+                self._finish(running.pop(future), outcome)
             for stage in running.values():
                 with contextlib.suppress(OSError):
                     progress = (self._staging(stage) / ".progress").read_text(encoding="utf-8")

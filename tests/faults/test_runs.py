@@ -30,6 +30,7 @@ from tests.test_pipeline_runner import kinds, processes_of
 from tests.toy import TOY_CELLS, TOY_STAGES, write_toy_notebook
 
 STAGES = (*TOY_STAGES[:2], Stage("03_aside", "reads both", needs=("a.csv", "b.csv"), makes=("c.csv",)))
+WRITE_REPORT = cli._report
 DIARY = ("run_log.csv", "provenance.json", ".lock", "files.json")
 
 
@@ -56,6 +57,7 @@ def quick(toy_repository, monkeypatch) -> Path:
     monkeypatch.setattr(runner, "run_in_process", plain_stage)
     monkeypatch.setattr(runner.provenance, "commit_of", lambda root: "a commit")
     monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=STAGES))
+    monkeypatch.setattr(cli, "_report", lambda *run, **how: None)  # its pages have tests of their own
     return toy_repository / "results" / "try"
 
 
@@ -239,6 +241,21 @@ def test_a_clock_set_back_makes_no_file_old(quick, monkeypatch):
     changed = run_now()
     assert kinds(changed) == ["fresh", "done", "fresh"]
     assert changed.statuses["02_second"].detail == "output edited: b.csv"
+
+
+def test_a_report_that_cannot_be_written_hides_no_failure(quick, monkeypatch, capsys):
+    """The executed notebooks of `plain_stage` are none, and a stage failed."""
+    monkeypatch.setattr(cli, "_report", WRITE_REPORT)
+
+    def failing(spec: StageRun, **how) -> Outcome:
+        error = {"name": "ValueError", "message": "no such crop", "cell": 3}
+        return Outcome(0.01, error) if spec.notebook == "03_aside" else plain_stage(spec)
+
+    monkeypatch.setattr(runner, "run_in_process", failing)
+    assert cli.main(["--run", "try"]) == 1
+    said = capsys.readouterr()
+    assert "03_aside failed. ValueError, cell 3: no such crop" in said.err
+    assert "report: not written, as a file of the run cannot be read" in said.out
 
 
 # --- what a stage reads of a cohort --------------------------------------------------------------------------------
