@@ -72,7 +72,7 @@ def site_files(run: RunFolder) -> dict[str, str | bytes]:
     made: dict[str, str | bytes] = dict(static_files(STATIC))
     made |= front.pages(run, site, ledger, pictures)
     made |= figures.pages(site, pictures)
-    made |= tables.pages(site, shown)
+    made |= tables.pages(site, shown, {path.stem for path in executed})
     made |= notebooks.pages(site, executed, shown, pictures, ids)
     made |= models.pages(site, cards, risks)
     made |= provenance.pages(run, site)
