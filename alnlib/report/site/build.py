@@ -49,10 +49,10 @@ def site_files(run: RunFolder) -> dict[str, str | bytes]:
     ledger = front.read_ledger(run)
     ids = tables.telling_ids(run)
     shown = tables.run_tables(run, ids)
-    pictures = figures.run_figures(run, shown)
     executed = sorted((run.folder / "notebooks").glob("*.ipynb"))
     cards = models.run_cards(run)
     risks = models.risk_models(run, cards)
+    pictures = figures.run_figures(run, shown, models.nomogram_notes(risks))
     data = _explorer(run)
     pages = {
         "index.html": ("Results", True),

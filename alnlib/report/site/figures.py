@@ -44,8 +44,9 @@ def described(name: str, tables: Collection[str], root: str = "") -> tuple[str, 
     return caption[:1].upper() + caption[1:], entry["alt"].replace("{}", words), linked
 
 
-def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigure]:
-    """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first."""
+def run_figures(run: RunFolder, tables: Collection[str], notes: Mapping[str, str]) -> dict[str, ShownFigure]:
+    """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first; notes: {name: what
+    else its caption says}."""
     first = [run.folder / "figures" / name for name in KEY_FIGURES]
     paths = sorted((run.folder / "figures").glob("*.png"))
     paths = [path for path in first if path in paths] + [path for path in paths if path not in first]
@@ -55,7 +56,8 @@ def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigur
         if not linked:
             continue
         content = path.read_bytes()
-        figure = Figure(f"figures/{path.name}", alt, f"{caption} {run.label}.", linked, *png_size(content))
+        caption = " ".join(filter(None, (caption, notes.get(path.name), f"{run.label}.")))
+        figure = Figure(f"figures/{path.name}", alt, caption, linked, *png_size(content))
         found[path.name] = ShownFigure(figure, content)
     return found
 
