@@ -56,7 +56,8 @@ def run_figures(run: RunFolder, tables: Collection[str], notes: Mapping[str, str
         if not linked:
             continue
         content = path.read_bytes()
-        caption = " ".join(filter(None, (caption, notes.get(path.name), f"{run.label}.")))
+        origin = _described().get(path.name, {}).get("origin", run.label)
+        caption = " ".join(filter(None, (caption, notes.get(path.name), f"{origin}.")))
         figure = Figure(f"figures/{path.name}", alt, caption, linked, *png_size(content))
         found[path.name] = ShownFigure(figure, content)
     return found
