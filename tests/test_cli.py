@@ -16,7 +16,9 @@ import pytest
 
 from alnlib.paths import repository_root
 from alnlib.pipeline.cli import main
+from alnlib.report.site import FIRST_PAGE
 from alnsim import SimulationSpec, simulate_cohort
+from tests.pages import faults
 from tests.real_data import real_data
 
 SMALL = (
@@ -96,6 +98,7 @@ def test_a_folder_of_ones_own_runs_from_end_to_end(ran):
     assert pd.read_csv(folder / "report/claims.csv").empty
     numbers = json.loads((folder / "report/numbers.json").read_text())
     assert numbers["simulated_DL_US_test_auc"]["provenance"] == "simulated"
+    assert faults((folder / FIRST_PAGE).parent) == [], "the report, with which a run ends"
 
 
 def test_nothing_changed_runs_nothing(ran, good):

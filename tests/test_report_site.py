@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 from scipy.special import expit
 
 from alnlib.cohorts.schema import ClinicalVariable
@@ -153,13 +154,14 @@ def test_figures_say_what_they_show_and_where_their_numbers_are(site):
     assert sum(link.endswith(".csv") for link in page.links) >= page.tags.count("figure")
 
 
-def test_a_nomogram_with_one_variable_says_why(results, monkeypatch):
+def test_a_nomogram_with_one_variable_says_why(results, site, monkeypatch):
     monkeypatch.setenv("ALN_RESULTS", str(results))
     run = RunFolder(RUN)
     models = {each["name"]: each for each in risk_models(run, run_cards(run))}
     why = models["clinical"]["why_one"][""]
     tested = pd.read_csv(results / RUN / "clinical/univariable.csv").dropna(subset="p_likelihood_ratio")
     assert f"of {tested['variable'].nunique()} that were tested" in why and "p = 0.006" in why and LVI.label in why
+    assert escape(why) in (site / "figures.html").read_text(encoding="utf-8")
     assert models["both"]["why_one"][""] == ""
     assert "DL_US is all that is known" in models["fused"]["why_one"]["DL_US"]
 

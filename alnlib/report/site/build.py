@@ -49,10 +49,10 @@ def site_files(run: RunFolder) -> dict[str, str | bytes]:
     ledger = front.read_ledger(run)
     ids = tables.telling_ids(run)
     shown = tables.run_tables(run, ids)
-    pictures = figures.run_figures(run, shown)
     executed = sorted((run.folder / "notebooks").glob("*.ipynb"))
     cards = models.run_cards(run)
     risks = models.risk_models(run, cards)
+    pictures = figures.run_figures(run, shown, models.nomogram_notes(risks))
     data = _explorer(run)
     pages = {
         "index.html": ("Results", True),
@@ -72,7 +72,7 @@ def site_files(run: RunFolder) -> dict[str, str | bytes]:
     made: dict[str, str | bytes] = dict(static_files(STATIC))
     made |= front.pages(run, site, ledger, pictures)
     made |= figures.pages(site, pictures)
-    made |= tables.pages(site, shown)
+    made |= tables.pages(site, shown, {path.stem for path in executed})
     made |= notebooks.pages(site, executed, shown, pictures, ids)
     made |= models.pages(site, cards, risks)
     made |= provenance.pages(run, site)

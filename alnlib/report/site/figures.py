@@ -37,15 +37,16 @@ def described(name: str, tables: Collection[str], root: str = "") -> tuple[str, 
     pattern, entry = next((pattern, entry) for pattern, entry in _described().items() if fnmatch(name, pattern))
     before, _, after = pattern.partition("*")
     key = name.removesuffix(after).removeprefix(before).removesuffix(".png")
-    words = title_of(key) if key in STUDIES else key.replace("_", " ")
+    words = title_of(key) if key in STUDIES else key.replace("_", " ").replace("mri", "MRI")
     files = [table.replace("{key}", key) for table in entry["tables"]]
     linked = [f"{root}tables/{table}" for table in files if table in tables]
     caption = entry["caption"].replace("{}", words)
     return caption[:1].upper() + caption[1:], entry["alt"].replace("{}", words), linked
 
 
-def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigure]:
-    """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first."""
+def run_figures(run: RunFolder, tables: Collection[str], notes: Mapping[str, str]) -> dict[str, ShownFigure]:
+    """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first; notes: {name: what
+    else its caption says}."""
     first = [run.folder / "figures" / name for name in KEY_FIGURES]
     paths = sorted((run.folder / "figures").glob("*.png"))
     paths = [path for path in first if path in paths] + [path for path in paths if path not in first]
@@ -55,7 +56,9 @@ def run_figures(run: RunFolder, tables: Collection[str]) -> dict[str, ShownFigur
         if not linked:
             continue
         content = path.read_bytes()
-        figure = Figure(f"figures/{path.name}", alt, f"{caption} {run.label}.", linked, *png_size(content))
+        origin = _described().get(path.name, {}).get("origin", run.label)
+        caption = " ".join(filter(None, (caption, notes.get(path.name), f"{origin}.")))
+        figure = Figure(f"figures/{path.name}", alt, caption, linked, *png_size(content))
         found[path.name] = ShownFigure(figure, content)
     return found
 

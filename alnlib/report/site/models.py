@@ -27,6 +27,9 @@ from alnlib.pipeline.results import RunFolder
 from alnlib.studies import title_of
 
 STATIC = Path(__file__).parent / "static"
+NOMOGRAMS = {"models/clinical-clinical.html": "nomogram.png"}
+"""{page of a kept equation: the figure that draws it}"""
+
 SCORE = "score"
 """Kind of an input that is a network's probability."""
 
@@ -145,6 +148,11 @@ def _why_one(run: RunFolder, place: str, equation: Equation) -> str:
         f"{variable.label} passed ({format_p(ps[variable.label])}){following}. So few patients show strong associations alone; "
         "that the others are not in the model does not say that they do not matter."
     )
+
+
+def nomogram_notes(risks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """{figure of a nomogram: why it has one variable}, of those that have one."""
+    return {NOMOGRAMS[model["page"]]: model["why_one"][""] for model in risks if model["page"] in NOMOGRAMS}
 
 
 def pages(site: Site, cards: Sequence[ShownCard], risks: Sequence[Mapping[str, Any]]) -> dict[str, str]:

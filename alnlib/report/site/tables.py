@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -64,13 +64,13 @@ def run_tables(run: RunFolder, ids: re.Pattern[str] | None = None) -> dict[str, 
     return found
 
 
-def pages(site: Site, shown: Mapping[str, ShownTable]) -> dict[str, str]:
-    """The list of tables, a page for each, and the files themselves."""
+def pages(site: Site, shown: Mapping[str, ShownTable], notebooks: Collection[str]) -> dict[str, str]:
+    """The list of tables, a page for each, and the files themselves; notebooks: that have a page."""
     if not shown:
         return {}
     made = {f"tables/{file}": table.text for file, table in shown.items()}
     for file, table in shown.items():
-        context = {"table": table, "csv": file, "most": MOST_ROWS}
+        context = {"table": table, "csv": file, "most": MOST_ROWS, "notebooks": notebooks}
         made[table.page] = site.page(table.page, "table.html.j2", file, **context)
     folders: dict[str, list[ShownTable]] = {}
     for file, table in shown.items():
