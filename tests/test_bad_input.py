@@ -23,6 +23,7 @@ from PIL import Image
 
 from alnlib import files
 from alnlib.errors import EXIT_INPUT_ERROR
+from alnlib.kept.card import FORMAT, sealed
 from alnlib.pipeline.cli import main
 from alnlib.yaml_text import MOST_CHARACTERS
 from tests.cohort_texts import write_cohort_texts
@@ -376,7 +377,7 @@ def of_model(what: str, card: object, parameters: bytes = b"{}") -> None:
     def make(place: Path) -> list[str]:
         folder = place / "model"
         folder.mkdir()
-        (folder / "card.json").write_text(card if isinstance(card, str) else json.dumps(card), encoding="utf-8")
+        (folder / "card.json").write_text(card if isinstance(card, str) else json.dumps(sealed(card)), encoding="utf-8")
         (folder / "trained_on.txt").write_text("")
         (folder / "parameters.json").write_bytes(parameters)
         write_cohort_texts(place / "cohort")
@@ -385,7 +386,10 @@ def of_model(what: str, card: object, parameters: bytes = b"{}") -> None:
 
 EMPTY_SHA256 = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 """Of "{}"."""
-CARD = {"format": 1, "kind": "equation", "parameters": {"file": "parameters.json", "sha256": EMPTY_SHA256}}
+NOTHING_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+"""Of an empty file."""
+CARD = {"format": FORMAT, "kind": "equation", "parameters": {"file": "parameters.json", "sha256": EMPTY_SHA256}}
+CARD |= {"trained_on": {"sha256": NOTHING_SHA256}}
 of_model("a card that is no JSON", "{")
 of_model("a card of lists in lists", "[" * 100_000)
 of_model("a card that is a list", "[]")
@@ -398,11 +402,10 @@ of_model("parameters of another kind", CARD)
 
 @case("apply", "a torch file that is none")
 def _(place: Path) -> list[str]:
-    of_bytes_sha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     folder = place / "model"
     folder.mkdir()
-    card = {"format": 1, "kind": "network", "parameters": {"file": "parameters.pt", "sha256": of_bytes_sha}}
-    (folder / "card.json").write_text(json.dumps(card))
+    card = CARD | {"kind": "network", "parameters": {"file": "parameters.pt", "sha256": NOTHING_SHA256}}
+    (folder / "card.json").write_text(json.dumps(sealed(card)))
     (folder / "trained_on.txt").write_text("")
     (folder / "parameters.pt").write_bytes(b"")
     write_cohort_texts(place / "cohort")
