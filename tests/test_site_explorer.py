@@ -229,3 +229,11 @@ def test_every_table_can_be_sorted_and_saved(folder):
 def test_an_evaluation_is_told_as_simulated_on_every_page(folder):
     for path in folder.glob("report/*.html"):
         assert '<span class="origin simulated">simulated patients</span>' in path.read_text(encoding="utf-8")
+
+
+def test_a_page_has_to_open(monkeypatch):
+    """Sets that are too large are left out, and counted."""
+    evaluation = evaluate_predictions(nodes(), n_bootstrap=FEW)
+    monkeypatch.setattr("alneval.site.explorer.MOST_CLUSTERED", 10)
+    data = explorer_data(evaluation.predictions, evaluation.discrimination, seed=1, n_bootstrap=FEW)
+    assert (data["sets"], data["left_out"]) == ([], 1)

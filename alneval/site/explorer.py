@@ -26,7 +26,9 @@ CURVE_POINTS = 60
 MOST_UNITS, MOST_CLUSTERED = 5_000, 1_000
 """Larger sets are left out, and of units of patients, whose limits are made beforehand: a page has to open."""
 
-MOST_SETS = 200
+MOST_SETS, MOST_CLUSTERED_TOGETHER = 200, 5_000
+"""Sets, and units of patients in all sets: a thousand of them take some three seconds."""
+
 TAILS = ((1 - 0.95) / 2, 1 - (1 - 0.95) / 2)
 
 
@@ -58,14 +60,16 @@ def explorer_data(
         for row in ([] if calibration is None else calibration.to_dict("records"))
     }
     sets: list[dict[str, Any]] = []
-    left_out = 0
+    left_out = clustered = 0
     for key, part in judged.groupby(KEYS, sort=False):
         study, model, split = key
         # as the table of discrimination orders them, for the same resamples
         units = Units.of_rows(part.sort_values(["patient_id", "unit_id"]))
         if not units.has_both_classes:
             continue
-        if len(sets) >= MOST_SETS or len(units) > (MOST_CLUSTERED if units.clustered else MOST_UNITS):
+        clustered += len(units) if units.clustered else 0
+        too_large = len(units) > (MOST_CLUSTERED if units.clustered else MOST_UNITS)
+        if too_large or len(sets) >= MOST_SETS or (units.clustered and clustered > MOST_CLUSTERED_TOGETHER):
             left_out += 1
             continue
         row = rows.get(key, {})
