@@ -142,13 +142,14 @@
       `test AUC of ${pipeline} in split ${drawn + 1} of ${found.n}: number ${found.rank} from below. Over all splits the mean is ` +
       `${text(found.mean)}, from ${text(found.lowest)} to ${text(found.highest)}.` + (drawn ? ` Who tried the first ${drawn + 1} and kept the best would report ${text(found.best)}.` : "");
     const low = Math.floor(found.lowest * 20) / 20, high = Math.ceil(found.highest * 20) / 20;
-    const px = (value) => 10 + ((value - low) / (high - low)) * 580;
+    const px = (value) => 24 + ((value - low) / Math.max(high - low, 0.05)) * 952;
     const py = (i) => 14 + ((i * 37) % 56);
     const dots = aucs.map((value, i) => `<circle class="dot" r="4" cx="${px(value).toFixed(1)}" cy="${py(i)}"/>`).join("");
-    const ticks = [0, 1, 2, 3, 4].map((i) => low + (i / 4) * (high - low));
+    const step = high - low > 0.4 ? 0.1 : 0.05, first = Math.ceil(low / step - 1e-9);
+    const ticks = Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
     const axis = ticks.map((t) => `<text x="${px(t)}" y="100" text-anchor="middle">${t.toFixed(2)}</text>`).join("");
-    byId("strip").innerHTML = `<svg viewBox="0 0 600 104" role="img" aria-label="Test AUCs of ${found.n} random splits; the one drawn is ${text(found.auc)}">` +
-      `<path class="axis" d="M10 84H590"/>${axis}${dots}<circle class="here" r="6.5" cx="${px(found.auc)}" cy="${py(drawn)}"/></svg>`;
+    byId("strip").innerHTML = `<svg viewBox="0 0 1000 104" role="img" aria-label="Test AUCs of ${found.n} random splits; the one drawn is ${text(found.auc)}">` +
+      `<path class="axis" d="M24 84H976"/>${axis}${dots}<circle class="here" r="6.5" cx="${px(found.auc)}" cy="${py(drawn)}"/></svg>`;
   }
 
   const setThreshold = (value) => { if (Number.isFinite(value)) { state.threshold = value; update(); } };
