@@ -74,6 +74,8 @@ _run_all; printf '%s\\n' "${{COMPREPLY[@]}}" """
         ("./run_all.py run --profile p", ["published"]),
         ("./run_all.py --only 2", [stage.number for stage in STAGES if stage.number.startswith("2")]),
         ("./run_all.py verify simulated-d", ["simulated-demo"]),
+        ("./run_all.py report simulated-d", ["simulated-demo"]),
+        ("./run_all.py clean --", ["--yes", "--whole"]),
         ("./run_all.py validate READ", ["README.md"]),
     ],
 )

@@ -25,7 +25,7 @@ from alnlib.pipeline.usage import answer
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = (3, 11)
 DISK_GIB = 9
-"""Free space in GiB that the environment needs while it is built (6.3 installed on Linux, most of it CUDA)."""
+"""Free space in GiB that the environment needs while it is built (6.7 installed on Linux, most of it CUDA)."""
 
 BUILD_PACKAGES = ("numpy", "cython", "setuptools", "versioneer", "wheel", "packaging")
 """Installed first: pyradiomics 3.0.1 is compiled against them, without build isolation."""

@@ -19,6 +19,7 @@ CACHES = {
     "crops": "images are then cut, and features measured, again",
     "failed": "notebooks of stages that failed",
     ".staging": "left by a run that was killed",
+    ".site": "left by a report that was not finished",
 }
 """{folder of a run: what its loss means}."""
 

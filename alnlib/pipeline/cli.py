@@ -121,10 +121,13 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="run the chosen stages even if they are fresh")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jobs: Annotated[int | None, typer.Option(min=1, help="stages side by side (default: cores, at most 4)")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="seed of everything random")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of everything random; needs --run if simulated")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="a running Dask cluster")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NN.parameter=value", help="override a notebook's parameter")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NN.parameter=value", help="override a notebook's parameter; needs --run if simulated"
+        ),
     ] = None,
     time_limit: Annotated[
         float, typer.Option(metavar="HOURS", help="end a stage that takes longer (default: 24)")
@@ -224,7 +227,8 @@ def clean(
 @app.command(epilog="Example: python3 run_all.py apply simulated-demo/clinical --cohort PATH")
 def apply(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="a kept model: its folder, or RUN/TOPIC/NAME; none: list them")
+        str,
+        typer.Argument(metavar="[MODEL]", help="a kept model: its folder, RUN/TOPIC/NAME or RUN/NAME; none: list them"),
     ] = "",
     cohort: Annotated[str, typer.Option(help="a cohort folder, or a public cohort's name")] = "",
     data: Annotated[str | None, typer.Option(help="folder with a public cohort's files (default data/COHORT)")] = None,

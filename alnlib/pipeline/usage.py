@@ -25,14 +25,15 @@ _run_all() {
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in @VERBS@) verb=$word; break;; esac
     done
-    case $verb:$prev in
-        *:--only|*:--from|*:--to) words="@STAGES@";;
-        *:--profile) words=$(cd "$here/notebooks/profiles" 2>/dev/null && ls | sed 's/[.]yaml$//');;
-        *:--device) words="auto cpu cuda";;
-        *:--run|verify:*|clean:*) words="$(ls "$here/results" 2>/dev/null) @SHORT@";;
-        *) case $verb in
+    case $verb in
 @OPTIONS@
-        esac;;
+    esac
+    case $verb:$prev:$cur in
+        *:--only:*|*:--from:*|*:--to:*) words="@STAGES@";;
+        *:--profile:*) words=$(cd "$here/notebooks/profiles" 2>/dev/null && ls | sed 's/[.]yaml$//');;
+        *:--device:*) words="auto cpu cuda";;
+        verify:*:-*|clean:*:-*|report:*:-*) ;;
+        *:--run:*|verify:*|clean:*|report:*) words=$(ls "$here/results" 2>/dev/null);;
     esac
     [[ $COMP_CWORD == 1 ]] && words="@SPACED@ $words"
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
@@ -99,9 +100,8 @@ def completion(shell: str, root: Path = ROOT) -> str:
             seen = "__fish_seen_subcommand_from " + verb if verb != "run" else "true"
             lines += [f"complete -c run_all.py -n '{seen}' -l {word[2:]}" for word in words.split()]
         return "\n".join(lines)
-    arms = "\n".join('            {}) words="{}";;'.format(*pair) for pair in options.items())
+    arms = "\n".join('        {}) words="{}";;'.format(*pair) for pair in options.items())
     filled = {"VERBS": "|".join(known), "SPACED": " ".join(known), "STAGES": " ".join(stages), "OPTIONS": arms}
-    filled["SHORT"] = "$([[ $cur == -* ]] && echo --against --table --yes --whole)"
     script = re.sub(r"@(\w+)@", lambda match: filled[match[1]], SCRIPT)
     return "autoload -U +X bashcompinit && bashcompinit\n" * (shell == "zsh") + script
 
