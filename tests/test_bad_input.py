@@ -361,14 +361,22 @@ of_run("a setting that is no YAML", "--set", "seed=[1, 2")
 of_run("a setting that is a date without a day", "--set", "seed=2024-02-31")
 of_run("a setting with an alias", "--set", "seed=&a [*a]")
 of_run("a setting of lists in lists", "--set", f"seed={'[' * 3000}")
+of_run("no hour", "--time-limit", "0")
+CASES["run", "a setting of a reference run"] = lambda place: ["--set", "22.epochs=5", "--to", "01"]
 
 
-# --------------------------------------------------------------------------------------------------------- verify, apply
+# ------------------------------------------------------------------------------ verify, report, clean, completion, apply
 
 CASES["verify", "no such run"] = lambda place: ["nowhere"]
 CASES["verify", "a run that is not committed"] = lambda place: [
     (place / "results" / "mine").mkdir(parents=True) or "mine"
 ]
+CASES["verify", "two things to compare with"] = lambda place: ["mine", "try", "--against", "simulated-demo"]
+CASES["report", "no such run"] = lambda place: ["nowhere"]
+CASES["clean", "no such run"] = lambda place: ["nowhere"]
+CASES["clean", "the whole of no run"] = lambda place: ["--whole"]
+CASES["clean", "the whole of a reference run"] = lambda place: ["simulated-demo", "--whole"]
+CASES["completion", "an unknown shell"] = lambda place: ["csh"]
 CASES["apply", "no such model"] = lambda place: ["nowhere"]
 
 
