@@ -17,8 +17,7 @@ import pytest
 from alnlib.errors import InputError
 from alnlib.paths import repository_root
 from alnlib.pipeline.cluster import difference
-from alnlib.pipeline.runner import Runner, RunOptions, make_plan
-from tests.toy import TOY_CELLS, TOY_STAGES, write_toy_notebook
+from tests.toy import TOY_CELLS, TOY_STAGES, kinds, run_toys, write_toy_notebook
 
 CODE = Path(__file__).parents[1]
 DASK = Path(sys.executable).with_name("dask")
@@ -73,16 +72,6 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     yield made
     made.stop()
-
-
-def run_toys(**options) -> Runner:
-    runner = Runner(make_plan(RunOptions(**options), TOY_STAGES))
-    runner.good = runner.run()
-    return runner
-
-
-def kinds(runner: Runner) -> list[str]:
-    return [status.kind for status in runner.statuses.values()]
 
 
 def made_by_stages(run: str) -> dict[str, bytes]:

@@ -18,22 +18,12 @@ from alnlib.errors import InputError
 from alnlib.pipeline import offer
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import STAGES, Stage, check_table
-from tests.toy import PARAMETERS, TOY_CELLS, TOY_STAGES, write_toy_notebook
-
-
-def run_toys(**options) -> Runner:
-    runner = Runner(make_plan(RunOptions(**options), TOY_STAGES))
-    runner.good = runner.run()
-    return runner
+from tests.toy import PARAMETERS, TOY_CELLS, TOY_STAGES, kinds, run_toys, write_toy_notebook
 
 
 def surveyed_toys() -> list[tuple[str, str, str]]:
     statuses = Runner(make_plan(RunOptions(), TOY_STAGES)).survey()
     return [(status.stage.notebook, status.kind, status.detail) for status in statuses]
-
-
-def kinds(runner: Runner) -> list[str]:
-    return [status.kind for status in runner.statuses.values()]
 
 
 def test_the_compendium_table_is_sound():

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 
 from alnlib.cohorts.manifest import MANIFEST_COLUMNS
+from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import Stage
 
 PARAMETERS = (
@@ -90,3 +91,14 @@ def kill_after(epoch: int):
             raise Killed
 
     return kill
+
+
+def run_toys(**options) -> Runner:
+    """A run of TOY_STAGES in the repository at hand; `good`: whether none failed."""
+    runner = Runner(make_plan(RunOptions(**options), TOY_STAGES))
+    runner.good = runner.run()
+    return runner
+
+
+def kinds(runner: Runner) -> list[str]:
+    return [status.kind for status in runner.statuses.values()]

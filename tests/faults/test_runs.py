@@ -26,8 +26,8 @@ from alnlib.pipeline import cli, runner
 from alnlib.pipeline.execute import Outcome, StageRun
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import STALE, Stage
-from tests.test_pipeline_runner import kinds, processes_of
-from tests.toy import TOY_CELLS, TOY_STAGES, write_toy_notebook
+from tests.test_pipeline_runner import processes_of
+from tests.toy import TOY_CELLS, TOY_STAGES, kinds, write_toy_notebook
 
 STAGES = (*TOY_STAGES[:2], Stage("03_aside", "reads both", needs=("a.csv", "b.csv"), makes=("c.csv",)))
 WRITE_REPORT = cli._report
