@@ -272,16 +272,14 @@ def _local_fits(
     outcomes = np.column_stack([counts, positives])
     level, slope = np.empty(at.size), np.empty(at.size)
     rows = max(1, CHUNK_ELEMENTS // values.size)
+    alone = width <= np.finfo(float).tiny  # one score, or scores that no division can tell apart
+    width = np.where(alone, 1.0, width)
     for chunk in (slice(start, start + rows) for start in range(0, at.size, rows)):
-        distance = (values - at[chunk, None]) / np.where(width[chunk] > 0, width[chunk], 1)[:, None]
+        distance = (values - at[chunk, None]) / width[chunk][:, None]
         weights = np.clip(1 - np.abs(distance) * distance * distance, 0, None)
         weights = weights * weights * weights  # powers by name take ten times as long
         coefficients = _quadratics(distance, weights, outcomes)
-        level[chunk], slope[chunk] = (
-            coefficients[:, 0],
-            coefficients[:, 1] / np.where(width[chunk] > 0, width[chunk], 1),
-        )
-    alone = width == 0
+        level[chunk], slope[chunk] = coefficients[:, 0], coefficients[:, 1] / width[chunk]
     level[alone], slope[alone] = (positives / counts)[np.searchsorted(values, at[alone])], 0.0
     return level, slope
 

@@ -297,7 +297,7 @@ def test_any_predictions_are_evaluated_or_refused(scores, labels, model, patient
     try:
         predictions = read_predictions([tmp_path / "mine.csv"], any_scale=True)
         evaluation = evaluate_predictions(predictions, seed=1, n_bootstrap=40)
-        told_of = summary_text(evaluation, [], "not stated", [])
+        told_of = summary_text(evaluation, [], "not stated", [], [])
     except InputError as error:
         return told(error)
     assert "<script" not in told_of

@@ -43,8 +43,8 @@ def run_all(*arguments: str, results: Path) -> subprocess.CompletedProcess:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """{file: digest} of what a run made, less its diary."""
-    diary = ("run_log.csv", "provenance.json")
+    """{file: digest} of what a run made, less its diary and what it says of stale files."""
+    diary = ("run_log.csv", "provenance.json", "STALE.txt")
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in diary)
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

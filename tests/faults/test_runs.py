@@ -424,7 +424,11 @@ def test_an_interrupt_keeps_what_ended_well(quick, monkeypatch, capsys):
         return plain_stage(spec)
 
     monkeypatch.setattr(runner, "run_in_process", stage)
-    assert cli.main(["--run", "try"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        assert cli.main(["--run", "try"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "What had ended well is kept" in capsys.readouterr().err
     assert json.loads((quick / ".state/01_first.json").read_text())["outputs"]
     monkeypatch.setattr(runner, "run_in_process", plain_stage)
