@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
 from markupsafe import escape
+from PIL import Image
 from scipy.special import expit
 
 from alnlib.cohorts.schema import ClinicalVariable
