@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from alneval.site.pages import Figure, Site, png_size
 from alnlib.pipeline.results import RunFolder
@@ -17,6 +19,10 @@ from alnlib.studies import STUDIES, title_of
 
 KEY_FIGURES = ("claims.png", "auc_by_model.png")
 """The first of them that a run has stands on its front page."""
+
+
+SCREEN_PX = 1300
+"""Wider figures are halved."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,24 @@ def run_figures(run: RunFolder, tables: Collection[str], notes: Mapping[str, str
         caption, alt, linked = described(path.name, tables)
         if not linked:
             continue
-        content = path.read_bytes()
+        content = _for_screen(path.read_bytes())
         origin = _described().get(path.name, {}).get("origin", run.label)
         caption = " ".join(filter(None, (caption, notes.get(path.name), f"{origin}.")))
         figure = Figure(f"figures/{path.name}", alt, caption, linked, *png_size(content))
         found[path.name] = ShownFigure(figure, content)
     return found
+
+
+def _for_screen(content: bytes) -> bytes:
+    """A wide figure at half its dots per inch, as a screen shows it; that for print lies in the run's figures/."""
+    if png_size(content)[0] <= SCREEN_PX:
+        return content
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.convert("RGB").reduce(2).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            stream, "PNG", optimize=True
+        )
+    return stream.getvalue()
 
 
 def pages(site: Site, pictures: Mapping[str, ShownFigure]) -> dict[str, str | bytes]:
