@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
@@ -25,6 +24,7 @@ from alneval.delong import auc
 from alneval.estimate import Estimate, once
 from alneval.folds import patient_level_folds, patient_level_splits
 from alneval.units import Units
+from alnlib.tasks import unordered
 
 CURVE_COLUMNS = ("n_train", "n_repeats", "auc", "auc_low", "auc_high", "auc_q25", "auc_q75")
 
@@ -35,7 +35,7 @@ Work = Callable[[Any, tuple], Any]
 class Loop:
     """Makes the repeats of a function of this module.
 
-    n_jobs: processes (joblib's). memory: called with (work, tasks, context), gives the finished repeats, {number: value},
+    n_jobs: processes (`alnlib.tasks`). memory: called with (work, tasks, context), gives the finished repeats, {number: value},
     and keeps those that are added (`alnlib.memo.LoopMemory`).
     """
 
@@ -46,17 +46,12 @@ class Loop:
         """work(task, context) of every task, in order."""
         finished = {} if self.memory is None else self.memory(work, tasks, context)
         missing = [number for number in range(len(tasks)) if number not in finished]
-        parallel = Parallel(n_jobs=self.n_jobs if len(missing) > 1 else 1, return_as="generator_unordered")
-        for number, value in parallel(delayed(_numbered)(work, at, tasks[at], context) for at in missing):
-            finished[number] = value
+        for place, value in unordered(work, [tasks[at] for at in missing], (context,), n_jobs=self.n_jobs):
+            finished[missing[place]] = value
         return [finished[number] for number in range(len(tasks))]
 
 
 ONE_AFTER_ANOTHER = Loop()
-
-
-def _numbered(work: Work, number: int, task: Any, context: tuple) -> tuple[int, Any]:
-    return number, work(task, context)
 
 
 class Scorer(Protocol):

@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from joblib.externals.loky import get_reusable_executor
 
 from alnlib.errors import InputError
 from alnlib.files import write_csv, write_json, write_text
+from alnlib.tasks import ordered
 from alnsim import patients as model
 from alnsim import traits, truth
 from alnsim.images import Person, random_stream, write_images
@@ -106,18 +105,13 @@ def _replace_folder(part: Path, folder: Path) -> None:
 def _write(spec: SimulationSpec, part: Path, seed: int, n_jobs: int, truth_patients: int) -> None:
     people = draw_people(spec, seed)
     batches = [people[first : first + BATCH] for first in range(0, len(people), BATCH)]
-    if n_jobs == 1:
-        made = [_write_batch(batch, spec, part, seed) for batch in batches]
-    else:
-        workers = get_reusable_executor(max_workers=n_jobs, env=WORKER)
-        made = list(workers.map(_write_batch, batches, repeat(spec), repeat(part), repeat(seed)))
-        workers.shutdown()
+    made = ordered(_write_batch, batches, (spec, part, seed), n_jobs=n_jobs, settings=WORKER)
     images = [row for batch in made for row in batch]
     latent = pd.DataFrame([{"patient_id": p.patient_id, "center": p.center, **p.latent} for p in people])
     latent = latent.join(truth.oracle_scores(latent, truth.KEPT_ORACLES, spec).add_prefix("oracle_"))
     _write_tables(spec, part, latent, images)
-    ordered = [*LATENT_ORDER, *(column for column in latent.columns if column not in LATENT_ORDER)]
-    write_csv(latent[ordered], part / "latent.csv")
+    columns = [*LATENT_ORDER, *(column for column in latent.columns if column not in LATENT_ORDER)]
+    write_csv(latent[columns], part / "latent.csv")
     nodes = pd.DataFrame(
         [node for person in people for node in person.nodes], columns=[*NODE_ORDER, *traits.NODE.columns()]
     )

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from scipy.special import expit, logit, ndtr
 from scipy.stats import rankdata
 
 from alnlib.errors import InputError
+from alnlib.tasks import ordered
 from alnsim import patients as model
 from alnsim import traits
 from alnsim.oracle import (
@@ -143,13 +143,9 @@ def attainable_auc(
     intercept = model.nodal_intercept(spec)
     streams = dict(zip(GROUPS, rng.spawn(len(GROUPS)), strict=True))
     groups = [group for group in GROUPS if spec.patients_of(group)]
-    tasks = [
-        delayed(_response)(spec, intercept, n_patients // 2, streams[group])
-        if group == "neoadjuvant"
-        else delayed(_metastasis_at)(spec, group, intercept, n_patients, streams[group])
-        for group in groups
-    ]
-    by_group = dict(zip(groups, Parallel(n_jobs=n_jobs)(tasks), strict=True))
+    tasks = [(group, streams[group]) for group in groups]
+    found = ordered(_attainable_in, tasks, (spec, intercept, n_patients), n_jobs=n_jobs)
+    by_group = dict(zip(groups, found, strict=True))
     response = by_group.pop("neoadjuvant", {})
     found = {name: {center: known[name] for center, known in by_group.items()} for name in METASTASIS}
     exact = {name: float(ndtr(node_separation(spec, lost) / np.sqrt(2.0))) for name, lost in NODES.items()}
@@ -158,6 +154,15 @@ def attainable_auc(
     exact |= {reader: graded_reader_auc(skill, spec) for reader, skill in skills.items()}
     found |= {name: dict.fromkeys(by_group, Attainable(auc, 0.0)) for name, auc in exact.items()}
     return found | {name: {"primary": known} for name, known in response.items()}
+
+
+def _attainable_in(
+    task: tuple[str, np.random.Generator], spec: SimulationSpec, intercept: float, n_patients: int
+) -> dict[str, Attainable]:
+    group, rng = task
+    if group == "neoadjuvant":
+        return _response(spec, intercept, n_patients // 2, rng)
+    return _metastasis_at(spec, group, intercept, n_patients, rng)
 
 
 def _metastasis_at(

@@ -9,14 +9,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
+from sklearn.linear_model import LogisticRegression
 
+from alneval.resplit import Loop, resplit_aucs
+from alnlib.cohorts.folder import read_cohort
 from alnlib.errors import InputError
 from alnlib.paths import repository_root
-from alnlib.pipeline.cluster import difference
+from alnlib.pipeline.cluster import how_other
+from alnlib.radiomics.extract import extract_cohort, settings_for
+from alnlib.tasks import CLUSTER, ordered, unordered
+from alnlib.training.oof import networks, out_of_fold_logits
+from alnsim import SimulationSpec, simulate_cohort
+from tests.test_training import SPEC, stripes
 from tests.toy import TOY_CELLS, TOY_STAGES, kinds, run_toys, write_toy_notebook
 
 CODE = Path(__file__).parents[1]
@@ -107,28 +118,100 @@ def test_three_workers_make_what_this_machine_makes_and_one_may_die_in_the_middl
     runner = run_toys(run="there", cluster=cluster.address)
     killer.join()
     assert kinds(runner) == ["done", "done", "done"] and killed
-    _awaited(lambda: not killed[0].is_running() or killed[0].status() == psutil.STATUS_ZOMBIE, "the end of its kernel")
+    _awaited(lambda: not alive(killed[0]), "the end of its kernel")
     assert made_by_stages("there") == made_by_stages("here")
     assert not (repository_root() / "results" / "there" / ".cluster").exists()
 
 
-def test_a_worker_of_another_environment_is_refused(toy_repository, cluster, tmp_path):
+def heavy_loops(folder: Path) -> dict[str, object]:
+    """What each kind of loop that a stage has makes: cohort, radiomics, repeats, fits. Nothing is found in a memory."""
+    patients = {"n_primary": 24, "n_external": 0, "n_mri": 4, "n_mammography": 0, "n_neoadjuvant": 0, "n_ct": 0}
+    spec = SimulationSpec(
+        **patients, n_ct_nodes=0, n_video_primary=2, n_video_external=0, image_rows=96, image_columns=96
+    )
+    cohort = read_cohort(simulate_cohort(spec, folder, seed=3, n_jobs=2, truth_patients=1_000))
+    rows = cohort.images.query("modality == 'MRI' and sequence_or_view == 'DCE_early'")
+    settings = {"MRI": settings_for("MRI")}
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame(rng.normal(size=(60, 5)), index=[f"p{i}" for i in range(60)]).rename(columns=str)
+    resplit = resplit_aucs(LogisticRegression(), table, np.arange(60) % 2, rng, n_resplits=6, loop=Loop(n_jobs=2))
+    known, ids = stripes(24, seed=5), np.array([f"p{i}" for i in range(24)])
+    recipe = networks(replace(SPEC, epochs=1), 1, known)
+    return {
+        "cohort": {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()},
+        "radiomics": extract_cohort(rows, folder, settings, n_jobs=2).features.to_csv(),
+        "repeats": resplit.to_csv(),
+        "logits": out_of_fold_logits(recipe, known.y, ids, 3, seed=6)[0].tolist(),
+    }
+
+
+def test_every_loop_gives_the_same_on_three_workers_of_which_two_die(cluster, tmp_path, monkeypatch):
+    expected = heavy_loops(tmp_path / "here")
+    for _ in range(3):
+        cluster.start_worker()
+    monkeypatch.setenv(CLUSTER, cluster.address)
+    left: list[psutil.Process] = []
+
+    def kill() -> None:
+        for worker, begun in zip(cluster.workers, (".there.*.part/images/*", "there/truth.json"), strict=False):
+            _awaited(lambda begun=begun: next(tmp_path.glob(begun), None), f"the loop that writes {begun}")
+            busy = psutil.Process(worker.pid)
+            left.extend(_awaited(lambda busy=busy: busy.children(recursive=True), "a process of the worker"))
+            worker.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = heavy_loops(tmp_path / "there")
+    killer.join()
+    assert found == expected
+    _awaited(lambda: not any(map(alive, left)), "the end of what killed workers had started")
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_worker_that_joined_later_with_another_environment_computes_nothing(cluster, tmp_path, monkeypatch):
+    (tmp_path / "requirements.lock").write_text("numpy==0\n")
+    monkeypatch.setenv("ALN_ROOT", str(tmp_path))
+    monkeypatch.setenv(CLUSTER, cluster.address)
+    cluster.start_worker(another_numpy(tmp_path))
+    with pytest.raises(InputError, match=r"would give other results \(numpy 0.0.1 for"):
+        ordered(abs, [-1, -2])
+
+
+def test_a_scheduler_lost_in_a_loop_is_said(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv(CLUSTER, cluster.address)
     cluster.start_worker()
-    other = tmp_path / "other" / "numpy-0.0.1.dist-info"
+    found = unordered(time.sleep, [0.1, 600])
+    assert next(found) == (0, None)
+    cluster.scheduler.kill()
+    with pytest.raises(InputError, match="scheduler is gone; start it again"):
+        next(found)
+
+
+def another_numpy(folder: Path) -> Path:
+    """A folder whose packages a worker sees first."""
+    other = folder / "other" / "numpy-0.0.1.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
-    cluster.start_worker(other.parent)
+    return other.parent
+
+
+def test_a_worker_of_another_environment_is_refused(toy_repository, cluster, tmp_path):
+    cluster.start_worker()
+    cluster.start_worker(another_numpy(tmp_path))
     with pytest.raises(InputError, match=r"1 of 2 workers would give other results .*: numpy 0.0.1 for") as raised:
         run_toys(cluster=cluster.address)
     assert ".venv/bin/dask" in str(raised.value)
 
 
 def test_a_worker_that_sees_other_folders_is_told():
-    own = {"Python": "3.11.7", "folder": "a", "numpy": "2"}
-    assert difference(own, dict(own)) == ""
-    assert difference(own, own | {"folder": ""}) == "does not see the folder of results"
-    assert difference(own, {"Python": "3.11.8", "folder": "a"}) == "Python 3.11.8 for 3.11.7, numpy missing for 2"
-    assert "No module" in difference(own, ModuleNotFoundError("No module named 'alnlib'"))
+    own = {"Python": "3.11.7", "numpy": "2"}
+    assert how_other((own, "a"), (dict(own), "a")) == ""
+    assert how_other((own, "a"), (own, "")) == "does not see the folder of results"
+    assert how_other((own, "a"), ({"Python": "3.11.8"}, "a")) == "Python 3.11.8 for 3.11.7, numpy missing for 2"
+    assert "No module" in how_other((own, "a"), ModuleNotFoundError("No module named 'alnlib'"))
 
 
 def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repository, cluster):

@@ -16,7 +16,7 @@ from tools.example import example_table
 
 OURS = ("alnlib", "alneval", "alnsim")
 PIXELS_AND_NETWORKS = {"torch", "torchvision", "monai", "radiomics", "pydicom", "SimpleITK", "nibabel", "av", "pandera"}
-SHARED = ("alnlib.errors", "alnlib.files")
+SHARED = ("alnlib.errors", "alnlib.files", "alnlib.tasks")
 """What the two small packages may use of alnlib."""
 
 

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -55,7 +56,7 @@ HOURS = 24.0
 """A stage may take, unless the user says otherwise; the longest of the published sizes takes about one on two cores."""
 
 REMEDIES = {
-    r"DeadKernel|Kernel died|TerminatedWorker|MemoryError|nable to allocate|t allocate memory|out of memory|status -9": (
+    r"DeadKernel|Kernel died|(Terminated|Killed)Worker|MemoryError|nable to allocate|t allocate memory|out of memory|status -9": (
         "memory ran out, most likely: close other programs, run with --jobs 1, or ask for less (a smaller profile, or --set "
         "with --run)"
     ),
@@ -102,10 +103,15 @@ def kernel_environment() -> dict[str, str]:
     return reference_arithmetic() | os.environ | FIXED_SETTINGS
 
 
-def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None, hours: float = HOURS) -> Outcome:
+def run_in_process(
+    spec: StageRun,
+    started: list[subprocess.Popen] | None = None,
+    hours: float = HOURS,
+    more: Mapping[str, str] | None = None,
+) -> Outcome:
     """Run a stage in a fresh interpreter and wait for it, at most `hours`: then it is ended with all that it started.
 
-    started: the process is appended, so that a caller can end it.
+    started: the process is appended, so that a caller can end it. more: environment variables of it.
     """
     staging = Path(spec.staging)
     shutil.rmtree(staging, ignore_errors=True)  # of a worker that was lost in the middle
@@ -113,6 +119,7 @@ def run_in_process(spec: StageRun, started: list[subprocess.Popen] | None = None
     spec_file = write_json(asdict(spec), staging / ".spec.json")
     environment = kernel_environment()
     environment |= {"ALN_ROOT": spec.root, "ALN_RESULTS": spec.results, "ALN_STAGING": spec.staging}
+    environment |= more or {}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [spec.root, os.environ.get("PYTHONPATH")]))
     begun = time.monotonic()
     command = [sys.executable, "-m", "alnlib.pipeline.execute", str(spec_file)]

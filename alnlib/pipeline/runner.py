@@ -13,7 +13,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -31,7 +30,7 @@ from alnlib.memo import NOTES, FileDigests, LibraryCode
 from alnlib.paths import data_root, notebooks_folder, repository_root, resolve_data, results_folder
 from alnlib.pipeline import execute, provenance
 from alnlib.pipeline.cache import notebook_code, notebook_digest, read_state, why_stale
-from alnlib.pipeline.cluster import cluster_executor, environment, outcome_of, run_on_worker
+from alnlib.pipeline.cluster import cluster_executor, outcome_of, run_on_worker
 from alnlib.pipeline.execute import HOURS, Outcome, StageRun, remedy_of, run_in_process
 from alnlib.pipeline.offer import named_files, read_offer
 from alnlib.pipeline.parameters import (
@@ -44,6 +43,7 @@ from alnlib.pipeline.parameters import (
 )
 from alnlib.pipeline.stages import ARITHMETIC, NUMBERS, STAGES, STALE, Stage, check_table, find_stage, makers_of
 from alnlib.studies import ANY_COHORTS, STUDIES
+from alnlib.tasks import environment
 
 if TYPE_CHECKING:
     from alnlib.cohorts.schema import Cohort
@@ -345,8 +345,8 @@ class Runner:
             self._say_stale(self.survey())  # as it stays if this run is killed
             self._mark_choice()
             self.on_change(self)
-            with self._executor() as executor:
-                self._loop(executor)
+            with self._executor() as (executor, room):
+                self._loop(executor, room)
             self._say_stale(self._surveyed_anew())
             good = all(status.kind not in ("failed", "blocked") for status in self.statuses.values())
             if good:
@@ -411,9 +411,8 @@ class Runner:
                 status.detail = f"not chosen ({status.kind}{': ' + status.detail if status.detail else ''})"
                 status.kind = "skipped"
 
-    def _loop(self, executor: Executor) -> None:
+    def _loop(self, executor: Executor, slots: int) -> None:
         running: dict[Future, Stage] = {}
-        slots = sys.maxsize if self.plan.options.cluster else self.jobs
         while True:
             for stage in self.plan.stages:
                 if self.statuses[stage.notebook].kind == "waiting":
@@ -486,8 +485,7 @@ class Runner:
             str(results_folder()),
         )
         if self.plan.options.cluster:
-            own = environment(spec.root, "")
-            return executor.submit(run_on_worker, spec, own, self.plan.options.time_limit)
+            return executor.submit(run_on_worker, spec, environment(spec.root), self.plan.options.time_limit)
         return executor.submit(partial(run_in_process, hours=self.plan.options.time_limit, started=self.started), spec)
 
     def _retire(self, stage: Stage) -> None:
@@ -602,18 +600,18 @@ class Runner:
         provenance.write_diary(self.plan.folder, repository_root(), row, uses_gpu, settings)
 
     @contextlib.contextmanager
-    def _executor(self) -> Iterator[Executor]:
-        """Threads that wait for local processes, or the workers of an existing Dask cluster.
+    def _executor(self) -> Iterator[tuple[Executor, int]]:
+        """Threads that wait for local processes, or the workers of an existing Dask cluster; and how many stages they take.
 
         On an interrupt or an error the kernels end too: each runs in a process group of its own.
         """
         if self.plan.options.cluster:
-            with cluster_executor(self.plan.options.cluster, repository_root(), self.plan.folder) as executor:
-                yield executor
+            with cluster_executor(self.plan.options.cluster, repository_root(), self.plan.folder) as workers:
+                yield workers
             return
         executor = ThreadPoolExecutor(self.jobs)
         try:
-            yield executor
+            yield executor, self.jobs
         except BaseException:
             for process in [process for process in self.started if process.poll() is None]:
                 with contextlib.suppress(ProcessLookupError):

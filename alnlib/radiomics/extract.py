@@ -24,7 +24,6 @@ import pandas as pd
 import pywt
 import SimpleITK
 import yaml
-from joblib import Parallel, delayed
 from radiomics import imageoperations
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
@@ -36,6 +35,7 @@ from alnlib.imaging.volumes import Volume, VolumeGeometry
 from alnlib.memo import MEMORY, FileDigests, code_of, key_of, sealed_length, versions, write_sealed
 from alnlib.radiomics.grid import VALUE_DIGITS, lay_grid, splined
 from alnlib.radiomics.laplacian import laplacian_of_gaussian
+from alnlib.tasks import ordered
 
 SETTINGS = Path(__file__).parent / "settings"
 SETTINGS_OF = {"MRI": "mri", "MRI/ADC": "mri_adc", "MG": "mammography", "CT": "ct", "US": "ultrasound"}
@@ -269,7 +269,7 @@ def extract_cohort(
     coordinates, so the visits must be registered. rim: also of the shell around the lesion up to `RIM_MM`.
     perturb: another contour or place of the grid, applied before a rim is formed.
     folder: where the features of each image are kept as soon as they are known (`alnlib.memo`); a run that was stopped goes on
-    from there. n_jobs: processes (joblib's); the values do not depend on it.
+    from there. n_jobs: processes (`alnlib.tasks`); the values do not depend on it.
     What cannot be extracted becomes a row of `failures`, and the rest goes on. Raises InputError for a patient who has two
     images of a kind, and for a modality without settings.
     """
@@ -287,8 +287,8 @@ def extract_cohort(
         digests = FileDigests(Path(folder) / MEMORY)  # files are recognized once for all processes
         kept = [(Path(folder), case.key(digests)) for case in cases]
         digests.save()
-    jobs = Parallel(n_jobs=n_jobs, batch_size=1)
-    return _assembled(cases, jobs(delayed(_remembered)(case, place) for case, place in zip(cases, kept, strict=True)))
+    tasks = list(zip(cases, kept, strict=True))
+    return _assembled(cases, ordered(_remembered, tasks, n_jobs=n_jobs, batch_size=1))
 
 
 def delta_features(features: pd.DataFrame, eps: float = 1e-6) -> pd.DataFrame:
@@ -603,9 +603,10 @@ def _chosen(settings: Mapping[str, Settings], row: pd.Series) -> Settings:
     return settings[name if name in settings else modality]
 
 
-def _remembered(case: _Case, kept: tuple[Path, str] | None) -> dict[str, dict[str, Any]]:
-    """{ROI: {"features", "n_voxels", "source"} or {"problem"}}. kept: folder and key; what may come out otherwise the next
-    time is not kept."""
+def _remembered(task: tuple[_Case, tuple[Path, str] | None]) -> dict[str, dict[str, Any]]:
+    """{ROI: {"features", "n_voxels", "source"} or {"problem"}}. task: a case, and folder and key under which it is kept; what
+    may come out otherwise the next time is not kept."""
+    case, kept = task
     if kept is None:
         return _measured(case)[0]
     folder, key = kept

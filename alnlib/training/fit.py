@@ -30,6 +30,7 @@ from alnlib.models.cnn3d import build_cnn3d
 from alnlib.models.frozen import FrozenClassifier, FrozenSpec
 from alnlib.models.video import build_video_network
 from alnlib.models.weights import read_tensors
+from alnlib.tasks import ordered
 from alnlib.training.augment import AugmentSpec, augment_batch
 from alnlib.training.code import fit_code
 from alnlib.training.data import (
@@ -209,7 +210,13 @@ def fit_seeds(
     if n_seeds < 1:
         raise InputError(f"n_seeds is {n_seeds}; give at least 1.")
     specs = [replace(spec, seed=spec.seed + k) for k in range(n_seeds)]
-    return [fit_classifier(each, train, checkpoint_dir, checkpoint_every=checkpoint_every) for each in specs]
+    return ordered(_fit, specs, (train, checkpoint_dir, checkpoint_every))
+
+
+def _fit(
+    spec: FitSpec, train: CropDataset, checkpoint_dir: str | Path | None, checkpoint_every: int
+) -> FittedClassifier:
+    return fit_classifier(spec, train, checkpoint_dir, checkpoint_every=checkpoint_every)
 
 
 def history_table(fitted: Mapping[str, Sequence[FittedClassifier]]) -> pd.DataFrame:

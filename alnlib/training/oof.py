@@ -19,6 +19,7 @@ from alneval.rows import seed_rows
 from alneval.units import Units
 from alnlib.errors import DoesNotApply
 from alnlib.models.frozen import LinearHead
+from alnlib.tasks import ordered
 from alnlib.training.data import CropDataset
 from alnlib.training.fit import FitSpec, fit_seeds, predict_logits
 
@@ -82,11 +83,16 @@ def out_of_fold_logits(
         )
     n_folds = possible_folds(y[among], patient_ids[among], n_folds)
     fold[among] = patient_level_folds(y[among], patient_ids[among], n_folds, np.random.default_rng(seed))
-    parts = {k: recipe(among & (fold != k))(fold == k) for k in range(n_folds)}
+    parts = ordered(_held_out, [(among & (fold != k), fold == k) for k in range(n_folds)], (recipe,))
     logits = np.full((len(y), parts[0].shape[1]), np.nan)
-    for k, part in parts.items():
+    for k, part in enumerate(parts):
         logits[fold == k] = part
     return logits, fold
+
+
+def _held_out(known_and_others: tuple[np.ndarray, np.ndarray], recipe: Recipe) -> np.ndarray:
+    known, others = known_and_others
+    return recipe(known)(others)
 
 
 def held_out_logits(
