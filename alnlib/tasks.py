@@ -94,7 +94,9 @@ def _client(address: str) -> Any:
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost worker is no output of a notebook
     try:
-        return Client(address, set_as_default=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a worker of other versions is refused when it gets a task
+            return Client(address, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise InputError(f"--cluster {address}: {LOST}") from error
 
