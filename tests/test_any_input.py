@@ -276,7 +276,7 @@ SCORES = st.one_of(
 )
 
 
-@settings(MANY, max_examples=EXAMPLES // 5)
+@settings(MANY, max_examples=EXAMPLES if EXAMPLES > 100 else 20)  # an evaluation each
 @given(
     scores=st.lists(SCORES, min_size=8, max_size=20),
     labels=st.lists(st.integers(0, 1), min_size=20, max_size=20),
