@@ -7,6 +7,7 @@ A worker computes it in a process of its own with the settings of the stage, so 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import platform
 import re
@@ -171,6 +172,7 @@ def _there(common: tuple[Work, tuple], task: Any, about: tuple[str, dict, dict, 
 def _processes(n: int, settings: frozenset[tuple[str, str]]) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
 
+    multiprocessing.current_process().daemon = False  # of a nanny's worker, it may have none; `_end_with` ends them
     return ProcessPoolExecutor(n, env=dict(settings), initializer=_end_with, initargs=(os.getpid(),))
 
 

@@ -43,10 +43,11 @@ class Cluster:
         self.scheduler = self._started("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard")
         self.address = _awaited(self._said, "the scheduler")
 
-    def start_worker(self, packages: Path | None = None) -> None:
-        """packages: a folder whose packages it sees first."""
-        options = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--local-directory")
-        self.workers.append(self._started("worker", *options, str(self.folder), packages=packages))
+    def start_worker(self, packages: Path | None = None, nanny: bool = False) -> None:
+        """packages: a folder whose packages it sees first; nanny: as `dask worker` does it by itself."""
+        options = ("--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", "--local-directory", str(self.folder))
+        options += ("--nanny" if nanny else "--no-nanny",)
+        self.workers.append(self._started("worker", *options, packages=packages))
         log = self.folder / f"worker-{len(self.workers)}.log"
         _awaited(lambda: "Registered to" in log.read_text(encoding="utf-8"), "a worker")
 
@@ -147,8 +148,8 @@ def heavy_loops(folder: Path) -> dict[str, object]:
 
 def test_every_loop_gives_the_same_on_three_workers_of_which_two_die(cluster, tmp_path, monkeypatch):
     expected = heavy_loops(tmp_path / "here")
-    for _ in range(3):
-        cluster.start_worker()
+    for nanny in (False, False, True):
+        cluster.start_worker(nanny=nanny)
     monkeypatch.setenv(CLUSTER, cluster.address)
     left: list[psutil.Process] = []
 
