@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,20 @@ def test_help_needs_no_installation_and_names_every_option_with_an_example(verb)
     assert listed == {parameter.opts[0] for parameter in COMMANDS[verb].params if parameter.opts[0].startswith("--")}
     assert f"Example: python3 run_all.py {verb if verb != 'run' else '--run try'}" in said or verb == "completion"
     assert "Example: " in said and max(map(len, said.splitlines())) <= usage.WIDTH + 10
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_marks_what_is_required_and_what_may_be_given_several_times(verb):
+    """Truth: what Typer asks for, and what it makes a list of."""
+    usage_line, _, told = usage.help_of(verb).partition("\n\n")
+    rows = {row.split()[0]: " ".join(row.split()) for row in re.split(r"\n  (?=--|Example)", told)[1:]}
+    assert ("..." in usage_line) == any(parameter.nargs == -1 for parameter in COMMANDS[verb].params)
+    for parameter in COMMANDS[verb].params:
+        if parameter.param_type_name == "argument":
+            continue
+        name = parameter.opts[0]
+        assert (f" {name} " in usage_line) == ("(required)" in rows[name]) == parameter.required, name
+        assert ("may be repeated" in rows[name]) == parameter.multiple, name
 
 
 def test_every_verb_is_known_to_help_and_the_first_page_names_it():
