@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import io
 import os
 import re
@@ -22,7 +23,7 @@ from alnlib.paths import repository_root
 from alnlib.pipeline import usage
 from alnlib.pipeline.clean import removable, remove
 from alnlib.pipeline.cli import VERBS, app, main
-from alnlib.pipeline.progress import Progress, clock, seconds_left, stage_table
+from alnlib.pipeline.progress import Progress, clock, expected_seconds, seconds_left, stage_table
 from alnlib.pipeline.runner import Runner, RunOptions, StageStatus, make_plan, refuse_reference
 from alnlib.pipeline.stages import STAGES
 from tests.toy import TOY_STAGES
@@ -167,6 +168,23 @@ def test_before_a_first_run_the_benchmark_says_how_long(tmp_path, monkeypatch):
     runner.survey()
     expected = Progress(runner).expected
     assert len(expected) > 15 and 60 < seconds_left(runner, expected) < 3600
+
+
+def test_a_stage_that_never_ran_in_a_folder_is_expected_to_take_as_long_as_the_benchmark(tmp_path):
+    measured = expected_seconds(tmp_path, "demo")
+    (tmp_path / "run_log.csv").write_text("notebook,status,seconds\n01_sources,done,7\n")
+    assert measured["01_sources"] != 7 and expected_seconds(tmp_path, "demo") == measured | {"01_sources": 7}
+
+
+@pytest.mark.parametrize("name", ["run.svg", "list.svg"])
+def test_pictures_of_the_terminal_are_small_private_and_of_the_stages_that_there_are(name):
+    """Made by `python tools/screenshots.py`; a new stage asks for new ones."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    lines = re.findall(r"<text [^>]*clip-path[^>]*>(.*?)</text>", text)
+    shown = html.unescape("\n".join(lines))
+    listed = [stage.notebook for stage in STAGES if name == "list.svg" or stage.number <= "22"]
+    assert re.findall(r"\b\d\d_\w+", shown) == listed
+    assert len(text) < 60_000 and not re.search(r"@font-face|<image|<script|/home/|/root/|/tmp/", text)
 
 
 def test_a_low_terminal_shows_what_runs_and_what_waits(runner, monkeypatch):
