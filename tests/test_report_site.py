@@ -204,7 +204,7 @@ def test_the_risk_page_says_why_a_model_on_images_is_not_there_and_leads_to_its_
     assert '"name":"DLR"' not in page and '"name":"fused"' in page
     without = page.partition("Models without a nomogram")[2].partition("</ul>")[0]
     assert Page(without).links == ["models/longitudinal_mri-DLR.html"] and (site / Page(without).links[0]).is_file()
-    assert "nobody can type in" in without and "networks" not in without, "there is none in this run"
+    assert "nobody can type in" in without and "Networks" not in without, "there is none in this run"
 
 
 def test_the_risk_page_computes_what_the_kept_models_do(results, monkeypatch):

@@ -31,10 +31,10 @@ NOMOGRAMS = {"models/clinical-clinical.html": "nomogram.png"}
 """{page of a kept equation: the figure that draws it}"""
 
 NOT_TYPED = {
-    "features": "They compute with features of images, dozens of numbers that a program measures and that nobody can type in",
-    "network": "They are networks that read the pixels of images, and have no variables at all",
+    "features": "Models on features of images, dozens of numbers that a program measures and nobody can type in",
+    "network": "Networks, which read the pixels of images and have no variables at all",
 }
-"""{kind of a kept model: why it has no nomogram}"""
+"""{kind of a kept model: what it is, and so why it has no nomogram}"""
 
 SCORE = "score"
 """Kind of an input that is a network's probability."""
@@ -171,7 +171,9 @@ def pages(site: Site, cards: Sequence[ShownCard], risks: Sequence[Mapping[str, A
         made[shown.page] = site.page(shown.page, "card.html.j2", shown.card["model"], **context)
     if risks:
         made |= static_files(("risk.js",), STATIC)
-        others = {why: [each for each in cards if each.card["kind"] == kind] for kind, why in NOT_TYPED.items()}
-        context = {"data": as_script(list(risks)), "others": others, "title_of": title_of}
-        made["risk.html"] = site.page("risk.html", "risk.html.j2", "Risk", **context)
+        others: dict[str, dict[str, list[ShownCard]]] = {}
+        for shown in cards:
+            if why := NOT_TYPED.get(shown.card["kind"]):
+                others.setdefault(why, {}).setdefault(title_of(shown.card["study"]), []).append(shown)
+        made["risk.html"] = site.page("risk.html", "risk.html.j2", "Risk", data=as_script(list(risks)), others=others)
     return made
