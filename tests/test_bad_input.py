@@ -373,6 +373,9 @@ CASES["verify", "a run that is not committed"] = lambda place: [
 ]
 CASES["verify", "two things to compare with"] = lambda place: ["mine", "try", "--against", "simulated-demo"]
 CASES["report", "no such run"] = lambda place: ["nowhere"]
+CASES["report", "a folder that is in use"] = lambda place: [
+    *("simulated-demo", "--out", (place / "mine").touch() or "mine")
+]
 CASES["clean", "no such run"] = lambda place: ["nowhere"]
 CASES["clean", "the whole of no run"] = lambda place: ["--whole"]
 CASES["clean", "the whole of a reference run"] = lambda place: ["simulated-demo", "--whole"]

@@ -57,16 +57,17 @@ def test_the_page_of_lessons_names_each_of_them():
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
-    """What stopped each lesson and each answer, "" where nothing did; two at a time, as a person runs them in their folder."""
+def outcomes() -> dict[str, str | nbformat.NotebookNode]:
+    """Each lesson and each answer executed, or what stopped it; two at a time, as a person runs them in their folder."""
 
-    def run(path: Path) -> tuple[str, str]:
+    def run(path: Path) -> tuple[str, str | nbformat.NotebookNode]:
         place = {"metadata": {"path": str(LESSONS)}}
         try:
-            NotebookClient(nbformat.read(path, 4), timeout=SECONDS_OF_A_CELL, resources=place).execute()
+            return path.stem, NotebookClient(
+                nbformat.read(path, 4), timeout=SECONDS_OF_A_CELL, resources=place
+            ).execute()
         except CellExecutionError as error:
             return path.stem, str(error)
-        return path.stem, ""
 
     with mock.patch.dict(os.environ, kernel_environment()), ThreadPoolExecutor(max_workers=2) as side_by_side:
         return dict(side_by_side.map(run, sorted(LESSONS.glob("*.ipynb"))))
@@ -74,7 +75,30 @@ def outcomes() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in LESSONS.glob("*.ipynb")))
 def test_a_lesson_runs_and_finds_what_it_says(name, outcomes):
-    assert not outcomes[name], outcomes[name][-4000:]
+    assert not isinstance(outcomes[name], str), outcomes[name][-4000:]
+
+
+def beside_slider(executed: nbformat.NotebookNode) -> tuple[str, str]:
+    """What stands under the one slider of a lesson before anybody moved it, and what its other cells show."""
+    kept = executed.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values()
+    assert [each["model_name"] for each in kept].count("FloatSliderModel") == 1
+    under = "".join(output["text"] for each in kept for output in each["state"].get("outputs", []))
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    return under, "\n".join(output.get("text") or output["data"].get("text/html", "") for output in outputs)
+
+
+def test_the_slider_of_the_threshold_begins_with_the_locked_one_that_is_printed_too(outcomes):
+    """So a reader without a kernel misses nothing."""
+    under, printed = beside_slider(outcomes["02_threshold_on_test"])
+    locked = re.search(r"^locked: (.+)$", printed, flags=re.MULTILINE)[1]
+    assert f"test: {locked}" in under.splitlines()
+
+
+def test_the_slider_of_the_prevalence_begins_with_a_row_of_the_table(outcomes):
+    under, printed = beside_slider(outcomes["05_calibration_and_prevalence"])
+    cells = re.search(r"<th>10%</th>\s*<td>(\d+)</td>\s*<td>(\d+)</td>", printed).groups()
+    ppv, npv = (float(value) for value in re.findall(r"PV ([\d.]+)", under))
+    assert (round(100 * ppv), round(100 * (1 - npv))) == tuple(map(int, cells))
 
 
 def test_the_pack_is_small_and_of_the_committed_patients():

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.special import expit
 
 from alnlib.cohorts.schema import ClinicalVariable
+from alnlib.errors import InputError
 from alnlib.files import write_json
 from alnlib.kept.equation import Equation
 from alnlib.models.clinical import INTERCEPT
@@ -96,12 +97,15 @@ def results(tmp_path_factory) -> Path:
     fused = {"answers": answers, "prevalence": 0.37, "submodels": {"DL_US+clinical": FUSED.to_json()}}
     fused["submodels"]["DL_US"] = ALONE.to_json()
     keep(folder / RUN / "models/fusion/both", "fused", "fusion", fused)
+    keep(folder / RUN / "models/longitudinal_mri/DLR", "DLR", "features", {})
     described = yaml.safe_load((Path(figures.__file__).with_name("figures.yaml")).read_text(encoding="utf-8"))
     for name in (
         name.replace("*", "tang") for name in described
     ):  # what git leaves out is stood in for by a small picture
         if not (folder / RUN / "figures" / name).exists():
             Image.new("L", (40, 30)).save(folder / RUN / "figures" / name)
+        path = folder / RUN / "figures" / name.replace(".png", ".svg")
+        path.write_text(f"<svg xmlns='http://www.w3.org/2000/svg'><title>{name}</title></svg>")
     path = folder / RUN / "notebooks/11_cohort.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
     table = f"<table><thead><tr><th>who</th></tr></thead><tbody><tr><td>{MARKUP.replace('<', '&lt;')}</td></tr></tbody></table>"
@@ -162,6 +166,27 @@ def test_figures_say_what_they_show_and_where_their_numbers_are(site):
     assert sum(link.endswith(".csv") for link in page.links) >= page.tags.count("figure")
 
 
+def test_every_figure_leads_to_its_svg_in_the_run_or_in_pages_that_stand_alone(site, results, tmp_path, monkeypatch):
+    """`faults` finds links that lead nowhere; those of pages to publish must not leave their folder either."""
+    shown = [path.stem for path in (site / "figures").iterdir()]
+    assert not list(site.rglob("*.svg"))
+    for page in (site / "figures.html", *site.glob("notebooks/*.html")):
+        links = Page(page.read_text(encoding="utf-8")).links
+        drawn = {(page.parent / link).resolve() for link in links if link.endswith(".svg")}
+        assert drawn <= set((results / RUN / "figures").glob("*.svg")), page
+        assert page.parent != site or sorted(path.stem for path in drawn) == sorted(shown)
+
+    monkeypatch.setenv("ALN_RESULTS", str(results))
+    alone = write_site(RUN, tmp_path / "alone").parent
+    assert faults(alone) == [] and sorted(path.stem for path in alone.rglob("*.svg")) == sorted(shown)
+    for page in alone.rglob("*.html"):
+        for link in Page(page.read_text(encoding="utf-8")).links:
+            inside = (page.parent / link).resolve().is_relative_to(alone)
+            assert inside or link.startswith("https://"), f"{page}: {link}"
+    with pytest.raises(InputError, match="choose another with --out"):
+        write_site(RUN, alone)
+
+
 def test_a_nomogram_with_one_variable_says_why(results, site, monkeypatch):
     monkeypatch.setenv("ALN_RESULTS", str(results))
     run = RunFolder(RUN)
@@ -172,6 +197,14 @@ def test_a_nomogram_with_one_variable_says_why(results, site, monkeypatch):
     assert escape(why) in (site / "figures.html").read_text(encoding="utf-8")
     assert models["both"]["why_one"][""] == ""
     assert "DL_US is all that is known" in models["fused"]["why_one"]["DL_US"]
+
+
+def test_the_risk_page_says_why_a_model_on_images_is_not_there_and_leads_to_its_card(site):
+    page = (site / "risk.html").read_text(encoding="utf-8")
+    assert '"name":"DLR"' not in page and '"name":"fused"' in page
+    without = page.partition("Models without a nomogram")[2].partition("</ul>")[0]
+    assert Page(without).links == ["models/longitudinal_mri-DLR.html"] and (site / Page(without).links[0]).is_file()
+    assert "nobody can type in" in without and "Networks" not in without, "there is none in this run"
 
 
 def test_the_risk_page_computes_what_the_kept_models_do(results, monkeypatch):

@@ -202,6 +202,15 @@ def test_every_link_of_an_evaluation_resolves_and_nothing_is_loaded_from_outside
     assert faults(folder) == []
 
 
+def test_a_figure_is_shown_once_and_leads_to_its_svg_and_its_table(folder):
+    page = Page((folder / FIRST_PAGE).read_text(encoding="utf-8"))
+    drawn = sorted(f"../figures/{path.stem}" for path in folder.glob("figures/*.png"))
+    assert page.tags.count("figure") == len(drawn) > 3
+    for suffix in (".png", ".svg"):
+        assert sorted({link.removesuffix(suffix) for link in page.links if link.endswith(suffix)}) == drawn
+    assert sum(link.endswith(".csv") for link in page.links) >= len(drawn)
+
+
 def test_names_are_shown_as_text(folder):
     for path in folder.glob("report/*.html"):
         page = path.read_text(encoding="utf-8")

@@ -83,7 +83,7 @@ def imported_names() -> set[str]:
         for folder in ("alnlib", "alneval", "alnsim", "tests", "tools", "benchmarks")
         for path in (ROOT / folder).rglob("*.py")
     ]
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources.append("\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
     names = set()

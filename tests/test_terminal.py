@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from alnlib.paths import repository_root
 from alnlib.pipeline import usage
 from alnlib.pipeline.clean import removable, remove
 from alnlib.pipeline.cli import VERBS, app, main
-from alnlib.pipeline.progress import Progress, clock, seconds_left, stage_table
+from alnlib.pipeline.progress import Progress, clock, expected_seconds, seconds_left, stage_table
 from alnlib.pipeline.runner import Runner, RunOptions, StageStatus, make_plan, refuse_reference
 from alnlib.pipeline.stages import STAGES
 from tests.toy import TOY_STAGES
@@ -45,6 +47,20 @@ def test_help_needs_no_installation_and_names_every_option_with_an_example(verb)
     assert listed == {parameter.opts[0] for parameter in COMMANDS[verb].params if parameter.opts[0].startswith("--")}
     assert f"Example: python3 run_all.py {verb if verb != 'run' else '--run try'}" in said or verb == "completion"
     assert "Example: " in said and max(map(len, said.splitlines())) <= usage.WIDTH + 10
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_marks_what_is_required_and_what_may_be_given_several_times(verb):
+    """Truth: what Typer asks for, and what it makes a list of."""
+    usage_line, _, told = usage.help_of(verb).partition("\n\n")
+    rows = {row.split()[0]: " ".join(row.split()) for row in re.split(r"\n  (?=--|Example)", told)[1:]}
+    assert ("..." in usage_line) == any(parameter.nargs == -1 for parameter in COMMANDS[verb].params)
+    for parameter in COMMANDS[verb].params:
+        if parameter.param_type_name == "argument":
+            continue
+        name = parameter.opts[0]
+        assert (f" {name} " in usage_line) == ("(required)" in rows[name]) == parameter.required, name
+        assert ("may be repeated" in rows[name]) == parameter.multiple, name
 
 
 def test_every_verb_is_known_to_help_and_the_first_page_names_it():
@@ -152,6 +168,23 @@ def test_before_a_first_run_the_benchmark_says_how_long(tmp_path, monkeypatch):
     runner.survey()
     expected = Progress(runner).expected
     assert len(expected) > 15 and 60 < seconds_left(runner, expected) < 3600
+
+
+def test_a_stage_that_never_ran_in_a_folder_is_expected_to_take_as_long_as_the_benchmark(tmp_path):
+    measured = expected_seconds(tmp_path, "demo")
+    (tmp_path / "run_log.csv").write_text("notebook,status,seconds\n01_sources,done,7\n")
+    assert measured["01_sources"] != 7 and expected_seconds(tmp_path, "demo") == measured | {"01_sources": 7}
+
+
+@pytest.mark.parametrize("name", ["run.svg", "list.svg"])
+def test_pictures_of_the_terminal_are_small_private_and_of_the_stages_that_there_are(name):
+    """Made by `python tools/screenshots.py`; a new stage asks for new ones."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    lines = re.findall(r"<text [^>]*clip-path[^>]*>(.*?)</text>", text)
+    shown = html.unescape("\n".join(lines))
+    listed = [stage.notebook for stage in STAGES if name == "list.svg" or stage.number <= "22"]
+    assert re.findall(r"\b\d\d_\w+", shown) == listed
+    assert len(text) < 60_000 and not re.search(r"@font-face|<image|<script|/home/|/root/|/tmp/", text)
 
 
 def test_a_low_terminal_shows_what_runs_and_what_waits(runner, monkeypatch):

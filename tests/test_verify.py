@@ -252,11 +252,13 @@ def test_two_runs_side_by_side_say_what_moved(run, tested, capsys):
     turned = pd.read_csv(scratch / CLAIMS)["verdict"].iloc[0]
     plant(scratch / CLAIMS, lambda table: table.assign(verdict=["turned", *table["verdict"][1:]]))
     (scratch / STALE).write_text("42_calibration")
+    (scratch / ULTRASOUND).unlink()
     status, said = verified(capsys, "try", "simulated-demo")
     row = pd.read_csv(run / DISCRIMINATION).loc[tested]
     assert status == 1 and f"{turned} -> turned" in said and ", 1 moved" in said
     assert re.search(rf"{re.escape(row['model'])} .*: {row['auc']:.3f} -> {row['auc'] - 0.1:.3f}", said)
     assert "results/try holds files that do not belong together" in said
+    assert "missing in RUN: 1 files (predictions 1)" in said and ULTRASOUND not in said
     with pytest.raises(InputError, match="nowhere is not there"):
         compare_folders("try", "nowhere")
 

@@ -50,7 +50,7 @@ def evaluation_pages(
     whose = "patients, provenance not stated" if provenance == "not stated" else f"{provenance} patients"
     about = "Calculations on scores as they were given; how they were made is not examined."
     site = Site("Evaluation of predictions", provenance.replace(" ", "-"), whose, links, about)
-    pictures = [_figure(name, content) for name, content in files.items() if isinstance(content, bytes)]
+    pictures = [_figure(name, files) for name in files if name.endswith(".png")]
     context = {
         "told": str(evaluation),
         "seed": evaluation.seed,
@@ -71,11 +71,10 @@ def evaluation_pages(
     return {f"{FOLDER}/{name}": text for name, text in (pages | static_files()).items()}
 
 
-def _figure(path: str, content: bytes) -> Figure:
-    name = PurePosixPath(path).stem
+def _figure(path: str, files: Mapping[str, pd.DataFrame | bytes | str]) -> Figure:
+    name, vector = PurePosixPath(path).stem, path.replace(".png", ".svg")
     begins = next(begin for begin in FIGURES if name.startswith(begin))
     caption, alt, table = FIGURES[begins]
     study = name.removeprefix(begins)
-    return Figure(
-        f"../{path}", alt.replace("{}", study), caption.replace("{}", study), [f"../{table}.csv"], *png_size(content)
-    )
+    alt, caption, tables = alt.replace("{}", study), caption.replace("{}", study), [f"../{table}.csv"]
+    return Figure(f"../{path}", alt, caption, tables, *png_size(files[path]), f"../{vector}" if vector in files else "")

@@ -80,7 +80,7 @@ def _cell(value: Any) -> str:
 @dataclass(frozen=True)
 class Figure:
     """A picture on a page. image: its address from that page; alt: what it shows, for who cannot see it; caption: what it says;
-    tables: addresses of the numbers behind it; width, height: in pixels."""
+    tables: addresses of the numbers behind it; width, height: in pixels; vector: address of the same drawing as SVG."""
 
     image: str
     alt: str
@@ -88,6 +88,7 @@ class Figure:
     tables: Sequence[str] = ()
     width: int = 0
     height: int = 0
+    vector: str = ""
 
 
 def png_size(content: bytes) -> tuple[int, int]:

@@ -126,7 +126,9 @@ def run(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NN.parameter=value", help="override a notebook's parameter; needs --run if simulated"
+            "--set",
+            metavar="NN.parameter=value",
+            help="override a notebook's parameter; needs --run if simulated; may be repeated",
         ),
     ] = None,
     time_limit: Annotated[
@@ -192,11 +194,12 @@ def verify(
 @app.command(epilog="Example: python3 run_all.py report simulated-demo")
 def report(
     name: Annotated[str, typer.Argument(metavar="[RUN]", help="folder below results/")] = "simulated-demo",
+    out: Annotated[Path | None, typer.Option(help="a folder to publish: the same pages, every SVG among them")] = None,
 ) -> int:
     """Write a run's report anew: pages that open from disk, in site/ of its folder. Every run ends with it."""
     from alnlib.report.site.build import write_site
 
-    print(write_site(name))
+    print(write_site(name, out))
     return 0
 
 
@@ -262,20 +265,27 @@ def new_cohort(
     images: Annotated[Path, typer.Option("--dicom", metavar="DIR", help="DICOM, PNG, NIfTI, video, at any depth")],
     table: Annotated[Path, typer.Option(metavar="SHEET", help="patients: Excel, or CSV with any separator")],
     endpoints: Annotated[
-        list[str] | None, typer.Option("--endpoint", metavar="NAME=COLUMN", help="the first is the primary one")
+        list[str] | None,
+        typer.Option(
+            "--endpoint", metavar="NAME=COLUMN", help="the first is the primary one (a terminal asks); may be repeated"
+        ),
     ] = None,
-    positive: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="means 1 (default: 1)")] = None,
+    positive: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="means 1 (default: 1); may be repeated")
+    ] = None,
     negative: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="means 0 (default: the only other value)")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="means 0 (default: the only other value); may be repeated"),
     ] = None,
-    patient_column: Annotated[str, typer.Option(metavar="COLUMN", help="names the patient")] = "",
+    patient_column: Annotated[str, typer.Option(metavar="COLUMN", help="names the patient (a terminal asks)")] = "",
     modality: Annotated[
         str, typer.Option(help="of pictures and volumes whose names do not tell: US, MG, CT, MRI")
     ] = "",
     spacing: Annotated[str, typer.Option(metavar="COLUMN=mm", help="edge of a pixel, in mm or cm")] = "",
     center_column: Annotated[str, typer.Option(metavar="COLUMN", help="centers, of which only a number is kept")] = "",
     leave_out: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="no predictor, such as what was known after surgery only")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="no predictor, such as one known after surgery only; may be repeated"),
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="write old and new ids there, or reuse them")] = None,
     report: Annotated[

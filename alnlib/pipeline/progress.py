@@ -46,10 +46,9 @@ def width() -> int | None:
 
 
 def expected_seconds(folder: Path, profile: str) -> dict[str, float]:
-    """{stage: how long it last took in a run folder}; before a first run, how long the benchmark of the profile took."""
-    return _seconds(folder / "run_log.csv", "notebook") or _seconds(
-        repository_root() / "benchmarks" / MEASURED.get(profile, "none"), "stage"
-    )
+    """{stage: how long it last took in a run folder, or before it first ran there in the benchmark of the profile}."""
+    measured = repository_root() / "benchmarks" / MEASURED.get(profile, "none")
+    return _seconds(measured, "stage") | _seconds(folder / "run_log.csv", "notebook")
 
 
 def _seconds(path: Path, name: str) -> dict[str, float]:

@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 WIDTH = 80
 
+REQUIRED = " (required)"
+"""How the help of an option ends that cannot be left out."""
+
 SHELLS = ("bash", "zsh", "fish")
 
 SCRIPT = """\
@@ -77,8 +80,9 @@ def verbs(root: Path = ROOT) -> dict:
 def help_of(verb: str, root: Path = ROOT) -> str:
     """The help of a verb."""
     doc, arguments, options, example = verbs(root)[verb]
-    words = [word if word.startswith("[") else word.upper() for word, _ in arguments]
-    lines = textwrap.wrap(" ".join(["Usage: python3 run_all.py", verb, "[OPTIONS]", *words]), WIDTH) + [""]
+    words = [word for word, told in options if told.endswith(REQUIRED)] + ["[OPTIONS]"]
+    words += [word if word.startswith("[") else word.upper() for word, _ in arguments]
+    lines = textwrap.wrap(" ".join(["Usage: python3 run_all.py", verb, *words]), WIDTH) + [""]
     lines += textwrap.wrap(doc, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")
     for title, rows in (("Arguments", arguments), ("Options", options)):
         if rows:
@@ -127,21 +131,23 @@ def _parameters(function: ast.FunctionDef) -> tuple:
     """([(word, help)] of arguments, of options) as the annotations tell."""
     arguments, options = [], []
     plain = [ast.literal_eval(each) if isinstance(each, ast.Constant) else None for each in function.args.defaults]
-    defaults = [None] * (len(function.args.args) - len(plain)) + plain
+    n_required = len(function.args.args) - len(plain)
+    defaults = [None] * n_required + plain
     for number, parameter in enumerate(function.args.args):
         default = defaults[number]
         told = getattr(getattr(parameter.annotation, "slice", None), "elts", [None])[-1]
         if not isinstance(told, ast.Call):
             continue
         metavar, means = _text(told, "metavar"), _text(told, "help") or ""
+        kind = ast.unparse(parameter.annotation.slice.elts[0])
         if default not in (None, False, "") and "default" not in means:
             means += f" (default: {default})"
         if ast.unparse(told.func).endswith("Argument"):
-            arguments.append((metavar or parameter.arg.upper(), means))
+            arguments.append(((metavar or parameter.arg.upper()) + "..." * kind.startswith("list["), means))
             continue
+        means += REQUIRED * (number < n_required)
         named = [each.value for each in told.args if isinstance(each, ast.Constant)]
-        flag = ast.unparse(parameter.annotation.slice.elts[0]) == "bool"
-        value = "" if flag else " " + (metavar or parameter.arg.upper())
+        value = "" if kind == "bool" else " " + (metavar or parameter.arg.upper())
         options.append((("--" + parameter.arg.replace("_", "-") if not named else named[0]) + value, means))
     return arguments, options
 

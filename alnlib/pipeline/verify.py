@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, cached_property
@@ -29,6 +29,9 @@ from alnlib.pipeline.stages import ARITHMETIC, NOT_COMMITTED, STAGES, STALE
 CLAIMS, DISCRIMINATION = "report/claims.csv", "evaluation/discrimination.csv"
 TESTED = {"test", "external"}
 """Splits whose AUCs are the results."""
+
+MISSING = "missing in this run"
+"""What is said of a file that the run does not have."""
 
 SHOWN = 5
 """Values that are shown of a changed file, the worst first."""
@@ -216,7 +219,7 @@ def compare_file(file: str, committed: bytes, here: bytes | None) -> Compared:
     """A file of a run beside the committed one; here: None if the run has no such file."""
     kind = class_of(file)
     if here is None:
-        return Compared(file, kind, "changed", said="missing in this run")
+        return Compared(file, kind, "changed", said=MISSING)
     if here == committed:
         return Compared(file, kind, "identical")
     old, new = _rows_of(committed, here, Path(file).suffix)
@@ -224,6 +227,13 @@ def compare_file(file: str, committed: bytes, here: bytes | None) -> Compared:
     bad = kind == "exact" or any(one.beyond for one in deviations)
     said = "" if deviations else "the values are the same, the order of rows or the spelling is not"
     return Compared(file, kind, "changed" if bad else "within tolerance", sum(map(len, old.values())), deviations, said)
+
+
+def _counts(files: Sequence[Compared]) -> list[str]:
+    """A line for each class: how many of these files are identical, within tolerance and changed."""
+    counts = {kind: Counter(one.state for one in files if one.kind == kind) for kind in classes()}
+    shown = {kind: ", ".join(f"{states[state]} {state}" for state in sorted(states)) for kind, states in counts.items()}
+    return [f"{kind} files: {text}" for kind, text in shown.items() if text]
 
 
 @dataclass(frozen=True)
@@ -279,24 +289,23 @@ class Comparison:
 
     def __str__(self) -> str:
         differing = [str(compared) for compared in self.files if compared.state != "identical"]
-        return "\n".join([*differing, *self._counts(), *self._verdict_lines(), *self._auc_line()])
-
-    def _counts(self) -> list[str]:
-        """A line for each class: how many of its files are identical, within tolerance and changed."""
-        counts = {kind: Counter(one.state for one in self.files if one.kind == kind) for kind in classes()}
-        shown = {
-            kind: ", ".join(f"{states[state]} {state}" for state in sorted(states)) for kind, states in counts.items()
-        }
-        return [f"{kind} files: {text}" for kind, text in shown.items() if text]
+        return "\n".join([*differing, *_counts(self.files), *self._verdict_lines(), *self._auc_line()])
 
     def side_by_side(self) -> str:
-        """What moved between two runs that were meant to differ: verdicts, AUCs, and in which files."""
+        """What moved between two runs that were meant to differ: verdicts, AUCs, and in which files.
+
+        Files that RUN does not have are counted by folder: one that went `--to` a stage lacks those of all later ones.
+        """
         moved = sorted(self.auc_differences, key=self.auc_differences.get, reverse=True)
         moved = [row for row in moved if self.auc_differences[row]]
         aucs = [f"    {row}: {self._aucs[row][0]:.3f} -> {self._aucs[row][1]:.3f}" for row in moved[:AUCS_SHOWN]]
         aucs += [f"    and {len(moved) - AUCS_SHOWN} more"] if len(moved) > AUCS_SHOWN else []
-        files = [str(one).partition("\n")[0] for one in self.files if one.state != "identical"]
-        return "\n".join([*self._verdict_lines(), *self._auc_line(), *aucs, "", *self._counts(), *files])
+        both = [one for one in self.files if one.said != MISSING]
+        files = [str(one).partition("\n")[0] for one in both if one.state != "identical"]
+        folders = Counter(one.file.partition("/")[0] for one in self.files if one.said == MISSING)
+        counted = ", ".join(f"{folder} {count}" for folder, count in folders.items())
+        missing = [f"missing in RUN: {folders.total()} files ({counted})"] if folders else []
+        return "\n".join([*self._verdict_lines(), *self._auc_line(), *aucs, "", *_counts(both), *files, *missing])
 
     def _verdict_lines(self) -> list[str]:
         lines = [f"verdicts: {len(self.verdicts) - len(self.moved)} the same, {len(self.moved)} moved"]

@@ -31,6 +31,7 @@ PUBLISHED = Path("results/simulated-published/report")
 TIMES = Path("benchmarks/stage_times.csv")
 PUBLISHED_TIMES = Path("benchmarks/published_times.csv")
 TEST_TIMES = Path("benchmarks/test_times.csv")
+NEWCOMER_TIMES = Path("benchmarks/newcomer.csv")
 COHORTS = Path("benchmarks/models_over_cohorts.csv"), Path("benchmarks/claims_over_cohorts.csv")
 ARITHMETIC = Path("benchmarks/arithmetic.csv")
 """What `run_all.py verify --table` wrote of a whole run on another processor; the page does without it."""
@@ -57,6 +58,13 @@ def number_blocks(root: Path) -> dict[str, str]:
         times = pd.read_csv(root / path)
         return round(times.loc[times.iloc[:, 0].str.startswith("whole"), "seconds"].iloc[0] / 60)
 
+    walked = pd.read_csv(root / NEWCOMER_TIMES).set_index("step")
+
+    def took(step: str) -> str:
+        """Of a command of the newcomer's path, as one tells it: "20 s", or whole minutes from 100 s."""
+        seconds = walked.loc[step, "seconds"]
+        return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
     def published(study: str, model: str) -> str:
         """AUC of the study's test patients."""
         figure = published_value(study, model, "test")
@@ -80,6 +88,8 @@ def number_blocks(root: Path) -> dict[str, str]:
         minutes=minutes(TIMES),
         published_minutes=minutes(PUBLISHED_TIMES),
         test_minutes=minutes(TEST_TIMES),
+        took=took,
+        walked=walked.iloc[0],
         simulated=simulated,
         at_size=at_size,
         story=short_story(*(pd.read_csv(root / PUBLISHED / name) for name in ("claims.csv", "design.csv"))).strip(),

@@ -18,41 +18,46 @@ from alnlib.studies import title_of
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_site(name: str) -> Path:
+def write_site(name: str, out: Path | None = None) -> Path:
     """Write the report of a run; returns its first page. What an earlier report left is removed.
 
-    name: folder below results/. Raises InputError for a run that is not there or whose cohort was not read yet.
+    name: folder below results/; out: a new or empty folder to write it to instead, with the SVG of every figure, so that it
+    can stand alone. Raises InputError for a run that is not there or whose cohort was not read yet, and an `out` in use.
     """
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty folder; choose another with --out")
     run = RunFolder(name)
     if not run.has("cohort/cohort.yaml"):
         raise InputError(
             f"results/{name} holds no cohort, so there is nothing to report; run it: python3 run_all.py, with --run {name} "
             "for a run of that name"
         )
-    files = site_files(run)
-    target = (run.folder / FIRST_PAGE).parent
-    before = target.with_name(f".{target.name}")
-    shutil.rmtree(before, ignore_errors=True)
+    files = site_files(run, alone=out is not None)
+    target = (run.folder / FIRST_PAGE).parent if out is None else out.resolve()
+    before = target.with_name(f".{target.name}") if out is None else target
+    if out is None:
+        shutil.rmtree(before, ignore_errors=True)
     for address, content in files.items():
         if isinstance(content, bytes):
             with atomic_path(before / address) as temporary:
                 temporary.write_bytes(content)
         else:
             write_text(content, before / address)
-    shutil.rmtree(target, ignore_errors=True)
-    before.rename(target)
-    return run.folder / FIRST_PAGE
+    if out is None:
+        shutil.rmtree(target, ignore_errors=True)
+        before.rename(target)
+    return target / Path(FIRST_PAGE).name
 
 
-def site_files(run: RunFolder) -> dict[str, str | bytes]:
-    """{address: content} of every file of the site."""
+def site_files(run: RunFolder, alone: bool = False) -> dict[str, str | bytes]:
+    """{address: content} of every file of the site; alone: none of its links leads out of it."""
     ledger = front.read_ledger(run)
     ids = tables.telling_ids(run)
     shown = tables.run_tables(run, ids)
     executed = sorted((run.folder / "notebooks").glob("*.ipynb"))
     cards = models.run_cards(run)
     risks = models.risk_models(run, cards)
-    pictures = figures.run_figures(run, shown, models.nomogram_notes(risks))
+    pictures = figures.run_figures(run, shown, models.nomogram_notes(risks), alone)
     data = _explorer(run)
     pages = {
         "index.html": ("Results", True),

@@ -27,10 +27,11 @@ SCREEN_PX = 1300
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """A figure with its file."""
+    """A figure with its file. vector: the SVG, where the site holds it too."""
 
     figure: Figure
     content: bytes
+    vector: bytes = b""
 
 
 @cache
@@ -50,9 +51,13 @@ def described(name: str, tables: Collection[str], root: str = "") -> tuple[str, 
     return caption[:1].upper() + caption[1:], entry["alt"].replace("{}", words), linked
 
 
-def run_figures(run: RunFolder, tables: Collection[str], notes: Mapping[str, str]) -> dict[str, ShownFigure]:
-    """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first; notes: {name: what
-    else its caption says}."""
+def run_figures(
+    run: RunFolder, tables: Collection[str], notes: Mapping[str, str], alone: bool = False
+) -> dict[str, ShownFigure]:
+    """{name: figure} of figures/ of a run, that tables lie behind, those of the front page first.
+
+    notes: {name: what else its caption says}; alone: the site holds each SVG itself; else it leads to the run's figures/.
+    """
     first = [run.folder / "figures" / name for name in KEY_FIGURES]
     paths = sorted((run.folder / "figures").glob("*.png"))
     paths = [path for path in first if path in paths] + [path for path in paths if path not in first]
@@ -64,8 +69,10 @@ def run_figures(run: RunFolder, tables: Collection[str], notes: Mapping[str, str
         content = _for_screen(path.read_bytes())
         origin = _described().get(path.name, {}).get("origin", run.label)
         caption = " ".join(filter(None, (caption, notes.get(path.name), f"{origin}.")))
-        figure = Figure(f"figures/{path.name}", alt, caption, linked, *png_size(content))
-        found[path.name] = ShownFigure(figure, content)
+        drawn = path.with_suffix(".svg")
+        vector = f"{'' if alone else '../'}figures/{drawn.name}" if drawn.exists() else ""
+        figure = Figure(f"figures/{path.name}", alt, caption, linked, *png_size(content), vector)
+        found[path.name] = ShownFigure(figure, content, drawn.read_bytes() if alone and vector else b"")
     return found
 
 
@@ -86,5 +93,6 @@ def pages(site: Site, pictures: Mapping[str, ShownFigure]) -> dict[str, str | by
     if not pictures:
         return {}
     made: dict[str, str | bytes] = {each.figure.image: each.content for each in pictures.values()}
+    made |= {each.figure.vector: each.vector for each in pictures.values() if each.vector}
     shown = [each.figure for each in pictures.values()]
     return made | {"figures.html": site.page("figures.html", "figures.html.j2", "Figures", figures=shown)}

@@ -30,6 +30,12 @@ STATIC = Path(__file__).parent / "static"
 NOMOGRAMS = {"models/clinical-clinical.html": "nomogram.png"}
 """{page of a kept equation: the figure that draws it}"""
 
+NOT_TYPED = {
+    "features": "Models on features of images, dozens of numbers that a program measures and nobody can type in",
+    "network": "Networks, which read the pixels of images and have no variables at all",
+}
+"""{kind of a kept model: what it is, and so why it has no nomogram}"""
+
 SCORE = "score"
 """Kind of an input that is a network's probability."""
 
@@ -165,5 +171,9 @@ def pages(site: Site, cards: Sequence[ShownCard], risks: Sequence[Mapping[str, A
         made[shown.page] = site.page(shown.page, "card.html.j2", shown.card["model"], **context)
     if risks:
         made |= static_files(("risk.js",), STATIC)
-        made["risk.html"] = site.page("risk.html", "risk.html.j2", "Risk", data=as_script(list(risks)))
+        others: dict[str, dict[str, list[ShownCard]]] = {}
+        for shown in cards:
+            if why := NOT_TYPED.get(shown.card["kind"]):
+                others.setdefault(why, {}).setdefault(title_of(shown.card["study"]), []).append(shown)
+        made["risk.html"] = site.page("risk.html", "risk.html.j2", "Risk", data=as_script(list(risks)), others=others)
     return made

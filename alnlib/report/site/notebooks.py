@@ -136,7 +136,8 @@ def _shown(
         if file in figures:
             figure = figures[file].figure
             addresses = [f"../{address}" for address in figure.tables]
-            return [Piece("figure", replace(figure, image=f"../{figure.image}", tables=addresses))]
+            places = {"image": f"../{figure.image}", "vector": figure.vector and f"../{figure.vector}"}
+            return [Piece("figure", replace(figure, tables=addresses, **places))]
         content = base64.b64decode("".join(data["image/png"]))
         size, suffix = png_size(content), "png"
         if len(content) > LARGEST_PNG:
