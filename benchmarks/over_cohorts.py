@@ -1,5 +1,7 @@
 """The five studies over many simulated cohorts: `python benchmarks/over_cohorts.py [SEED ...]`, seeds 101 to 120 unless named.
 
+--cluster tcp://HOST:PORT sends the stages of two cohorts at a time, and their tasks, to the workers of a Dask cluster.
+
 One cohort is one draw: what a claim's verdict was in it is luck in part. So the stages that train run, as they are in the demo,
 on cohorts of other seeds, each with 300 more patients per study who train nothing (the population). One row per cohort and
 model, and one per cohort and claim, are added to over_cohorts_models.csv and over_cohorts_claims.csv as soon as a cohort is
@@ -18,10 +20,12 @@ All numbers are of simulated patients. About the demo's time and half as much ag
 
 from __future__ import annotations
 
+import argparse
 import io
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +70,11 @@ COLORS = {verdict: VERDICT_COLORS[verdict] for verdict in (VERDICTS[0], VERDICTS
 COLORS[VERDICTS[2]] = "#d1d1d1"  # an area, not a word: paler
 
 
-def run(seed: int) -> RunFolder:
+def run(seed: int, cluster: str | None) -> RunFolder:
     """The run of one cohort, made or finished."""
     name = f"cohort-{seed}"
     command = [sys.executable, "run_all.py", "--run", name, "--seed", str(seed), "--to", LAST]
-    command += ["--set", f"01.n_population={POPULATION}"]
+    command += ["--set", f"01.n_population={POPULATION}"] + (["--cluster", cluster] if cluster else [])
     subprocess.run(command, cwd=repository_root(), check=True)
     return RunFolder(name, f"data/{name}")
 
@@ -228,16 +232,25 @@ def summarize() -> None:
 
 
 def main() -> None:
-    """Run what is missing, a cohort at a time, then summarize."""
-    for seed in [int(text) for text in sys.argv[1:]] or SEEDS:
-        if seed in set(read(CLAIMS)["seed"]):
-            continue
-        results = run(seed)
-        for rows, path in zip(rows_of(results, seed), (MODELS, CLAIMS), strict=True):
-            add(rows, path)
-        summarize()
-        shutil.rmtree(results_folder() / results.name)
-        shutil.rmtree(resolve_data(f"data/{results.name}"))
+    """Run what is missing, then summarize; without a cluster a cohort at a time."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", default=list(SEEDS))
+    parser.add_argument("--cluster", metavar="tcp://HOST:PORT")
+    asked = parser.parse_args()
+    missing = [seed for seed in asked.seeds if seed not in set(read(CLAIMS)["seed"])]
+    with ThreadPoolExecutor(2 if asked.cluster else 1) as side_by_side:
+        runs = {side_by_side.submit(run, seed, asked.cluster): seed for seed in missing}
+        try:
+            for done in as_completed(runs):
+                results = done.result()
+                for rows, path in zip(rows_of(results, runs[done]), (MODELS, CLAIMS), strict=True):
+                    add(rows, path)
+                summarize()
+                shutil.rmtree(results_folder() / results.name)
+                shutil.rmtree(resolve_data(f"data/{results.name}"))
+        except BaseException:
+            side_by_side.shutdown(wait=False, cancel_futures=True)
+            raise
     summarize()
 
 
