@@ -17,7 +17,7 @@ import pytest
 from alnlib.errors import InputError
 from alnlib.paths import repository_root
 from alnlib.pipeline.cluster import difference
-from tests.toy import TOY_CELLS, TOY_STAGES, kinds, run_toys, write_toy_notebook
+from tests.toy import TOY_CELLS, TOY_STAGES, kinds, run_toys, without_kernels, write_toy_notebook
 
 CODE = Path(__file__).parents[1]
 DASK = Path(sys.executable).with_name("dask")
@@ -131,7 +131,7 @@ def test_a_worker_that_sees_other_folders_is_told():
     assert "No module" in difference(own, ModuleNotFoundError("No module named 'alnlib'"))
 
 
-def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repository, cluster):
+def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repository, cluster, monkeypatch):
     marker = waiting_once(toy_repository)
     cluster.start_worker()
 
@@ -146,6 +146,7 @@ def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repos
     told = runner.statuses["02_second"]
     assert not runner.good and told.kind == "failed"
     assert "scheduler is gone" in told.error["message"] and "run again" in told.error["message"]
+    without_kernels(monkeypatch)
     assert kinds(run_toys())[:2] == ["fresh", "done"]
 
 
