@@ -28,7 +28,7 @@ from alnlib.tasks import CLUSTER, ordered, unordered
 from alnlib.training.oof import networks, out_of_fold_logits
 from alnsim import SimulationSpec, simulate_cohort
 from tests.test_training import SPEC, stripes
-from tests.toy import TOY_CELLS, TOY_STAGES, kinds, run_toys, write_toy_notebook
+from tests.toy import TOY_CELLS, TOY_STAGES, kinds, run_toys, without_kernels, write_toy_notebook
 
 CODE = Path(__file__).parents[1]
 DASK = Path(sys.executable).with_name("dask")
@@ -216,7 +216,7 @@ def test_a_worker_that_sees_other_folders_is_told():
     assert "No module" in how_other((own, "a"), ModuleNotFoundError("No module named 'alnlib'"))
 
 
-def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repository, cluster):
+def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repository, cluster, monkeypatch):
     marker = waiting_once(toy_repository)
     cluster.start_worker()
 
@@ -231,6 +231,7 @@ def test_a_lost_scheduler_ends_the_run_with_a_remedy_and_loses_nothing(toy_repos
     told = runner.statuses["02_second"]
     assert not runner.good and told.kind == "failed"
     assert "scheduler is gone" in told.error["message"] and "run again" in told.error["message"]
+    without_kernels(monkeypatch)
     assert kinds(run_toys())[:2] == ["fresh", "done"]
 
 

@@ -1,4 +1,7 @@
-"""The runner on toy notebooks: real kernels, real papermill, a table of three stages."""
+"""The runner on toy notebooks in a table of three stages.
+
+Whatever concerns papermill and kernels is seen with real ones; what the runner makes of stages, with `toy.forked_stage`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from alnlib.errors import InputError
 from alnlib.pipeline import offer
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import STAGES, Stage, check_table
-from tests.toy import PARAMETERS, TOY_CELLS, TOY_STAGES, kinds, run_toys, write_toy_notebook
+from tests.toy import PARAMETERS, TOY_CELLS, TOY_STAGES, kinds, run_toys, without_kernels, write_toy_notebook
 
 
 def surveyed_toys() -> list[tuple[str, str, str]]:
@@ -84,6 +87,7 @@ def test_run_rerun_change_and_repair(toy_repository, monkeypatch):
     assert (folder / "notebooks/02_second.ipynb").read_bytes() == notebook_bytes
     assert {path: path.read_bytes() for path in first_bytes} == first_bytes
 
+    without_kernels(monkeypatch)
     write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"], "print('one more')"])
     listed = {name: (kind, detail) for name, kind, detail in surveyed_toys()}
     assert listed["02_second"] == ("stale", "notebook changed")
@@ -103,8 +107,10 @@ def test_run_rerun_change_and_repair(toy_repository, monkeypatch):
     assert json.loads(log[0]["outputs_sha256"])["a.csv"]
 
 
-def test_a_failed_stage_leaves_earlier_results_and_its_notebook(toy_repository):
-    run_toys()
+def test_a_failed_stage_leaves_earlier_results_and_its_notebook(toy_repository, monkeypatch):
+    with monkeypatch.context() as earlier:
+        without_kernels(earlier)
+        run_toys()
     folder = toy_repository / "results" / "simulated-demo"
     before = (folder / "b.csv").read_bytes()
     broken = [
@@ -122,13 +128,15 @@ def test_a_failed_stage_leaves_earlier_results_and_its_notebook(toy_repository):
     assert (folder / "b.csv").read_bytes() == before
     failed = json.loads((folder / "failed/02_second.ipynb").read_text())
     assert any(output["output_type"] == "error" for cell in failed["cells"] for output in cell.get("outputs", []))
+    without_kernels(monkeypatch)
     write_toy_notebook(toy_repository, "02_second", TOY_CELLS["02_second"])
     assert kinds(run_toys(seed=9)) == ["fresh", "done", "fresh"]
     assert not (folder / "failed/02_second.ipynb").exists()
 
 
-def test_a_stage_that_no_longer_applies_leaves_nothing_behind_and_comes_back(toy_repository):
+def test_a_stage_that_no_longer_applies_leaves_nothing_behind_and_comes_back(toy_repository, monkeypatch):
     """The cohort loses its ultrasound images and gets them back: the stage goes and returns, each within one run."""
+    without_kernels(monkeypatch)
     cells = [*TOY_CELLS["01_first"], "images = results.data.joinpath('file.txt').read_text()"]
     cells.append("results.output('cohort/images.csv').write_text('modality\\n' + images + '\\n')")
     write_toy_notebook(
@@ -155,7 +163,7 @@ def test_a_stage_that_no_longer_applies_leaves_nothing_behind_and_comes_back(toy
     assert made.exists()
 
 
-def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
+def test_a_stage_may_find_that_it_does_not_apply(toy_repository, monkeypatch):
     """It leaves nothing, those behind it go on without its files, and it is asked again when what it depends on changes."""
     stages = (
         *TOY_STAGES[:2],
@@ -168,7 +176,9 @@ def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
         return runner
 
     folder = toy_repository / "results/simulated-demo"
-    assert kinds(run_now()) == ["done", "done", "done"]
+    with monkeypatch.context() as earlier:
+        without_kernels(earlier)
+        assert kinds(run_now()) == ["done", "done", "done"]
     assert (folder / "b.csv").exists()
 
     too_few = (
@@ -182,6 +192,7 @@ def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
     assert not (folder / "failed/02_second.ipynb").exists()
     assert not (folder / "report/numbers.json").exists()  # only the second stage had one
 
+    without_kernels(monkeypatch)
     again = run_now()
     assert kinds(again) == ["fresh", "absent", "fresh"]
     assert again.statuses["02_second"].seconds is None  # not executed once more
@@ -196,8 +207,9 @@ def test_a_stage_may_find_that_it_does_not_apply(toy_repository):
     assert (folder / "b.csv").exists()
 
 
-def test_a_model_that_fails_in_a_first_run_does_not_hold_up_the_others(toy_repository):
+def test_a_model_that_fails_in_a_first_run_does_not_hold_up_the_others(toy_repository, monkeypatch):
     """The evaluation goes on with the other model; once a model has files, its failure holds up what reads them."""
+    without_kernels(monkeypatch)
     cells = [*TOY_CELLS["01_first"], "results.output('cohort/images.csv').write_text('modality\\nUS\\nCT\\n')"]
     write_toy_notebook(toy_repository, "01_first", cells)
     opening = TOY_CELLS["03_aside"][0]
@@ -264,8 +276,9 @@ def test_the_models_of_a_users_cohort_are_filed_under_its_name(toy_repository):
     assert studies(cohort=str(folder)) == [None, "tang-cohort", "park"]
 
 
-def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository):
+def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository, monkeypatch):
     """Every stage asks several times what the cohort offers; a table of images may be long."""
+    without_kernels(monkeypatch)
     cells = [*TOY_CELLS["01_first"], "results.output('cohort/images.csv').write_text('modality\\nUS\\n')"]
     write_toy_notebook(toy_repository, "01_first", cells)
     stages = (
@@ -280,8 +293,9 @@ def test_a_rerun_of_nothing_reads_what_the_cohort_offers_once(toy_repository):
     assert offer._read.cache_info().misses == 1
 
 
-def test_two_stages_of_one_notebook(toy_repository):
+def test_two_stages_of_one_notebook(toy_repository, monkeypatch):
     """Each has its own parameters, files, executed notebook and --set; a change of the notebook makes both stale."""
+    without_kernels(monkeypatch)
     cells = [*TOY_CELLS["03_aside"][:1], "results.save_table(results.read_table('a.csv') * factor, f'{name}.csv')"]
     parameters = f'{PARAMETERS}\nname = "b"  # of the table'
     write_toy_notebook(toy_repository, "02_tables", cells, parameters)
@@ -311,8 +325,9 @@ def test_two_stages_of_one_notebook(toy_repository):
         make_plan(RunOptions(), wrong)
 
 
-def test_a_stage_that_waits_for_its_turn_is_not_shown_as_running(toy_repository):
+def test_a_stage_that_waits_for_its_turn_is_not_shown_as_running(toy_repository, monkeypatch):
     """One job: of two stages that are ready, one runs and the other waits."""
+    without_kernels(monkeypatch)
     seen = set()
     runner = Runner(make_plan(RunOptions(jobs=1), TOY_STAGES), lambda r: seen.add(tuple(kinds(r))))
     assert runner.run()
@@ -320,7 +335,8 @@ def test_a_stage_that_waits_for_its_turn_is_not_shown_as_running(toy_repository)
     assert ("done", "running", "waiting") in seen
 
 
-def test_a_stage_that_breaks_its_contract_fails(toy_repository):
+def test_a_stage_that_breaks_its_contract_fails(toy_repository, monkeypatch):
+    without_kernels(monkeypatch)
     write_toy_notebook(toy_repository, "03_aside", TOY_CELLS["03_aside"][:1])
     runner = run_toys()
     assert runner.statuses["03_aside"].detail == "Contract: the notebook did not write c.csv"
@@ -329,7 +345,8 @@ def test_a_stage_that_breaks_its_contract_fails(toy_repository):
     assert "also written by 02_second" in run_toys().statuses["03_aside"].detail
 
 
-def test_only_without_its_input_says_which_stage_to_run(toy_repository):
+def test_only_without_its_input_says_which_stage_to_run(toy_repository, monkeypatch):
+    without_kernels(monkeypatch)
     runner = run_toys(only="02")
     assert not runner.good
     assert "run --from 01" in runner.statuses["02_second"].detail
@@ -397,7 +414,7 @@ def processes_of(root) -> list[int]:
     return found
 
 
-def test_a_killed_run_goes_on_where_it_was(toy_repository):
+def test_a_killed_run_goes_on_where_it_was(toy_repository, monkeypatch):
     """Kill the runner while the second stage sleeps; the first stays, nothing half-written is visible, no process of it goes on
     by itself, and the next run does the rest."""
     waits = ["import time, pathlib, os", "pathlib.Path(os.environ['ALN_ROOT'], 'asleep').touch()", "time.sleep(120)"]
@@ -422,6 +439,7 @@ def test_a_killed_run_goes_on_where_it_was(toy_repository):
     folder = toy_repository / "results" / "simulated-demo"
     assert (folder / "a.csv").exists()
     assert not (folder / "b.csv").exists()
+    without_kernels(monkeypatch)
     write_toy_notebook(toy_repository, "02_second", TOY_CELLS["02_second"])
     assert kinds(run_toys())[:2] == ["fresh", "done"]
 

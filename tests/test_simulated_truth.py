@@ -157,8 +157,8 @@ def test_the_mechanisms_that_the_papers_claim_are_there(default_truth):
 def test_oracles_reach_the_attainable_auc_on_fresh_patients(default_truth, center):
     """And are calibrated, which only the exact posterior is."""
     fresh = population(SimulationSpec(), 20_000, seed=15, center=center)
-    for modality in truth.METASTASIS:
-        score = oracle_score(fresh, modality, SimulationSpec())
+    scores = truth.oracle_scores(fresh, list(truth.METASTASIS), SimulationSpec())
+    for modality, score in scores.items():
         known = default_truth[modality][center]
         error = known.monte_carlo_se * np.sqrt(1 + 2)  # 40,000 and 20,000 patients
         assert abs(auc(fresh["aln_metastasis"], score) - known.auc) < 3.5 * error, modality
@@ -167,8 +167,8 @@ def test_oracles_reach_the_attainable_auc_on_fresh_patients(default_truth, cente
 
 def test_oracles_of_the_response_reach_the_attainable_auc_on_fresh_patients(default_truth):
     fresh = treated(SimulationSpec(), 20_000, seed=25)
-    for modality in truth.RESPONSE:
-        score = oracle_score(fresh, modality, SimulationSpec())
+    scores = truth.oracle_scores(fresh, list(truth.RESPONSE), SimulationSpec())
+    for modality, score in scores.items():
         known = default_truth[modality]["primary"]
         assert abs(auc(fresh["apcr"], score) - known.auc) < 3.5 * known.monte_carlo_se * np.sqrt(2), modality
         assert calibrated(fresh["apcr"], score), modality
@@ -178,9 +178,8 @@ def test_the_oracle_of_one_node_reaches_its_closed_form():
     """Binormal traits: AUC = ndtr(d' / sqrt(2)) (Green & Swets 1966), d'^2 the sum of the squared separations."""
     rng = np.random.default_rng(26)
     labels = (rng.random(30_000) < 0.5).astype(int)
-    drawn = pd.concat(
-        [pd.DataFrame(traits.draw_node_traits(part, SimulationSpec(), rng)) for part in np.split(labels, 15_000)]
-    )
+    pairs = [traits.draw_node_traits(part, SimulationSpec(), rng) for part in np.split(labels, 15_000)]
+    drawn = pd.DataFrame({column: np.concatenate([pair[column] for pair in pairs]) for column in pairs[0]})
     for crop, lost in truth.NODES.items():
         score = truth.node_oracle_score(drawn, crop, SimulationSpec())
         apart = [d.strength for d in traits.NODE.drivers if d.trait not in lost]
@@ -386,9 +385,8 @@ def test_oracles_of_one_cohort_reach_the_attainable_auc_within_their_interval(de
     spec = SimulationSpec.full()
     people = draw_people(spec, seed=2026)
     latent = pd.DataFrame([{"patient_id": p.patient_id, "center": p.center, **p.latent} for p in people])
-    for modality in truth.KEPT_ORACLES:
+    for modality, score in truth.oracle_scores(latent, truth.KEPT_ORACLES, spec).items():
         outcome = "apcr" if modality in truth.RESPONSE else "aln_metastasis"
-        score = oracle_score(latent, modality, spec)
         seen = np.isfinite(score)
         status = latent.loc[seen, outcome]
         a, m, n = default_truth[modality]["primary"].auc, status.sum(), (1 - status).sum()

@@ -27,7 +27,7 @@ from alnlib.pipeline.execute import Outcome, StageRun
 from alnlib.pipeline.runner import Runner, RunOptions, make_plan
 from alnlib.pipeline.stages import STALE, Stage
 from tests.test_pipeline_runner import processes_of
-from tests.toy import TOY_CELLS, TOY_STAGES, kinds, write_toy_notebook
+from tests.toy import TOY_CELLS, TOY_STAGES, kinds, without_kernels, write_toy_notebook
 
 STAGES = (*TOY_STAGES[:2], Stage("03_aside", "reads both", needs=("a.csv", "b.csv"), makes=("c.csv",)))
 WRITE_REPORT = cli._report
@@ -378,7 +378,9 @@ def test_results_that_cannot_be_written_are_said(unwritable, capsys):
 def test_a_notebook_that_hangs_is_ended_with_all_that_it_started(toy_repository, monkeypatch, capsys):
     """It ignores every polite signal and started another process; the results of before stand."""
     monkeypatch.setattr(cli, "make_plan", partial(make_plan, stages=TOY_STAGES[:2]))
-    assert cli.main(["--run", "try"]) == 0
+    with monkeypatch.context() as earlier:
+        without_kernels(earlier)
+        assert cli.main(["--run", "try"]) == 0
     hangs = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
     hangs += "\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\ntime.sleep(600)"
     write_toy_notebook(toy_repository, "02_second", [*TOY_CELLS["02_second"], hangs])
