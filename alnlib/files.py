@@ -96,9 +96,12 @@ def palette_png(content: bytes) -> bytes:
         flat = Image.new("RGB", picture.size, "white")
         rgba = picture.convert("RGBA")
         flat.paste(rgba, mask=rgba.getchannel("A"))
-    colors, places, counts = np.unique(_packed(np.asarray(flat)), return_inverse=True, return_counts=True)
-    kept = _unpacked(colors)
+    packed = _packed(np.asarray(flat))
+    first = np.flatnonzero(np.diff(packed, prepend=~packed[:1]))  # of each run of one color, as most of a figure is
+    colors, places = np.unique(packed[first], return_inverse=True)
+    lengths, kept = np.diff(first, append=packed.size), _unpacked(colors)
     if len(colors) > COLORS:
+        counts = np.bincount(places, lengths)
         order = np.argsort(-counts, kind="stable")
         rare = order[EXACT_COLORS:]
         repeats = np.ceil(np.sqrt(counts[rare])).astype(int)  # a frequent shade counts for more
@@ -107,7 +110,8 @@ def palette_png(content: bytes) -> bytes:
         shades = np.asarray(cut.getpalette(), np.uint8).reshape(-1, 3)[: COLORS - EXACT_COLORS]
         chosen = np.unique(np.concatenate([kept[order[:EXACT_COLORS]], shades]), axis=0)
         places, kept = KDTree(chosen).query(kept)[1][places], chosen
-    indexed = Image.fromarray(places.reshape(flat.height, flat.width).astype(np.uint8), "P")
+    pixels = np.repeat(places.astype(np.uint8), lengths).reshape(flat.height, flat.width)
+    indexed = Image.fromarray(pixels, "P")
     indexed.putpalette(kept.astype(np.uint8).tobytes())
     stream = io.BytesIO()
     indexed.save(stream, "PNG", optimize=True)
@@ -115,8 +119,8 @@ def palette_png(content: bytes) -> bytes:
 
 
 def _packed(pixels: np.ndarray) -> np.ndarray:
-    """One integer per RGB pixel."""
-    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    """One integer per RGB pixel, in the order of rows."""
+    red, green, blue = (pixels[..., channel].astype(np.uint32).ravel() for channel in range(3))
     return red << 16 | green << 8 | blue
 
 

@@ -229,8 +229,9 @@ def _library() -> LibraryCode:
     return LibraryCode(Path(__file__).resolve().parents[1])
 
 
+@cache
 def versions(*distributions: str) -> dict[str, str]:
-    """Versions of those of these distributions that are installed: another one may give other values."""
+    """Versions of those of these distributions that are installed: another one may give other values. Once per process."""
     installed = {}
     for name in distributions:
         with suppress(PackageNotFoundError):

@@ -486,9 +486,12 @@ def _within(roi: SimpleITK.Image, margin: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _cut(roi: SimpleITK.Image, margin: np.ndarray, *images: SimpleITK.Image) -> list[SimpleITK.Image]:
-    """That box of images on the grid of the ROI."""
+    """That box of images on the grid of the ROI; the images themselves if it is all of them."""
     first, last = _within(roi, margin)
-    return [SimpleITK.RegionOfInterest(image, (last - first + 1).tolist(), first.tolist()) for image in images]
+    size = (last - first + 1).tolist()
+    if size == list(roi.GetSize()):
+        return list(images)
+    return [SimpleITK.RegionOfInterest(image, size, first.tolist()) for image in images]
 
 
 def _sitk(values: np.ndarray, geometry: VolumeGeometry) -> SimpleITK.Image:

@@ -38,7 +38,7 @@ def lay_grid(
     asked = np.array(spacing_mm, dtype=float)
     kept = (asked == 0) | (size == 1)
     new = np.where(kept, old, asked)
-    places, covered = [], mask.astype(np.float64)
+    places, covered = [], mask[box[::-1]].astype(np.float64)
     for axis, (own, step) in enumerate(zip(box, new / old, strict=True)):
         drawn = own.stop - own.start
         n = max(round(drawn / step), 1)
@@ -46,13 +46,13 @@ def lay_grid(
         place = np.arange(-around, n + around) - (n - 1) / 2 + (0.0 if kept[axis] else shift[axis])
         place = (own.start + own.stop - 1) / 2 + place * step
         places.append(place[(place >= -0.5) & (place <= size[axis] - 0.5)])
-        covered = _along_last(covered, _overlap(places[axis], step, size[axis]))
+        covered = _along_last(covered, _overlap(places[axis], step, np.arange(own.start, own.stop)))
     voxels = max(round(float(mask.sum()) / float(np.prod(new / old))), 1)
-    share = covered.ravel().round(COVERED_DIGITS)
-    most = np.argsort(-share, kind="stable")[:voxels]
+    share = covered.round(COVERED_DIGITS)
+    touched = np.flatnonzero(share)
     laid = np.zeros(share.shape, np.uint8)
-    laid[most[share[most] > 0]] = 1
-    grid = SimpleITK.GetImageFromArray(laid.reshape(covered.shape))
+    laid.flat[touched[np.argsort(-share.flat[touched], kind="stable")][:voxels]] = 1
+    grid = SimpleITK.GetImageFromArray(laid)
     grid.SetSpacing(new.tolist())
     grid.SetDirection(roi.GetDirection())
     grid.SetOrigin(roi.TransformContinuousIndexToPhysicalPoint([float(place[0]) for place in places]))
@@ -85,9 +85,8 @@ def _along_last(values: np.ndarray, weights: sparse.csr_array) -> np.ndarray:
     return (weights @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
 
 
-def _overlap(place: np.ndarray, width: float, size: int) -> sparse.csr_array:
-    """(n, size) share of a voxel of `width` around each place that each old voxel (of width 1, at 0, 1, ...) covers."""
-    old = np.arange(size)
+def _overlap(place: np.ndarray, width: float, old: np.ndarray) -> sparse.csr_array:
+    """(n, len(old)) share of a voxel of `width` around each place that each old voxel (of width 1) covers."""
     low = np.maximum(place[:, None] - width / 2, old - 0.5)
     high = np.minimum(place[:, None] + width / 2, old + 0.5)
     return sparse.csr_array(np.maximum(high - low, 0.0) / width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import SimpleITK
 
@@ -33,6 +35,7 @@ def laplacian_of_gaussian(
     return made
 
 
+@lru_cache(maxsize=64)  # lesions of a cohort share spacings and sizes
 def _operator(n: int, step_mm: float, sigma_mm: float, order: int) -> np.ndarray:
     """(n, n) what each voxel of a line makes of all, of a Gaussian (order 0) or its second derivative in voxels (order 2)."""
     unit = SimpleITK.GetImageFromArray(np.eye(n))
