@@ -34,9 +34,9 @@ from alnlib.training.oof import networks, out_of_fold_logits  # noqa: E402
 from alnsim import SimulationSpec, simulate_cohort  # noqa: E402
 
 SEED = 2026
-PATIENTS = 48
+PATIENTS = 32
 NONE = dict.fromkeys(("n_external", "n_video_external", "n_mammography", "n_neoadjuvant", "n_ct", "n_ct_nodes"), 0)
-SPEC = SimulationSpec.demo(n_primary=PATIENTS, n_mri=PATIENTS, n_video_primary=16, **NONE)
+SPEC = SimulationSpec.demo(n_primary=PATIENTS, n_mri=PATIENTS, n_video_primary=4, **NONE)
 
 
 def cohort(folder: Path, n_jobs: int) -> object:
@@ -55,17 +55,17 @@ def repeats(folder: Path, n_jobs: int) -> object:
     y = np.arange(200) % 2
     X = pd.DataFrame(rng.normal(size=(200, 30)) + 0.3 * y[:, None]).rename(columns=str)
     X.index = [f"p{i}" for i in range(200)]
-    forest = RandomForestClassifier(200, random_state=SEED, n_jobs=1)
-    return resplit_aucs(forest, X, y, rng, n_resplits=30, loop=Loop(n_jobs)).to_csv()
+    forest = RandomForestClassifier(100, random_state=SEED, n_jobs=1)
+    return resplit_aucs(forest, X, y, rng, n_resplits=16, loop=Loop(n_jobs)).to_csv()
 
 
 def fits(folder: Path, n_jobs: int) -> object:
     """Networks of five folds; without a cluster one after another, each on both cores."""
     rng = np.random.default_rng(SEED)
-    crops = rng.integers(0, 256, (80, 64, 64), dtype=np.uint8)
-    ids = tuple(f"p{i}" for i in range(80))
-    data = CropDataset(crops, np.arange(80) % 2, ids)
-    spec = FitSpec("resnet18", 64, epochs=3, batch_size=16, learning_rate=1e-3, threads=1)
+    crops = rng.integers(0, 256, (60, 48, 48), dtype=np.uint8)
+    ids = tuple(f"p{i}" for i in range(60))
+    data = CropDataset(crops, np.arange(60) % 2, ids)
+    spec = FitSpec("resnet18", 48, epochs=2, batch_size=16, learning_rate=1e-3, threads=1)
     return out_of_fold_logits(networks(spec, 1, data), data.y, np.array(ids), 5, SEED)[0].tobytes()
 
 
